@@ -1,0 +1,38 @@
+/**
+ * The contract: one table of every method. Types, validation, the OpenRPC document, the command line's help and the reference pages
+ * come from it.
+ *
+ * A method with `target: 'agent'` runs on a host. Operators call it with one field more, `host`, which the hub takes out before it sends
+ * the call on; left out, the hub finds the host by the VM's name or takes the only one. `kind: 'stream'` marks a method that is called
+ * by an OPEN frame of the mux instead of a request: params are the frame's meta, the result is the meta of OPEN_OK.
+ */
+import * as v from 'valibot';
+import { Name } from './common.ts';
+import type { MethodContract } from './contract.ts';
+import { HOST_METHODS } from './methods-host.ts';
+import { HUB_METHODS } from './methods-hub.ts';
+import { VM_METHODS } from './methods-vm.ts';
+
+export const METHODS = { ...HOST_METHODS, ...VM_METHODS, ...HUB_METHODS } as const satisfies Record<string, MethodContract>;
+
+export type Methods = typeof METHODS;
+export type MethodName = keyof Methods;
+export type AgentMethodName = { [M in MethodName]: Methods[M]['target'] extends 'agent' ? M : never }[MethodName];
+export type HubMethodName = Exclude<MethodName, AgentMethodName>;
+
+/** Params as a handler gets them: validated, defaults filled in. */
+export type Params<M extends MethodName> = v.InferOutput<Methods[M]['params']>;
+/** Params as a caller may write them. */
+export type ParamsInput<M extends MethodName> = v.InferInput<Methods[M]['params']>;
+export type Result<M extends MethodName> = v.InferOutput<Methods[M]['result']>;
+
+/** What an operator adds to an agent method's params. */
+export const HostSelector = v.optional(Name);
+
+export function isMethodName(name: string): name is MethodName {
+  return Object.hasOwn(METHODS, name);
+}
+
+export function methodContract(name: MethodName): MethodContract {
+  return METHODS[name];
+}
