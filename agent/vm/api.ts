@@ -1,0 +1,108 @@
+/**
+ * What the rest of the agent may ask of its VMs. `VmManager` (manager.ts) is the implementation; handlers and the HTTP endpoint depend
+ * on these types alone, so that they can be tested with a fake.
+ *
+ * Every call takes `{signal, timeoutMs}`. When the signal fires or the time is over, the call ends with CANCELLED or TIMEOUT and what it
+ * had begun is undone or carried to a state that the next call can deal with; it is never left half done in silence.
+ */
+import type { Duplex } from 'node:stream';
+import type { HostInfo } from '../../shared/protocol/methods-host.ts';
+import type { Params, Result } from '../../shared/protocol/methods.ts';
+import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import type { VmEvent, VmInfo } from '../../shared/protocol/vm.ts';
+import type { VsockTransport } from '../streams/transport.ts';
+
+export interface CallOptions {
+  readonly timeoutMs?: number | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** The part of pino that is used here. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface VmLimits {
+  /** VMs that may be registered on the host at once. */
+  readonly maxVms: number;
+  /** Streams into one guest at once. */
+  readonly maxStreamsPerVm: number;
+}
+
+export interface VmPolicy {
+  /** QMP commands that `vm.qmp` may send; `'*'` allows all. */
+  readonly qmpCommands: readonly string[];
+}
+
+/** The vsock transport of the host, or why there is none. */
+export type HostVsock =
+  | { readonly available: true; readonly transport: VsockTransport }
+  | { readonly available: false; readonly reason: string };
+
+export interface OpenedStream {
+  readonly stream: Duplex;
+  readonly transport: VsockTransport['kind'];
+  readonly halfClose: boolean;
+  /** Generation of the VM that the stream leads into. The stream is destroyed with STREAM_RESET when that generation ends or is reset. */
+  readonly generation: number;
+}
+
+export type EventsResult = Result<'vm.events'>;
+export type EventsQuery = Pick<Params<'vm.events'>, 'vm' | 'since'> & { readonly limit?: number | undefined };
+
+export interface VmEvents {
+  /** Made anew at each start of the agent: sequence numbers are comparable within one epoch only. */
+  readonly epoch: string;
+  readonly lastSeq: number;
+  query(query: EventsQuery): EventsResult;
+  /**
+   * Events after `since` (default: from now on), those in the log first, without a gap or a repeat. Ends when the signal fires. A
+   * follower that falls behind by more than the log holds ends with LIMIT_EXCEEDED.
+   */
+  follow(options: { vm?: string | undefined; since?: number | undefined; signal: AbortSignal }): AsyncIterable<VmEvent>;
+  /** Called in order with each event as it happens; must not throw. Disposing ends it. */
+  listen(listener: (event: VmEvent) => void): Disposable;
+}
+
+/** A VM directory that could not be read. It is left as it is, for a person to look at; `delete` with force removes it. */
+export interface BrokenVm {
+  readonly name: string;
+  readonly reason: string;
+}
+
+export interface Vms extends AsyncDisposable {
+  readonly events: VmEvents;
+  readonly broken: readonly BrokenVm[];
+
+  create(spec: VmSpec, options?: CallOptions): Promise<VmInfo>;
+  start(name: string, options?: CallOptions): Promise<VmInfo>;
+  /** `create` and `start`; a VM whose start fails is deleted again. */
+  run(spec: VmSpec, options?: CallOptions): Promise<VmInfo>;
+  /** Answered from memory: a QEMU that hangs blocks nobody. */
+  get(name: string): VmInfo;
+  list(): VmInfo[];
+  pause(name: string, options?: CallOptions): Promise<VmInfo>;
+  resume(name: string, options?: CallOptions): Promise<VmInfo>;
+  reset(name: string, options?: CallOptions): Promise<VmInfo>;
+  powerdown(name: string, options?: CallOptions): Promise<VmInfo>;
+  stop(name: string, options?: CallOptions & { readonly graceMs?: number | undefined }): Promise<Result<'vm.stop'>>;
+  delete(name: string, options?: CallOptions & { readonly force?: boolean | undefined }): Promise<void>;
+  qmp(
+    name: string,
+    command: { execute: string; arguments?: Record<string, unknown> | undefined },
+    options?: CallOptions,
+  ): Promise<unknown>;
+  args(target: { vm: string } | { spec: VmSpec }, options?: CallOptions): Promise<Result<'vm.args'>>;
+  capabilities(name: string): Result<'vm.capabilities'>;
+  openStream(
+    target: { vm: string; port: number; connectTimeoutMs: number },
+    options?: { readonly signal?: AbortSignal | undefined },
+  ): Promise<OpenedStream>;
+  hostInfo(options?: CallOptions): Promise<HostInfo>;
+
+  /** The agent goes away and the VMs stay: QMP sessions are closed, streams reset, nothing is signalled. */
+  close(): Promise<void>;
+}
