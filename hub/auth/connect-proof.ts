@@ -1,0 +1,75 @@
+/**
+ * Checks the proof that an agent sends with its upgrade: a fresh nonce of ours, signed with the key of an enrolled host, for this hub
+ * and, where TLS ends here, for this very TLS connection (RFC 9266), so that a proof cannot be carried to another line.
+ */
+import type { Socket } from 'node:net';
+import { TLSSocket } from 'node:tls';
+import { FairleadError } from '../../shared/errors.ts';
+import { verifySignature } from '../../shared/node/host-key.ts';
+import {
+  CHANNEL_BINDING_BYTES,
+  CHANNEL_BINDING_LABEL,
+  type ConnectProof,
+  connectProofBytes,
+  parseAuthorization,
+} from '../../shared/protocol/handshake.ts';
+import type { HostState } from '../store/records.ts';
+import type { Store } from '../store/store.ts';
+import type { Challenges } from './challenges.ts';
+
+/** Why a proof was refused; the label of a metric, hence short and few. */
+export type RefusalReason = 'malformed' | 'nonce' | 'expired' | 'binding' | 'unknown-host' | 'signature';
+
+export class ProofRefused extends FairleadError {
+  readonly reason: RefusalReason;
+
+  constructor(reason: RefusalReason, message: string) {
+    super('UNAUTHENTICATED', message);
+    this.reason = reason;
+  }
+}
+
+export interface ConnectProofContext {
+  readonly store: Store;
+  readonly challenges: Challenges;
+  readonly hubId: string;
+}
+
+/** The enrolled host that the proof is of. @throws ProofRefused */
+export async function verifyConnectProof(
+  header: string | undefined,
+  socket: Socket,
+  context: ConnectProofContext,
+): Promise<HostState> {
+  const proof = parseAuthorization(header);
+  if (proof === undefined) throw new ProofRefused('malformed', 'the authorization header holds no proof of a host key');
+  requireFresh(context.challenges, proof);
+  const bindingBytes = channelBinding(proof, socket);
+  const host = (await context.store.hosts.get(proof.host))?.value;
+  if (host === undefined)
+    throw new ProofRefused('unknown-host', `host ${proof.host} is not enrolled here; enrol it with a token`);
+  const { signature, ...signed } = proof;
+  if (!verifySignature(host.publicKey, connectProofBytes(signed, { hubId: context.hubId, bindingBytes }), signature)) {
+    throw new ProofRefused('signature', `the proof is not signed with the key that host ${proof.host} enrolled`);
+  }
+  return host;
+}
+
+function requireFresh(challenges: Challenges, proof: ConnectProof): void {
+  const check = challenges.take(proof.nonce, proof.expiresAt);
+  if (check === 'fresh') return;
+  if (check === 'expired') throw new ProofRefused('expired', 'the challenge has expired; ask for another');
+  throw new ProofRefused('nonce', 'the challenge is not of this hub, or was used already; ask for another');
+}
+
+function channelBinding(proof: ConnectProof, socket: Socket): Uint8Array {
+  if (!(socket instanceof TLSSocket)) {
+    if (proof.binding === 'none') return new Uint8Array(0);
+    const message =
+      'the proof is bound to a TLS connection, but TLS does not end in this hub; tell the agent that a proxy is between';
+    throw new ProofRefused('binding', message);
+  }
+  if (proof.binding === 'none') throw new ProofRefused('binding', 'the proof is not bound to this TLS connection');
+  // @types/node demands a context; RFC 9266 §4 wants none, and from TLS 1.3 on an empty one is the same (RFC 8446 §7.5).
+  return socket.exportKeyingMaterial(CHANNEL_BINDING_BYTES, CHANNEL_BINDING_LABEL, Buffer.alloc(0));
+}

@@ -1,0 +1,54 @@
+/**
+ * A token buys a public key a host name (shared/protocol/handshake.ts draws the exchange).
+ *
+ * The answer to an enrolment may be lost on its way, and the token is used up by then. So the same key that comes again for the same
+ * name with the token that had enrolled it gets the same answer, and takes no further use.
+ */
+import { FairleadError } from '../../shared/errors.ts';
+import { enrolProofBytes, type EnrolRequest, type EnrolResponse } from '../../shared/protocol/handshake.ts';
+import { sha256, verifySignature } from '../../shared/node/host-key.ts';
+import type { HostState } from '../store/records.ts';
+import { modify, type Store } from '../store/store.ts';
+import type { TokenService } from './tokens.ts';
+
+export interface EnrolmentOptions {
+  readonly store: Store;
+  readonly tokens: TokenService;
+  readonly hubId: string;
+  readonly maxHosts: number;
+  /** Unix milliseconds. */
+  readonly now: () => number;
+}
+
+/** @throws FairleadError UNAUTHENTICATED, CONFLICT, LIMIT_EXCEEDED; the token is used up only when none is thrown */
+export async function enrol(request: EnrolRequest, options: EnrolmentOptions): Promise<EnrolResponse & { tokenId: string }> {
+  const { store, tokens, hubId } = options;
+  const { host, publicKey, token: text } = request;
+  const token = await tokens.identifyEnrolToken(text);
+  const answer = { host, hubId, tokenId: token.id };
+  if (!verifySignature(publicKey, enrolProofBytes({ publicKey, tokenDigest: sha256(text), host }), request.proof)) {
+    throw new FairleadError('UNAUTHENTICATED', `the enrolment of ${host} is not signed by the key that it brings`);
+  }
+  const known = (await store.hosts.get(host))?.value;
+  requireSameKey(known, request);
+  if (known?.enrolledWith === token.id && !token.revoked) return answer;
+  if (known === undefined && (await store.hosts.list()).length >= options.maxHosts) {
+    throw new FairleadError('LIMIT_EXCEEDED', `the hub has ${options.maxHosts} hosts; remove some or raise maxHosts`);
+  }
+  await tokens.consumeEnrolToken(token.id);
+  const labels = { ...request.labels, ...token.labels };
+  const enrolled = { host, publicKey, labels, enrolledAtMs: options.now(), enrolledWith: token.id };
+  if (known === undefined && (await store.hosts.create(host, { ...enrolled, epoch: 0 }))) return answer;
+  const changed = await modify(store.hosts, host, (state) => {
+    requireSameKey(state, request);
+    return { ...state, ...enrolled };
+  });
+  if (changed === undefined) throw new FairleadError('CONFLICT', `host ${host} was removed while it enrolled; enrol again`);
+  return answer;
+}
+
+function requireSameKey(known: HostState | undefined, request: EnrolRequest): void {
+  if (known === undefined || known.publicKey === request.publicKey) return;
+  const remedy = 'choose another name, or remove the old host with fairlead host rm first';
+  throw new FairleadError('CONFLICT', `host ${request.host} is enrolled with another key; ${remedy}`);
+}

@@ -1,0 +1,140 @@
+/**
+ * Tokens of hosts and operators: made, checked, consumed, revoked.
+ *
+ * Every refusal of a credential reads the same to its bearer except for what an honest one must know (expired, used up, revoked), and
+ * that is told only to who has the right secret.
+ */
+import { FairleadError } from '../../shared/errors.ts';
+import type { Params, Result } from '../../shared/protocol/methods.ts';
+import type { TokenState } from '../store/records.ts';
+import { modify, type Store } from '../store/store.ts';
+import type { Principal } from './principal.ts';
+import { newSecret, parseToken, secretMatches, type TokenKind } from './secrets.ts';
+
+const MAX_TOKENS = 10_000;
+/** How long a token that has expired is still listed. */
+const KEEP_EXPIRED_MS = 7 * 24 * 3600 * 1000;
+
+export interface TokenServiceOptions {
+  readonly store: Store;
+  /** Unix milliseconds. */
+  readonly now: () => number;
+  /** Called once a token is worthless, so that its sessions can be closed. */
+  readonly onRevoked: (id: string) => void;
+}
+
+export class TokenService {
+  readonly #store: Store;
+  readonly #now: () => number;
+  readonly #onRevoked: (id: string) => void;
+
+  constructor(options: TokenServiceOptions) {
+    this.#store = options.store;
+    this.#now = options.now;
+    this.#onRevoked = options.onRevoked;
+  }
+
+  async create(params: Params<'token.create'>): Promise<Result<'token.create'>> {
+    await this.#makeRoom();
+    const { id, token, secretHash } = newSecret(params.kind);
+    const createdAtMs = this.#now();
+    const { ttlMs, description } = params;
+    const state: TokenState = {
+      id,
+      kind: params.kind,
+      secretHash,
+      description,
+      createdAtMs,
+      revoked: false,
+      ...(ttlMs === undefined ? {} : { expiresAtMs: createdAtMs + ttlMs }),
+      ...(params.kind === 'enrol' ? { usesLeft: params.maxUses, labels: params.labels } : { role: params.role }),
+    };
+    if (!(await this.#store.tokens.create(id, state))) throw new FairleadError('INTERNAL', `token id ${id} exists already`);
+    return { token, record: tokenRecord(state) };
+  }
+
+  async list(): Promise<Result<'token.list'>> {
+    return { tokens: (await this.#store.tokens.list()).map((stored) => tokenRecord(stored.value)) };
+  }
+
+  async revoke(id: string): Promise<void> {
+    const revoked = await modify(this.#store.tokens, id, (token) => ({ ...token, revoked: true }));
+    if (revoked === undefined) throw new FairleadError('NOT_FOUND', `no token ${id}`);
+    this.#onRevoked(id);
+  }
+
+  /** Who an operator's token is. @throws FairleadError UNAUTHENTICATED */
+  async authenticateOperator(text: string): Promise<Principal> {
+    const token = await this.#find('operator', text);
+    this.#requireUsable(token);
+    return {
+      tokenId: token.id,
+      role: token.role ?? 'viewer',
+      description: token.description,
+      expiresAtMs: token.expiresAtMs,
+    };
+  }
+
+  /** The record of an enrolment token whose secret is right, usable or not. @throws FairleadError UNAUTHENTICATED */
+  async identifyEnrolToken(text: string): Promise<TokenState> {
+    return await this.#find('enrol', text);
+  }
+
+  /** Takes one use, once, however many try at the same time. @throws FairleadError UNAUTHENTICATED when none is left */
+  async consumeEnrolToken(id: string): Promise<TokenState> {
+    const consumed = await modify(this.#store.tokens, id, (token) => {
+      this.#requireUsable(token);
+      return token.usesLeft === undefined ? token : { ...token, usesLeft: token.usesLeft - 1 };
+    });
+    if (consumed === undefined) throw new FairleadError('UNAUTHENTICATED', `token ${id} is gone`);
+    return consumed;
+  }
+
+  async #find(kind: TokenKind, text: string): Promise<TokenState> {
+    const parts = parseToken(kind, text);
+    const stored = parts === undefined ? undefined : await this.#store.tokens.get(parts.id);
+    if (parts === undefined || stored?.value.kind !== kind || !secretMatches(parts.secret, stored.value.secretHash)) {
+      throw new FairleadError('UNAUTHENTICATED', `the ${kind} token is not one of this hub`);
+    }
+    return stored.value;
+  }
+
+  #requireUsable(token: TokenState): void {
+    const reason = this.#worthlessBecause(token);
+    if (reason !== undefined) {
+      const remedy =
+        token.kind === 'enrol' ? 'make another with fairlead token create enrol' : 'ask an administrator for another';
+      throw new FairleadError('UNAUTHENTICATED', `token ${token.id} ${reason}; ${remedy}`);
+    }
+  }
+
+  #worthlessBecause(token: TokenState): string | undefined {
+    if (token.revoked) return 'was revoked';
+    if (token.expiresAtMs !== undefined && token.expiresAtMs <= this.#now()) return 'has expired';
+    if (token.usesLeft === 0) return 'is used up';
+    return undefined;
+  }
+
+  async #makeRoom(): Promise<void> {
+    const tokens = await this.#store.tokens.list();
+    const old = tokens.filter(({ value }) => (value.expiresAtMs ?? Infinity) < this.#now() - KEEP_EXPIRED_MS);
+    await Promise.all(old.map((stored) => this.#store.tokens.remove(stored.value.id, stored.revision)));
+    if (tokens.length - old.length >= MAX_TOKENS) {
+      throw new FairleadError('LIMIT_EXCEEDED', `the hub has ${MAX_TOKENS} tokens; no more can be made until some expire`);
+    }
+  }
+}
+
+function tokenRecord(token: TokenState): Result<'token.create'>['record'] {
+  return {
+    id: token.id,
+    kind: token.kind,
+    ...(token.role === undefined ? {} : { role: token.role }),
+    ...(token.labels === undefined ? {} : { labels: token.labels }),
+    description: token.description,
+    createdAt: new Date(token.createdAtMs).toISOString(),
+    ...(token.expiresAtMs === undefined ? {} : { expiresAt: new Date(token.expiresAtMs).toISOString() }),
+    ...(token.usesLeft === undefined ? {} : { usesLeft: token.usesLeft }),
+    revoked: token.revoked,
+  };
+}
