@@ -36,12 +36,12 @@ export interface NativeApi extends Omit<Binding, 'vsockConnect' | 'cancelConnect
 }
 
 export function createApi(binding: Binding): NativeApi {
-  const { vsockConnect, cancelConnect, vsockListen, pidfdWait, ...rest } = binding;
   return {
-    ...rest,
+    ...binding,
     // Arguments are checked by throwing; who awaits gets every failure as a rejection.
-    pidfdWait: async (pidfd) => pidfdWait(pidfd),
-    vsockListen: (options) => vsockListen(options.cid ?? ANY, options.port ?? ANY, options.backlog, options.bufferBytes ?? 0),
+    pidfdWait: async (pidfd) => binding.pidfdWait(pidfd),
+    vsockListen: (options) =>
+      binding.vsockListen(options.cid ?? ANY, options.port ?? ANY, options.backlog, options.bufferBytes ?? 0),
     vsockConnect: (options) => connect(binding, options),
   };
 }
