@@ -20,6 +20,9 @@ import type { QmpErrorObject } from './messages.ts';
 /** QEMU serves one client at a time for each monitor: the next one is connected by the kernel, and then hears nothing. */
 const ONE_CLIENT = 'another client may be connected, for QEMU serves one at a time on each monitor, or QEMU may be stopped';
 
+/** What `sockaddr_un` of Linux holds besides its final zero (unix(7)). */
+const SUN_PATH_BYTES = 107;
+
 export interface CommandFacts {
   readonly command: string;
   /** What messages call the monitor: the path of its socket. */
@@ -29,9 +32,16 @@ export interface CommandFacts {
 
 export function connectFailed(path: string, cause: unknown): FairleadError {
   const code = errnoCode(cause);
-  const hint = code === 'EAGAIN' ? ': its queue is full, another client may be connected' : '';
   const reason = code ?? (cause instanceof Error ? cause.message : String(cause));
-  return new FairleadError('CONNECT_FAILED', `could not connect to QMP socket ${path}: ${reason}${hint}`, { cause });
+  return new FairleadError('CONNECT_FAILED', `could not connect to QMP socket ${path}: ${reason}${connectHint(path, code)}`, {
+    cause,
+  });
+}
+
+function connectHint(path: string, code: string | undefined): string {
+  if (code === 'EAGAIN') return ': its queue is full, another client may be connected';
+  const bytes = Buffer.byteLength(path);
+  return bytes > SUN_PATH_BYTES ? `: the path has ${bytes} bytes, and the system takes at most ${SUN_PATH_BYTES}` : '';
 }
 
 export function connectTimedOut(path: string, timeoutMs: number): FairleadError {
