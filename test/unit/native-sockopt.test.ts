@@ -1,0 +1,58 @@
+import { randomBytes } from 'node:crypto';
+import { once } from 'node:events';
+import net from 'node:net';
+import { expect, test } from 'vitest';
+import { socketFd } from '../../native/socket-fd.ts';
+import { describeNative, thrown } from '../support/native.ts';
+
+/** Both ends of a TCP connection over the loopback. */
+async function tcpPair(): Promise<AsyncDisposable & { near: net.Socket; far: net.Socket }> {
+  const server = net.createServer({ pauseOnConnect: true }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  if (address === null || typeof address === 'string') throw new Error('no port');
+  const near = net.connect(address.port, '127.0.0.1');
+  const [far]: net.Socket[] = await once(server, 'connection');
+  if (far === undefined) throw new Error('no connection');
+  return {
+    near,
+    far,
+    async [Symbol.asyncDispose]() {
+      near.destroy();
+      far.destroy();
+      await server[Symbol.asyncDispose]();
+    },
+  };
+}
+
+describeNative('TCP_NOTSENT_LOWAT', (api) => {
+  test('keeps what a stalled socket holds unsent in the kernel near the mark', async () => {
+    const held = async (lowatBytes: number | undefined): Promise<number> => {
+      await using pair = await tcpPair();
+      if (lowatBytes !== undefined) api.setNotsentLowat(socketFd(pair.near), lowatBytes);
+      for (let i = 0; i < 64; i++) pair.near.write(randomBytes(256 * 1024));
+      // The reader never reads: the kernel takes what it will, and the next turns of the loop find nothing more to write.
+      for (let turn = 0, before = -1; before !== pair.near.bytesWritten - pair.near.writableLength; turn++) {
+        before = pair.near.bytesWritten - pair.near.writableLength;
+        for (let i = 0; i < 20; i++) await new Promise(setImmediate);
+      }
+      return api.getNotsent(socketFd(pair.near));
+    };
+    const [marked, unmarked] = [await held(16_384), await held(undefined)];
+    expect(marked).toBeLessThan(unmarked);
+  });
+
+  test('counts the bytes not yet sent from zero', async () => {
+    await using pair = await tcpPair();
+    expect(api.getNotsent(socketFd(pair.near))).toBe(0);
+  });
+
+  test('is refused for what is no TCP socket', () => {
+    const [near, far] = api.socketpair();
+    expect(thrown(() => api.setNotsentLowat(near, 1))).toMatchObject({ code: 'EOPNOTSUPP', syscall: 'setsockopt' });
+    expect(thrown(() => api.getNotsent(near)).code).toBe('ENOTTY');
+    expect(thrown(() => api.setNotsentLowat(1_000_000, 1)).code).toBe('EBADF');
+    api.closeFd(near);
+    api.closeFd(far);
+  });
+});
