@@ -1,0 +1,45 @@
+/** What a command line is built with: the facts beyond the spec, and the two syntaxes in which QEMU takes values. */
+import type { VsockQemuBackend } from '../streams/transport.ts';
+
+/** Numbers of the inherited descriptors in the QEMU process. */
+export const QMP_FD = 3;
+export const VHOST_FD = 4;
+
+export const MIB = 1024 ** 2;
+
+/** One option with its value, where it has one. */
+export type Option = readonly [flag: string] | readonly [flag: string, value: string];
+
+/** What a command line needs beyond the spec. */
+export interface ArgvHost {
+  readonly uuid: string;
+  readonly accelerator: 'kvm' | 'tcg';
+  /** The machine's name in this QEMU: `pc-q35-7.2` for `q35`, so that an upgrade of QEMU never changes a guest's hardware unseen. */
+  readonly machine: string;
+  /** Whether this QEMU was built with seccomp. */
+  readonly sandbox: boolean;
+  readonly vsock: ArgvVsock | undefined;
+  readonly paths: ArgvPaths;
+}
+
+export interface ArgvVsock {
+  readonly cid: number;
+  readonly backend: VsockQemuBackend;
+}
+
+export interface ArgvPaths {
+  /** A second QMP monitor, for people: the first belongs to the agent, and QEMU serves one client a monitor. */
+  readonly monitorSocket: string;
+  /** The serial console, for whoever connects; what the guest writes goes into `consoleLog` whether or not anybody does. */
+  readonly consoleSocket: string;
+  readonly consoleLog: string;
+}
+
+/** A value in QEMU's `key=value,…` syntax: a comma is written twice. */
+export function optionValue(text: string): string {
+  return text.replaceAll(',', ',,');
+}
+
+export function json(value: object): string {
+  return JSON.stringify(value);
+}

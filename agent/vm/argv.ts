@@ -1,0 +1,93 @@
+/**
+ * From spec to command line. Pure: the same spec and facts give the same argv, byte for byte.
+ *
+ * Nothing that a caller wrote can become an option of its own. Whatever QEMU parses as JSON (`-object -blockdev -netdev -device`) is
+ * given as JSON, where no character of a value is special; what it takes as one whole argument (`-kernel -initrd -append -cpu`) is one
+ * element of the argv; `-chardev` knows no JSON, so the paths there, which are the agent's own, have their commas doubled.
+ *
+ * RAM is always the object `ram0`, shared where a vhost-user device must see it, so that the name of the RAM block in a migration
+ * stream never depends on the transport.
+ */
+import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import { diskOptions, networkOptions, pciOption, smallDeviceOptions, vsockOptions } from './argv-devices.ts';
+import { type ArgvHost, type ArgvPaths, json, MIB, type Option, optionValue, QMP_FD } from './argv-host.ts';
+
+export function buildArgs(spec: VmSpec, host: ArgvHost): string[] {
+  const options: Option[] = [
+    ...processOptions(spec, host),
+    ...machineOptions(spec, host),
+    ...bootOptions(spec),
+    ...monitorOptions(host.paths),
+    ...consoleOptions(host.paths),
+    ...spec.disks.flatMap(diskOptions),
+    ...spec.networks.flatMap((network, index) => networkOptions(spec.name, network, index)),
+    ...vsockOptions(host.vsock),
+    ...spec.pciDevices.map(pciOption),
+    ...smallDeviceOptions(spec),
+  ];
+  return options.flat();
+}
+
+function processOptions(spec: VmSpec, host: ArgvHost): Option[] {
+  const options: Option[] = [
+    ['-name', `guest=${spec.name},debug-threads=on`],
+    ['-uuid', host.uuid],
+    // The guest's first instruction waits for the agent's `cont`, so that no event is missed.
+    ['-S'],
+    ['-nodefaults'],
+    ['-no-user-config'],
+    ['-display', 'none'],
+    ['-msg', 'timestamp=on'],
+    // A guest that panics is kept for inspection and told as `panicked`, instead of vanishing.
+    ['-action', 'panic=pause'],
+  ];
+  if (host.sandbox) options.push(['-sandbox', 'on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny']);
+  return options;
+}
+
+function machineOptions(spec: VmSpec, host: ArgvHost): Option[] {
+  // microvm gets its PCIe bus, so that every machine has the same devices and a guest image needs one set of drivers.
+  const bus = spec.machine === 'microvm' ? ',pcie=on' : '';
+  const isShared = host.vsock?.backend.kind === 'vhost-user';
+  const backend = isShared ? { 'qom-type': 'memory-backend-memfd', share: true } : { 'qom-type': 'memory-backend-ram' };
+  return [
+    ['-machine', `${host.machine},memory-backend=ram0,dump-guest-core=off${bus}`],
+    ['-accel', host.accelerator],
+    ['-cpu', spec.cpus.model ?? (host.accelerator === 'kvm' ? 'host' : 'max')],
+    ['-smp', smp(spec.cpus)],
+    ['-m', `${spec.memory.bytes / MIB}M`],
+    ['-object', json({ ...backend, id: 'ram0', size: spec.memory.bytes })],
+  ];
+}
+
+function smp({ count, topology }: VmSpec['cpus']): string {
+  if (topology === undefined) return String(count);
+  const { sockets, dies, cores, threads } = topology;
+  // Not every machine knows dies, so one is not mentioned.
+  return `${count},sockets=${sockets}${dies === 1 ? '' : `,dies=${dies}`},cores=${cores},threads=${threads}`;
+}
+
+function bootOptions({ boot }: VmSpec): Option[] {
+  const options: Option[] = [];
+  if (boot.kernel !== undefined) options.push(['-kernel', boot.kernel]);
+  if (boot.initrd !== undefined) options.push(['-initrd', boot.initrd]);
+  if (boot.args !== undefined) options.push(['-append', boot.args]);
+  return options;
+}
+
+function monitorOptions(paths: ArgvPaths): Option[] {
+  return [
+    ['-chardev', `socket,id=qmp,fd=${QMP_FD},server=on,wait=off`],
+    ['-mon', 'chardev=qmp,mode=control'],
+    ['-chardev', `socket,id=monitor,path=${optionValue(paths.monitorSocket)},server=on,wait=off`],
+    ['-mon', 'chardev=monitor,mode=control'],
+  ];
+}
+
+function consoleOptions(paths: ArgvPaths): Option[] {
+  const socket = `socket,id=console,path=${optionValue(paths.consoleSocket)},server=on,wait=off`;
+  return [
+    ['-chardev', `${socket},logfile=${optionValue(paths.consoleLog)},logappend=on`],
+    ['-serial', 'chardev:console'],
+  ];
+}

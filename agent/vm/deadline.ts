@@ -1,0 +1,86 @@
+/**
+ * The limits of one call as one signal: it fires when the caller gives up (reason: CANCELLED) or when the time is over (reason: TIMEOUT).
+ * Disposing lets go of the timer and the caller's signal.
+ */
+import { FairleadError } from '../../shared/errors.ts';
+import type { CallOptions } from './api.ts';
+
+/** The longest delay of a timer (2^31 − 1 ms); Node fires a longer one at once. */
+const MAX_TIMER_MS = 2_147_483_647;
+
+export class Deadline implements Disposable {
+  readonly #what: string;
+  readonly #controller = new AbortController();
+  readonly #caller: AbortSignal | undefined;
+  readonly #timer: NodeJS.Timeout | undefined;
+  readonly #endsAt: number;
+
+  /** `what` begins the message, as in "starting VM web". */
+  constructor(what: string, { timeoutMs = Number.POSITIVE_INFINITY, signal }: CallOptions) {
+    this.#what = what;
+    this.#caller = signal;
+    this.#endsAt = performance.now() + timeoutMs;
+    if (signal?.aborted === true) this.#onCancel();
+    else signal?.addEventListener('abort', this.#onCancel, { once: true });
+    if (Number.isFinite(timeoutMs)) {
+      const expire = () => this.#end(new FairleadError('TIMEOUT', `${what} did not end within ${Math.round(timeoutMs)} ms`));
+      this.#timer = setTimeout(expire, Math.min(timeoutMs, MAX_TIMER_MS));
+    }
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  /** Never negative; Infinity without a limit. */
+  get remainingMs(): number {
+    return Math.max(0, this.#endsAt - performance.now());
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    this.#caller?.removeEventListener('abort', this.#onCancel);
+  }
+
+  readonly #onCancel = (): void => {
+    const cause: unknown = this.#caller?.reason;
+    this.#end(new FairleadError('CANCELLED', `${this.#what} was cancelled`, { cause }));
+  };
+
+  #end(reason: FairleadError): void {
+    this.#controller.abort(reason);
+  }
+}
+
+/** The promise, or the signal's reason as soon as it fires. The promise goes on; its rejection is then nobody's and is dropped. */
+export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
+  if (signal.aborted) {
+    promise.catch(() => {});
+    throw signal.reason;
+  }
+  const aborted = Promise.withResolvers<never>();
+  const onAbort = (): void => aborted.reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  try {
+    return await Promise.race([promise, aborted.promise]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}
+
+/** True when the promise settled within the time. Never rejects. */
+export async function settledWithin(promise: Promise<unknown>, timeoutMs: number): Promise<boolean> {
+  const { promise: late, resolve } = Promise.withResolvers<boolean>();
+  const timer = setTimeout(resolve, Math.min(timeoutMs, MAX_TIMER_MS), false);
+  try {
+    return await Promise.race([
+      promise.then(
+        () => true,
+        () => true,
+      ),
+      late,
+    ]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,50 @@
+/** The last lines of a log, for errors and records. */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+
+export const TAIL_BYTES = 4096;
+
+/** Size of a file now; 0 for one that does not exist. What is written later begins there. */
+export function sizeOf(path: string): number {
+  return withFile(path, 0, (fd) => fstatSync(fd).size);
+}
+
+/**
+ * At most the last `maxBytes` of what stands in the file after `from`, cut to whole lines where it was too long. Empty for a file that
+ * is not there. Bytes that are no UTF-8 show as U+FFFD.
+ */
+export function tailOf(path: string, { from = 0, maxBytes = TAIL_BYTES }: { from?: number; maxBytes?: number } = {}): string {
+  return withFile(path, '', (fd) => {
+    const { size } = fstatSync(fd);
+    const begin = Math.max(from, size - maxBytes);
+    if (begin >= size) return '';
+    const buffer = Buffer.alloc(size - begin);
+    const read = readSync(fd, buffer, 0, buffer.length, begin);
+    const text = buffer.toString('utf8', 0, read);
+    return begin > from ? text.slice(text.indexOf('\n') + 1) : text;
+  });
+}
+
+/** The last line that says something, for a message of one line. */
+export function lastLine(text: string): string {
+  return (
+    text
+      .trimEnd()
+      .split(/[\r\n]+/)
+      .at(-1)
+      ?.trim() ?? ''
+  );
+}
+
+function withFile<T>(path: string, otherwise: T, use: (fd: number) => T): T {
+  let fd: number;
+  try {
+    fd = openSync(path, 'r');
+  } catch {
+    return otherwise;
+  }
+  try {
+    return use(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

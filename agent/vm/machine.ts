@@ -1,0 +1,79 @@
+/**
+ * The states of one VM as a pure function: what is known (`VmState`) and what happened (`VmInput`) give the next state and the event to
+ * tell. No clock, no process, no QMP in here; supervisor.ts feeds it.
+ *
+ *              start               resume
+ *   created ──────────▶ starting ─────────▶ running ──┬─ pause ────▶ paused ────┐
+ *      ▲  ◀──────────────┘   ▲                ▲       ├─ panic ────▶ panicked ──┤
+ *      start-failed: back    │ start          │       └─ io-error ─▶ io-error ──┤
+ *      to where it came from │                └───────────── resume ────────────┘
+ *                            │
+ *        stopped, crashed ───┘     any of the four ── stop, or QEMU says SHUTDOWN ──▶ stopping
+ *
+ *   any of the four, or stopping ── exit after SHUTDOWN or by our hand ──▶ stopped
+ *                                └─ any other exit ─────────────────────▶ crashed
+ *
+ * QEMU says STOP together with GUEST_PANICKED and BLOCK_IO_ERROR, before or after: it never hides the more telling state. A command's
+ * answer and the event that it causes are both fed; the second of them changes nothing.
+ */
+import { FairleadError } from '../../shared/errors.ts';
+import type { VmEventType, VmState } from '../../shared/protocol/vm.ts';
+
+export type VmInput = 'start' | 'resume' | 'pause' | 'panic' | 'io-error' | 'reset' | 'stop' | 'exit-clean' | 'exit-unexpected';
+
+export interface Transition {
+  readonly state: VmState;
+  /** What to tell of it; entering `starting` is not told. */
+  readonly event?: VmEventType;
+}
+
+type Row = Partial<Record<VmInput, Transition>>;
+
+const start: Row = { start: { state: 'starting' } };
+const resume: Row = { resume: { state: 'running', event: 'vm.resumed' } };
+const panic: Row = { panic: { state: 'panicked', event: 'vm.panicked' } };
+const ioError: Row = { 'io-error': { state: 'io-error', event: 'vm.io-error' } };
+const exits: Row = {
+  'exit-clean': { state: 'stopped', event: 'vm.stopped' },
+  'exit-unexpected': { state: 'crashed', event: 'vm.crashed' },
+};
+/** Leaving any state in which a process runs the guest. */
+const leave: Row = { stop: { state: 'stopping', event: 'vm.stopping' }, ...exits };
+const resetIn = (state: VmState): Row => ({ reset: { state, event: 'vm.reset' } });
+
+const TABLE: Partial<Record<VmState, Row>> = {
+  created: start,
+  stopped: start,
+  crashed: start,
+  starting: { resume: { state: 'running', event: 'vm.started' } },
+  running: { pause: { state: 'paused', event: 'vm.paused' }, ...panic, ...ioError, ...resetIn('running'), ...leave },
+  paused: { ...resume, ...panic, ...ioError, ...resetIn('paused'), ...leave },
+  panicked: { ...resume, ...resetIn('panicked'), ...leave },
+  'io-error': { ...resume, ...panic, ...resetIn('io-error'), ...leave },
+  stopping: exits,
+};
+
+/** The next state, or undefined where the input says nothing new in this state. */
+export function transition(state: VmState, input: VmInput): Transition | undefined {
+  return TABLE[state]?.[input];
+}
+
+/** States in which a QEMU process of the VM exists, or may. */
+export const LIVE_STATES: readonly VmState[] = ['starting', 'running', 'paused', 'panicked', 'io-error', 'stopping'];
+
+/** States in which the guest is there: QEMU has started it and nobody has begun to end it. */
+export const GUEST_STATES: readonly VmState[] = ['running', 'paused', 'panicked', 'io-error'];
+
+/**
+ * The guard of every command. Throws WRONG_STATE with `{state, required}` and a sentence to act on.
+ */
+export function requireState(vm: string, state: VmState, required: readonly VmState[], to: string): void {
+  if (required.includes(state)) return;
+  throw new FairleadError('WRONG_STATE', `cannot ${to} VM ${vm}: it is ${state} and would have to be ${listOf(required)}`, {
+    details: { vm, state, required },
+  });
+}
+
+function listOf(words: readonly string[]): string {
+  return words.length < 2 ? words.join('') : `${words.slice(0, -1).join(', ')} or ${words.at(-1)}`;
+}
