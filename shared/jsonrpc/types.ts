@@ -20,8 +20,13 @@ export interface RequestContext {
   readonly signal: AbortSignal;
   /** Milliseconds until the deadline, at least 0; undefined when the caller asked for none. */
   remainingMs(): number | undefined;
-  /** Report to the caller; does nothing when it did not ask or the request has ended. Never throws. */
-  progress(value: unknown): void;
+  /** Whether the caller asked for progress. */
+  readonly wantsProgress: boolean;
+  /**
+   * Report to the caller; does nothing when it did not ask or the request has ended. Never throws: a value that is no JSON or too
+   * long aborts the request instead. May be passed on as a function.
+   */
+  readonly progress: (value: unknown) => void;
   readonly trace: TraceContext;
   /** `params._meta` as it came, without the fields of this hop (`timeoutMs`, `progressToken`). Not authenticated. */
   readonly meta: JsonObject;
