@@ -1,0 +1,48 @@
+/**
+ * The two sides of a raw stream: what its user implements, and what it may call.
+ *
+ * Offsets are absolute: bytes of this stream since it began, in one direction. `limit` is the offset up to which may be sent, `acked`
+ * the offset below which the receiver will never ask for a byte again. Both only rise. Handlers must not throw: what they throw closes
+ * the session. After `onRefused`, `onReset` or both ends' FIN, none is called again.
+ */
+import type { FairleadError, JsonObject } from '../errors.ts';
+
+export interface StreamHandler {
+  /** The other side accepted (opener only): `stream.sendLimit` is its first credit. */
+  onOpened?(meta: JsonObject): void;
+  /** The other side refused (opener only); the stream is over. */
+  onRefused?(error: FairleadError): void;
+  /** The payload belongs to the handler. `exhausted`: the sender had no credit left after it, as far as it knew then. */
+  onData(payload: Uint8Array, exhausted: boolean): void;
+  onCredit?(limit: number, acked: number): void;
+  /** No more data comes; all of it has been handed over. */
+  onFin(): void;
+  /** The stream is over, in both directions; what was queued is gone. Also called with SESSION_LOST when the session closes. */
+  onReset(code: number, reason: string): void;
+  /** `bytes` of what was sent left the queue for the line. */
+  onSent?(bytes: number): void;
+}
+
+export interface RawStream {
+  readonly id: number;
+  /** Credit from the other side: offset up to which data may go out. */
+  readonly sendLimit: number;
+  /** Offset of the last byte that went out. */
+  readonly sentBytes: number;
+  /** Bytes that wait for credit or for the line. */
+  readonly queuedBytes: number;
+  /** Set who is told; a stream from `onOpen` must have one before its first event, that is at once. */
+  attach(handler: StreamHandler): void;
+  /** Take an offered stream, granting `creditBytes` at first. */
+  accept(meta: JsonObject, creditBytes: number): void;
+  /** Turn an offered stream down. */
+  refuse(error: FairleadError): void;
+  /** Queue data; it goes out as credit and the scheduler allow. The payload is not touched afterwards. `exhausted` is for relays. */
+  send(payload: Uint8Array, exhausted?: boolean): void;
+  /** Let the other side send up to offset `limit`; bytes below `acked` are consumed. */
+  grant(limit: number, acked: number): void;
+  /** End our direction after what is queued. */
+  fin(): void;
+  /** End both directions now. Safe in any state. */
+  reset(code: number, reason: string): void;
+}
