@@ -1,0 +1,78 @@
+/**
+ * A process that outlives the agent is known by its pid and its start time: the pid alone may belong to another by now. No signal goes
+ * out and no wait begins before the start time has been compared.
+ */
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { loadNative } from '../native/index.ts';
+
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Field 22 of /proc/PID/stat: clock ticks from the boot of the machine to the start of the process. */
+  readonly startTime: string;
+}
+
+/** Where the kernel has no pidfd (before 5.3) or the add-on is missing, the end of a process that is not our child is looked for so often. */
+const FALLBACK_INTERVAL_MS = 500;
+
+/** The identity of a process that runs now; undefined when there is none, or only its zombie. */
+export function identityOf(pid: number): ProcessIdentity | undefined {
+  let stat: string;
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+  } catch {
+    return undefined;
+  }
+  // The command in brackets may hold anything, brackets and spaces included; the fields after the last one are plain.
+  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
+  const [state] = fields;
+  const startTime = fields[19];
+  if (startTime === undefined || state === 'Z' || state === 'X') return undefined;
+  return { pid, startTime };
+}
+
+export function isAlive(identity: ProcessIdentity): boolean {
+  return identityOf(identity.pid)?.startTime === identity.startTime;
+}
+
+/** Sends a signal to that process and no other; false when it is gone. */
+export function signalProcess(identity: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean {
+  if (!isAlive(identity)) return false;
+  try {
+    return process.kill(identity.pid, signal);
+  } catch {
+    return false;
+  }
+}
+
+/** Settles when that process is gone. Rejects with the signal's reason when it is aborted first. */
+export async function processExit(identity: ProcessIdentity, signal?: AbortSignal): Promise<void> {
+  const native = loadNative();
+  if (!native.available) return lookUntilGone(identity, signal);
+  const { api } = native;
+  let pidfd: number;
+  try {
+    pidfd = api.pidfdOpen(identity.pid);
+  } catch {
+    return lookUntilGone(identity, signal);
+  }
+  const close = () => api.pidfdClose(pidfd);
+  signal?.addEventListener('abort', close, { once: true });
+  try {
+    // From here on the pidfd holds whoever had the pid; if that is another, ours is gone.
+    if (!isAlive(identity)) return;
+    signal?.throwIfAborted();
+    await api.pidfdWait(pidfd);
+  } catch (error) {
+    signal?.throwIfAborted();
+    throw error;
+  } finally {
+    signal?.removeEventListener('abort', close);
+    if (signal?.aborted !== true) close();
+  }
+}
+
+async function lookUntilGone(identity: ProcessIdentity, signal: AbortSignal | undefined): Promise<void> {
+  while (isAlive(identity))
+    await sleep(FALLBACK_INTERVAL_MS, undefined, { ref: false, ...(signal === undefined ? {} : { signal }) });
+}

@@ -1,0 +1,162 @@
+/**
+ * vsock without vhost in the kernel: `vhost-device-vsock`, one process a VM, joined to QEMU by vhost-user and to the agent by unix
+ * sockets (`vs` to dial the guest, `vs_PORT` for what the guest dials). CIDs are private to the process, so every guest has the same.
+ *
+ * Version 0.3.0 loses what the guest still sends when the host's side half-closes, so no half-close ever reaches it: ending the
+ * stream's writable side here only stops writing, and the connection is closed when the guest closes or the stream is destroyed.
+ * The daemon takes a guest's close of both directions as the end of both, and does not tell of a half-close of the guest.
+ */
+import { rm } from 'node:fs/promises';
+import { createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
+import { FairleadError } from '../../shared/errors.ts';
+import { isAlive } from '../process-identity.ts';
+import type { Logger } from '../vm/api.ts';
+import type { VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
+import { adoptDaemon, type Daemon, type DaemonPaths, startDaemon } from './vhost-user-daemon.ts';
+import { type DialOptions, VhostUserDialler } from './vhost-user-dial.ts';
+
+const GUEST_CID = 3;
+/** `sun_path` is 108 bytes with its NUL (unix(7)). */
+const MAX_SOCKET_PATH_BYTES = 107;
+const LONGEST_PORT_SUFFIX = '_4294967294';
+
+export interface VhostUserOptions {
+  /** Path of vhost-device-vsock. */
+  readonly binary: string;
+  readonly logger: Logger;
+}
+
+export function vhostUserTransport({ binary, logger }: VhostUserOptions): VsockTransport {
+  return {
+    kind: 'vhost-user',
+    halfClose: false,
+    async prepare({ vm, runDir, signal }) {
+      const paths = pathsIn(runDir);
+      const daemon = await startDaemon({ vm, binary, cid: GUEST_CID, paths, signal });
+      return new VhostUserDevice({ vm, paths, daemon, logger });
+    },
+    adopt: async ({ vm, runDir, state }) => {
+      if (state.daemon === undefined || !isAlive(state.daemon)) {
+        throw new FairleadError(
+          'PROCESS_FAILED',
+          `the vsock daemon of VM ${vm} ended while the agent was away: stop and start the VM`,
+        );
+      }
+      return new VhostUserDevice({ vm, paths: pathsIn(runDir), daemon: adoptDaemon(state.daemon), logger });
+    },
+  };
+}
+
+function pathsIn(runDir: string): DaemonPaths {
+  const uds = join(runDir, 'vs');
+  const longest = Buffer.byteLength(uds + LONGEST_PORT_SUFFIX);
+  if (longest > MAX_SOCKET_PATH_BYTES) {
+    throw new FairleadError(
+      'UNSUPPORTED',
+      `run directory ${runDir} is too long for unix sockets: ${longest} bytes with the file names, the kernel takes ${MAX_SOCKET_PATH_BYTES}; set a shorter runDir`,
+    );
+  }
+  return { vhost: join(runDir, 'vh'), uds, log: join(runDir, 'vsock.log') };
+}
+
+interface DeviceParts {
+  readonly vm: string;
+  readonly paths: DaemonPaths;
+  readonly daemon: Daemon;
+  readonly logger: Logger;
+}
+
+class VhostUserDevice implements VsockDevice {
+  readonly cid = GUEST_CID;
+  readonly halfClose = false;
+  readonly vhostFd = undefined;
+  readonly backend: VsockDevice['backend'];
+  readonly state: VsockDeviceState;
+  readonly #parts: DeviceParts;
+  readonly #dialler: VhostUserDialler;
+  readonly #listeners = new Map<number, Server>();
+  #disposed = false;
+  /** How the daemon ended, once it has. */
+  #lost: string | undefined;
+
+  constructor(parts: DeviceParts) {
+    const { vm, paths, daemon, logger } = parts;
+    this.#parts = parts;
+    this.backend = { kind: 'vhost-user', socketPath: paths.vhost };
+    this.state = { kind: 'vhost-user', cid: GUEST_CID, daemon: daemon.identity };
+    this.#dialler = new VhostUserDialler({ vm, udsPath: paths.uds });
+    void daemon.exited.then((how) => {
+      this.#lost = how;
+      this.#dialler.closeParked();
+      if (!this.#disposed)
+        logger.error({ vm, pid: daemon.identity.pid, how }, 'vsock daemon ended, the guest cannot be reached any more');
+    });
+  }
+
+  spawned(): void {}
+
+  async connect(options: DialOptions): Promise<Duplex> {
+    this.#assertUsable();
+    return withoutHalfClose(await this.#dialler.dial(options));
+  }
+
+  async listen(port: number, onConnection: (stream: Duplex) => void): Promise<AsyncDisposable> {
+    this.#assertUsable();
+    if (this.#listeners.has(port)) {
+      throw new FairleadError('CONFLICT', `something listens already for VM ${this.#parts.vm} on vsock port ${port}`);
+    }
+    const path = `${this.#parts.paths.uds}_${port}`;
+    const server = createServer({ allowHalfOpen: true }, (socket) => onConnection(withoutHalfClose(socket)));
+    this.#listeners.set(port, server);
+    try {
+      // A file may be left of an agent that was killed; the directory belongs to this VM alone.
+      await rm(path, { force: true });
+      await listening(server, path);
+    } catch (error) {
+      this.#listeners.delete(port);
+      throw error;
+    }
+    return {
+      [Symbol.asyncDispose]: async () => {
+        if (this.#listeners.delete(port)) server.close();
+      },
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
+    const { daemon, paths } = this.#parts;
+    // Connections go on, and are their owners' affair; the socket files go at once.
+    for (const server of this.#listeners.values()) server.close();
+    this.#listeners.clear();
+    await daemon.stop();
+    this.#dialler.closeParked();
+    await Promise.all([rm(paths.uds, { force: true }), rm(paths.vhost, { force: true })]);
+  }
+
+  #assertUsable(): void {
+    const { vm } = this.#parts;
+    if (this.#disposed) throw new FairleadError('GUEST_UNREACHABLE', `VM ${vm} has no vsock device any more: it has stopped`);
+    if (this.#lost === undefined) return;
+    throw new FairleadError('GUEST_UNREACHABLE', `the vsock daemon of VM ${vm} ${this.#lost}: stop and start the VM`);
+  }
+}
+
+/** Ending the writable side finishes it without a shutdown(2); the connection closes when the guest ends too, or on destroy. */
+function withoutHalfClose(socket: Socket): Socket {
+  socket._final = (done) => done();
+  return socket;
+}
+
+function listening(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen({ path }, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}

@@ -1,0 +1,53 @@
+/**
+ * Full-jitter back-off of a connection that is kept for ever: the n-th wait is `rand(0, min(max, base · 2ⁿ))`, so that a fleet whose
+ * hub went away does not come back in step. The count starts again only after a connection has held for `healthyMs`: one that is
+ * accepted and dropped at once, over and over, still backs off.
+ */
+export interface BackoffOptions {
+  readonly baseMs?: number | undefined;
+  readonly maxMs?: number | undefined;
+  readonly healthyMs?: number | undefined;
+  /** In [0, 1); for tests. */
+  readonly random?: (() => number) | undefined;
+}
+
+export class Backoff {
+  readonly #baseMs: number;
+  readonly #maxMs: number;
+  readonly #healthyMs: number;
+  readonly #random: () => number;
+  #failures = 0;
+
+  constructor(options: BackoffOptions = {}) {
+    this.#baseMs = options.baseMs ?? 500;
+    this.#maxMs = options.maxMs ?? 60_000;
+    this.#healthyMs = options.healthyMs ?? 30_000;
+    this.#random = options.random ?? Math.random;
+  }
+
+  /** Failures in a row, for logs and metrics. */
+  get failures(): number {
+    return this.#failures;
+  }
+
+  /** How long to wait after one more failure. `upMs` is how long the connection held, 0 for one that was never made. */
+  failed(upMs = 0): number {
+    if (upMs >= this.#healthyMs) this.#failures = 0;
+    const ceiling = Math.min(this.#maxMs, this.#baseMs * 2 ** this.#failures);
+    this.#failures += 1;
+    return this.#random() * ceiling;
+  }
+
+  /**
+   * How long to wait when the other side named a time itself (Retry-After, the spread of a GOAWAY). A request to wait is a floor:
+   * the own jitter comes on top, since everybody was told the same. It does not count as a failure.
+   */
+  told(floorMs: number, spreadMs: number): number {
+    return floorMs + this.#random() * spreadMs;
+  }
+
+  /** The longest that `failed` gives. */
+  get maxMs(): number {
+    return this.#maxMs;
+  }
+}

@@ -1,0 +1,38 @@
+import { describe, expect, it } from 'vitest';
+import { Backoff } from '../../shared/backoff.ts';
+
+/** The largest value Math.random can give, so that a wait is its ceiling. */
+const almostOne = () => 1 - Number.EPSILON;
+
+describe('Backoff', () => {
+  it('doubles its ceiling from half a second to a minute', () => {
+    const backoff = new Backoff({ random: almostOne });
+    const waits = Array.from({ length: 10 }, () => Math.round(backoff.failed()));
+    expect(waits).toEqual([500, 1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000, 60_000]);
+  });
+
+  it('waits anything from nothing to the ceiling', () => {
+    expect(new Backoff({ random: () => 0 }).failed()).toBe(0);
+    expect(new Backoff({ random: () => 0.5 }).failed()).toBe(250);
+  });
+
+  it('starts again only after the connection held for half a minute', () => {
+    const backoff = new Backoff({ random: almostOne });
+    for (let i = 0; i < 5; i++) backoff.failed();
+    expect(Math.round(backoff.failed(29_999))).toBe(16_000);
+    expect(Math.round(backoff.failed(30_000))).toBe(500);
+    expect(backoff.failures).toBe(1);
+  });
+
+  it('takes a time that it is told as the least, and spreads beyond it', () => {
+    const backoff = new Backoff({ random: () => 0.5 });
+    expect(backoff.told(3000, 1000)).toBe(3500);
+    expect(backoff.failures).toBe(0);
+  });
+
+  it('stays finite after very many failures', () => {
+    const backoff = new Backoff({ random: almostOne });
+    for (let i = 0; i < 5000; i++) backoff.failed();
+    expect(backoff.failed()).toBeLessThanOrEqual(60_000);
+  });
+});
