@@ -13,8 +13,7 @@ export const Name = v.pipe(
 export const HostPath = v.pipe(
   v.string(),
   v.maxLength(4095),
-  v.regex(/^\//, 'must be an absolute path on the host'),
-  v.check((path) => !path.includes('\0'), 'must not contain a NUL character'),
+  v.regex(/^\/[^\0]*$/, 'must be an absolute path on the host, without NUL characters'),
 );
 
 const UNITS: Readonly<Record<string, number>> = {
@@ -28,20 +27,37 @@ const UNITS: Readonly<Record<string, number>> = {
   GiB: 1024 ** 3,
   TiB: 1024 ** 4,
 };
+const SIZE = /^(\d+(?:\.\d+)?)\s*(k|M|G|T|KiB|MiB|GiB|TiB)?B?$/;
 
-/** Bytes as a number, or as text such as `512MiB`. Output is always a number of bytes. */
-export const Bytes = v.pipe(
-  v.union([v.number(), v.pipe(v.string(), v.maxLength(24))]),
-  v.transform((value) => {
-    if (typeof value === 'number') return value;
-    const match = /^(\d+(?:\.\d+)?)\s*(k|M|G|T|KiB|MiB|GiB|TiB)?B?$/.exec(value);
-    const unit = UNITS[match?.[2] ?? ''];
-    return match === null || unit === undefined ? Number.NaN : Math.round(Number(match[1]) * unit);
-  }),
-  v.number('must be a number of bytes, or a size such as 512MiB'),
-  v.safeInteger(),
-  v.minValue(0),
-);
+/**
+ * Bytes as a number, or as text such as `512MiB`; output is always a number of bytes. `least` is a size as well, and is checked
+ * before and after the text is read, so that JSON Schema can say it of the number at least.
+ */
+export function bytesAtLeast(least: string) {
+  const leastBytes = toBytes(least);
+  const tooSmall = `must be at least ${least}`;
+  return v.pipe(
+    v.union([
+      v.pipe(v.number(), v.safeInteger(), v.minValue(leastBytes, tooSmall)),
+      v.pipe(v.string(), v.maxLength(24), v.regex(SIZE, 'must be a number of bytes, or a size such as 512MiB')),
+    ]),
+    v.description(`bytes as a number, or as text such as "512MiB"; at least ${least}`),
+    v.transform((value) => (typeof value === 'number' ? value : toBytes(value))),
+    v.safeInteger('must be less than 2^53 bytes'),
+    v.minValue(leastBytes, tooSmall),
+  );
+}
+
+export const Bytes = bytesAtLeast('0');
+
+/** NaN for text that is no size. */
+function toBytes(size: string): number {
+  const match = SIZE.exec(size);
+  return Math.round(Number(match?.[1]) * (UNITS[match?.[2] ?? ''] ?? Number.NaN));
+}
+
+/** A whole number from 0 that JSON carries exactly. */
+export const Count = v.pipe(v.number(), v.safeInteger(), v.minValue(0));
 
 /** A vsock port (u32; 0xFFFFFFFF means "any" and cannot be dialled). */
 export const VsockPort = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(0xfffffffe));
@@ -51,10 +67,8 @@ export const Labels = v.pipe(
     v.pipe(v.string(), v.minLength(1), v.maxLength(63), v.regex(/^[a-zA-Z0-9]([a-zA-Z0-9._/-]*[a-zA-Z0-9])?$/)),
     v.pipe(v.string(), v.maxLength(255)),
   ),
-  v.check((labels) => Object.keys(labels).length <= 64, 'at most 64 labels'),
+  v.maxEntries(64),
 );
 
 /** RFC 3339 UTC timestamp with milliseconds. */
 export const Timestamp = v.pipe(v.string(), v.maxLength(40), v.isoTimestamp());
-
-export const Json: v.GenericSchema<unknown> = v.unknown();

@@ -18,6 +18,23 @@ export interface MethodContract {
   readonly result: v.GenericSchema;
   /** Schema of each `$/progress` value, for methods that report while they run. */
   readonly progress?: v.GenericSchema;
-  /** Codes beyond those that every call can end with (protocol errors, TIMEOUT, CANCELLED, INTERRUPTED, authorisation). */
+  /** Codes beyond those that every call can end with (`EVERY_CALL_ERRORS`, for agent methods `FORWARDED_CALL_ERRORS` as well). */
   readonly errors: readonly ErrorCode[];
 }
+
+/** What any call can end with. */
+export const EVERY_CALL_ERRORS: readonly ErrorCode[] = [
+  'INVALID_REQUEST',
+  'METHOD_NOT_FOUND',
+  'INVALID_PARAMS',
+  'INTERNAL',
+  'CANCELLED',
+  'TIMEOUT',
+  'INTERRUPTED',
+  'UNAUTHENTICATED',
+  'PERMISSION_DENIED',
+  'LIMIT_EXCEEDED',
+];
+
+/** What a call that the hub passes on to a host can end with besides: the host is away, unknown, or not the only one in question. */
+export const FORWARDED_CALL_ERRORS: readonly ErrorCode[] = ['HOST_UNREACHABLE', 'NOT_FOUND', 'CONFLICT'];

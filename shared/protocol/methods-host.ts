@@ -1,9 +1,7 @@
 /** Methods that tell of the host itself. */
 import * as v from 'valibot';
-import { Labels } from './common.ts';
+import { Count, Labels } from './common.ts';
 import type { MethodContract } from './contract.ts';
-
-const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 
 /** Something a host may lack, and then why. */
 const Availability = v.strictObject({ available: v.boolean(), reason: v.optional(v.string()), detail: v.optional(v.string()) });

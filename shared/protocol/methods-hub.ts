@@ -1,9 +1,9 @@
 /** Methods that the hub answers itself. */
 import * as v from 'valibot';
-import { Labels, Name, Timestamp } from './common.ts';
+import { Count, Labels, Name, Timestamp } from './common.ts';
 import type { MethodContract } from './contract.ts';
+import { pageOf, PageParams } from './paging.ts';
 
-const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const hubCall = { target: 'hub', kind: 'call', since: 1 } as const;
 
 export const HostRecord = v.strictObject({
@@ -34,6 +34,9 @@ export const TokenRecord = v.strictObject({
   revoked: v.boolean(),
 });
 export type TokenRecord = v.InferOutput<typeof TokenRecord>;
+
+/** Ten years; no bound at all would let a date overflow. */
+const MAX_OPERATOR_TTL_MS = 10 * 366 * 24 * 3600 * 1000;
 
 const TokenId = v.pipe(v.string(), v.minLength(4), v.maxLength(64), v.regex(/^[A-Za-z0-9_-]+$/));
 
@@ -69,9 +72,9 @@ export const HUB_METHODS = {
     ...hubCall,
     role: 'viewer',
     idempotent: true,
-    summary: 'Every enrolled host, connected or not',
-    params: v.strictObject({}),
-    result: v.strictObject({ hosts: v.array(HostRecord) }),
+    summary: 'Every enrolled host, connected or not, by name',
+    params: PageParams,
+    result: pageOf('hosts', HostRecord),
     errors: [],
   },
   'host.get': {
@@ -108,7 +111,7 @@ export const HUB_METHODS = {
       v.strictObject({
         kind: v.literal('operator'),
         role: v.optional(v.picklist(['viewer', 'operator', 'admin']), 'operator'),
-        ttlMs: v.optional(v.pipe(Count, v.minValue(1000))),
+        ttlMs: v.optional(v.pipe(Count, v.minValue(1000), v.maxValue(MAX_OPERATOR_TTL_MS))),
         description: v.optional(v.pipe(v.string(), v.maxLength(200)), ''),
       }),
     ]),

@@ -1,12 +1,12 @@
 /** Methods that act on one VM of a host. */
 import * as v from 'valibot';
-import { Name, VsockPort } from './common.ts';
+import { Count, Name, VsockPort } from './common.ts';
 import type { MethodContract } from './contract.ts';
+import { pageOf, PageParams } from './paging.ts';
 import { VmEvent, VmInfo } from './vm.ts';
 import { VmSpec } from './vm-spec.ts';
 
 const Vm = v.strictObject({ vm: Name });
-const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 const Milliseconds = v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(24 * 3600 * 1000));
 
 const agentCall = { target: 'agent', kind: 'call', since: 1 } as const;
@@ -53,8 +53,8 @@ export const VM_METHODS = {
     role: 'viewer',
     idempotent: true,
     summary: 'Every VM of the host, by name',
-    params: v.strictObject({}),
-    result: v.strictObject({ vms: v.array(VmInfo) }),
+    params: PageParams,
+    result: pageOf('vms', VmInfo),
     errors: [],
   },
   'vm.pause': {
@@ -137,7 +137,10 @@ export const VM_METHODS = {
       vm: v.optional(Name),
       /** Only events after this sequence number. An event that has left the log is told by `missed`. */
       since: v.optional(Count),
-      limit: v.optional(v.pipe(Count, v.minValue(1), v.maxValue(1000)), 1000),
+      /** The epoch that `since` is of; numbers start anew with each agent, so with another epoch `since` counts as 0. */
+      epoch: v.optional(v.pipe(v.string(), v.maxLength(64))),
+      /** The oldest come first. Fewer may come than there are, so that the answer fits a message: go on from `lastSeq`. */
+      limit: v.optional(v.pipe(Count, v.minValue(1), v.maxValue(1000)), 256),
       follow: v.optional(v.boolean(), false),
     }),
     result: v.strictObject({ epoch: v.string(), events: v.array(VmEvent), missed: Count, lastSeq: Count }),

@@ -108,6 +108,10 @@ function rule(issue: Issue): string {
       return requirement === 1 ? 'must not be empty' : `must have at least ${String(requirement)} ${unit}`;
     case 'max_length':
       return `must have at most ${String(requirement)} ${unit}`;
+    case 'length':
+      return `must have exactly ${String(requirement)} ${unit}`;
+    case 'max_entries':
+      return `must have at most ${String(requirement)} entries`;
     case 'integer':
     case 'safe_integer':
       return 'must be a whole number';

@@ -3,10 +3,10 @@
  * says what was run even when a later version's defaults differ.
  */
 import * as v from 'valibot';
-import { Bytes, HostPath, Labels, Name, VsockPort } from './common.ts';
+import { Bytes, bytesAtLeast, HostPath, Labels, Name, VsockPort } from './common.ts';
 
 const MAX_CPUS = 1024;
-const Count = (max: number) => v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max));
+const upTo = (max: number) => v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(max));
 
 export const MachineType = v.picklist(['q35', 'microvm', 'virt']);
 export type MachineType = v.InferOutput<typeof MachineType>;
@@ -15,32 +15,26 @@ export const Accelerator = v.picklist(['auto', 'kvm', 'tcg']);
 export type Accelerator = v.InferOutput<typeof Accelerator>;
 
 const Cpus = v.strictObject({
-  count: v.optional(Count(MAX_CPUS), 1),
+  count: v.optional(upTo(MAX_CPUS), 1),
   model: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(255), v.regex(/^[A-Za-z0-9._+=,-]+$/))),
   topology: v.optional(
     v.strictObject({
-      sockets: Count(MAX_CPUS),
-      dies: v.optional(Count(64), 1),
-      cores: Count(MAX_CPUS),
-      threads: v.optional(Count(8), 1),
+      sockets: upTo(MAX_CPUS),
+      dies: v.optional(upTo(64), 1),
+      cores: upTo(MAX_CPUS),
+      threads: v.optional(upTo(8), 1),
     }),
   ),
 });
 
 const Memory = v.strictObject({
-  bytes: v.optional(v.pipe(Bytes, v.minValue(16 * 1024 ** 2, 'must be at least 16MiB')), 256 * 1024 ** 2),
+  bytes: v.optional(bytesAtLeast('16MiB'), 256 * 1024 ** 2),
 });
 
 const Boot = v.strictObject({
   kernel: v.optional(HostPath),
   initrd: v.optional(HostPath),
-  args: v.optional(
-    v.pipe(
-      v.string(),
-      v.maxLength(2048),
-      v.check((text) => !text.includes('\0'), 'must not contain a NUL character'),
-    ),
-  ),
+  args: v.optional(v.pipe(v.string(), v.maxLength(2048), v.regex(/^[^\0]*$/, 'must not contain a NUL character'))),
 });
 
 const Throttle = v.strictObject({ bytesPerSecond: Bytes, burstBytesPerSecond: v.optional(Bytes) });
@@ -53,7 +47,10 @@ const Disk = v.strictObject({
   serial: v.optional(v.pipe(v.string(), v.minLength(1), v.maxLength(20), v.regex(/^[\x21-\x7e]+$/))),
 });
 
-const Mac = v.pipe(v.string(), v.regex(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/i, 'must be a MAC address such as 52:54:00:12:34:56'));
+const Mac = v.pipe(
+  v.string(),
+  v.regex(/^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/, 'must be a MAC address such as 52:54:00:12:34:56'),
+);
 const TcpPort = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535));
 
 const Network = v.variant('type', [

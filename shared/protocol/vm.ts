@@ -1,6 +1,6 @@
 /** What the agent says about a VM: its state, how it ended, and the events on the way. */
 import * as v from 'valibot';
-import { Labels, Name, Timestamp } from './common.ts';
+import { Count, Labels, Name, Timestamp } from './common.ts';
 import { VmSpec } from './vm-spec.ts';
 
 /** The states of the supervisor's machine (drawn in agent/vm/machine.ts). The first form does not reach `suspending … resuming` yet. */
@@ -20,8 +20,6 @@ export const VM_STATES = [
 ] as const;
 export const VmState = v.picklist(VM_STATES);
 export type VmState = v.InferOutput<typeof VmState>;
-
-const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 
 /** How the last QEMU process of a VM ended. `code` is null when it was not our child any more (adopted) or a signal ended it. */
 export const VmExit = v.strictObject({
