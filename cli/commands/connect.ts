@@ -1,0 +1,91 @@
+/**
+ * `fairlead connect VM PORT`: joins standard input and output to a port of a guest.
+ *
+ * Where the transport can close one direction alone, the end of standard input is passed on and the command ends when the guest has
+ * closed too. Where it cannot, the end of input is kept here: the command waits for the guest to close, or for `--idle-timeout`
+ * without a byte from it.
+ */
+import type { Duplex } from 'node:stream';
+import { type Command, InvalidArgumentError } from 'commander';
+import { FairleadError } from '../../shared/errors.ts';
+import { type App, outputOf, withHub } from '../app.ts';
+import { parseDuration } from '../duration.ts';
+
+interface ConnectOptions {
+  readonly host?: string;
+  readonly idleTimeout: number;
+  readonly connectTimeout: number;
+}
+
+const DEFAULT_IDLE_TIMEOUT_MS = 10_000;
+const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
+
+export function registerConnect(program: Command, app: App): void {
+  program
+    .command('connect <vm> <port>')
+    .description("join standard input and output to a guest's vsock port")
+    .option('--host <host>', 'the host that the VM is on')
+    .option(
+      '--connect-timeout <duration>',
+      'how long to retry a guest that is not ready',
+      parseDuration,
+      DEFAULT_CONNECT_TIMEOUT_MS,
+    )
+    .option(
+      '--idle-timeout <duration>',
+      'after the end of input, how long to wait for a silent guest where the transport cannot half-close',
+      parseDuration,
+      DEFAULT_IDLE_TIMEOUT_MS,
+    )
+    .action(async (vm: string, port: string, options: ConnectOptions, command: Command) =>
+      withHub(app, command, async ({ hub }) => {
+        const params = { vm, port: parsePort(port), connectTimeoutMs: options.connectTimeout };
+        const { stream, opened } = await hub.openStream(params, { host: options.host, signal: app.signal });
+        if (!opened.halfClose) {
+          const seconds = options.idleTimeout / 1000;
+          outputOf(app, command).say(
+            `the ${opened.transport} transport cannot close one direction alone: after the end of input this waits for the guest to close, or for ${seconds} s without a byte from it`,
+          );
+        }
+        await joinTerminal(app, stream, opened.halfClose ? undefined : options.idleTimeout);
+      }),
+    );
+}
+
+/** Settles when the guest has closed its side and everything it sent is written out; rejects when the stream is reset. */
+async function joinTerminal(app: App, stream: Duplex, idleTimeoutMs: number | undefined): Promise<void> {
+  const { stdin, stdout } = app.streams;
+  const ended = Promise.withResolvers<void>();
+  let idle: NodeJS.Timeout | undefined;
+  const abort = (): void => ended.reject(new FairleadError('CANCELLED', 'the connection was interrupted'));
+
+  stream.on('error', ended.reject);
+  stdout.on('error', ended.reject);
+  stream.on('end', () => ended.resolve());
+  stream.on('close', () => ended.resolve());
+  stream.pipe(stdout, { end: false });
+  stream.on('data', () => idle?.refresh());
+  stdin.pipe(stream, { end: false });
+  stdin.on('end', () => {
+    if (idleTimeoutMs === undefined) stream.end();
+    else idle = setTimeout(() => ended.resolve(), idleTimeoutMs);
+  });
+  app.signal.addEventListener('abort', abort, { once: true });
+  try {
+    await ended.promise;
+  } finally {
+    clearTimeout(idle);
+    app.signal.removeEventListener('abort', abort);
+    stdin.unpipe(stream);
+    stream.unpipe(stdout);
+    stdin.pause();
+    stream.destroy();
+  }
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (!/^\d+$/.test(text) || port > 0xfffffffe)
+    throw new InvalidArgumentError(`'${text}' is no vsock port: write a number from 0 to 4294967294.`);
+  return port;
+}

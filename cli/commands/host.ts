@@ -1,0 +1,78 @@
+/** `fairlead host ls|show|rm`: the hosts that enrolled with the hub. */
+import type { Command } from 'commander';
+import { type App, withHub } from '../app.ts';
+import { age, humanBytes } from '../output.ts';
+
+export function registerHost(program: Command, app: App): void {
+  const host = program.command('host').description('hosts that enrolled with the hub');
+
+  host
+    .command('ls')
+    .alias('list')
+    .description('every enrolled host')
+    .action(async (_options: object, command: Command) =>
+      withHub(app, command, async ({ hub, output }) => {
+        const { hosts } = await hub.call('host.list', {});
+        const now = Date.now();
+        output.list(
+          hosts,
+          [
+            { title: 'HOST', value: (row) => row.host },
+            { title: 'LINE', value: (row) => (row.connected ? 'up' : 'down') },
+            { title: 'SEEN', value: (row) => age(row.lastSeenAt, now) },
+            { title: 'RTT', value: (row) => (row.rttMs === undefined ? undefined : `${row.rttMs.toFixed(1)}ms`) },
+            { title: 'VERSION', value: (row) => row.agentVersion },
+            { title: 'LABELS', value: (row) => labelText(row.labels) },
+          ],
+          {
+            name: (row) => row.host,
+            empty: 'no host yet: make a token with `fairlead token create enrol` and start an agent with it',
+          },
+        );
+      }),
+    );
+
+  host
+    .command('show <host>')
+    .description('one host: its line, and what it is and can do')
+    .action(async (name: string, _options: object, command: Command) =>
+      withHub(app, command, async ({ hub, output }) => {
+        const record = await hub.call('host.get', { host: name });
+        const info = record.connected ? await hub.call('host.info', { host: name }) : undefined;
+        output.record(
+          { ...record, info: info ?? null },
+          [
+            ['host', record.host],
+            ['line', record.connected ? 'up' : 'down'],
+            ['enrolled', record.enrolledAt],
+            ['last seen', record.lastSeenAt],
+            ['labels', labelText(record.labels)],
+            ['agent', info?.agentVersion ?? record.agentVersion],
+            ['system', info && `${info.hostname}, Linux ${info.kernel}, ${info.architecture}`],
+            ['cpus', info?.cpus],
+            ['memory', info && `${humanBytes(info.memoryFreeBytes)} free of ${humanBytes(info.memoryBytes)}`],
+            ['qemu', info && (info.qemu.available ? info.qemu.version : `no: ${info.qemu.reason}`)],
+            ['kvm', info && (info.kvm.available ? 'yes' : `no: ${info.kvm.reason}`)],
+            ['vsock', info && (info.vsock.available ? (info.vsock.detail ?? 'yes') : `no: ${info.vsock.reason}`)],
+          ],
+          record.host,
+        );
+      }),
+    );
+
+  host
+    .command('rm <host>')
+    .description('forget a host and its key; its VMs keep running')
+    .action(async (name: string, _options: object, command: Command) =>
+      withHub(app, command, async ({ hub, output }) => {
+        await hub.call('host.remove', { host: name });
+        output.say(`host ${name} is forgotten: to come back it must enrol again`);
+      }),
+    );
+}
+
+function labelText(labels: Readonly<Record<string, string>>): string {
+  return Object.entries(labels)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(',');
+}

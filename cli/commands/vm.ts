@@ -1,0 +1,223 @@
+/** `fairlead vm …`: the life of a VM. `--host` is needed only where the hub cannot tell the host by the VM's name. */
+import { type Command, Option } from 'commander';
+import { parseDuration } from '../duration.ts';
+import type { ParamsInput } from '../../shared/protocol/methods.ts';
+import type { VmEvent, VmInfo } from '../../shared/protocol/vm.ts';
+import { type App, type Session, withHub } from '../app.ts';
+import { age, humanBytes, type Output } from '../output.ts';
+import { collect, collectForwards, collectLabels, type SpecFlags, specFromFlags } from '../vm-spec-flags.ts';
+
+interface HostOption {
+  readonly host?: string;
+}
+
+export function registerVm(program: Command, app: App): void {
+  const vm = program.command('vm').description('virtual machines');
+  registerMaking(vm, app);
+  registerLooking(vm, app);
+  registerSteering(vm, app);
+  registerEnding(vm, app);
+  registerEvents(vm, app);
+}
+
+function registerMaking(vm: Command, app: App): void {
+  for (const [verb, method, description] of [
+    ['run', 'vm.run', 'make a VM and start it'],
+    ['create', 'vm.create', 'make a VM without starting it'],
+  ] as const) {
+    specOptions(vm.command(`${verb} <name>`).description(description)).action(
+      async (name: string, flags: SpecFlags & HostOption, command: Command) => {
+        const spec = await specFromFlags(name, flags);
+        await withHub(app, command, async ({ hub, output }) => printVm(output, await hub.call(method, { spec }, flags.host)));
+      },
+    );
+  }
+
+  specOptions(vm.command('args <name>'))
+    .description('the QEMU command line of a VM, or with flags of the VM that they would make')
+    .action(async (name: string, flags: SpecFlags & HostOption, command: Command) =>
+      withHub(app, command, async ({ hub, output }) => {
+        const { host, ...specFlags } = flags;
+        const params = Object.keys(specFlags).length === 0 ? { vm: name } : { spec: await specFromFlags(name, specFlags) };
+        const { binary, argv } = await hub.call('vm.args', params, host);
+        if (output.format === 'table') output.data(`${[binary, ...argv].map(shellQuote).join(' ')}\n`);
+        else output.record({ binary, argv }, []);
+      }),
+    );
+}
+
+function specOptions(command: Command): Command {
+  return hostOption(command)
+    .option('-f, --file <path>', 'VM spec in YAML or JSON; flags lie over it')
+    .addOption(new Option('--machine <type>', 'machine type').choices(['q35', 'microvm', 'virt']))
+    .addOption(new Option('--accel <kind>', 'accelerator').choices(['auto', 'kvm', 'tcg']))
+    .option('--cpus <count>', 'number of vCPUs', Number)
+    .option('--memory <size>', 'RAM, such as 512MiB')
+    .option('--kernel <path>', 'kernel image on the host')
+    .option('--initrd <path>', 'initial RAM disk on the host')
+    .option('--append <text>', 'kernel command line')
+    .option('--disk <path>', 'disk on the host, raw or *.qcow2 (may be repeated)', collect)
+    .option('--label <key=value>', 'label (may be repeated)', collectLabels)
+    .option('--forward <port:port>', 'TCP port of the host that leads to one of the guest (may be repeated)', collectForwards)
+    .option('--vsock', 'give it a vsock device')
+    .option('--no-vsock', 'give it none');
+}
+
+function registerLooking(vm: Command, app: App): void {
+  hostOption(vm.command('ls').alias('list'))
+    .description('the VMs of a host, or of every connected host')
+    .action(async (options: HostOption, command: Command) =>
+      withHub(app, command, async (session) => {
+        const rows = await listVms(session, options.host);
+        const now = Date.now();
+        session.output.list(
+          rows,
+          [
+            { title: 'VM', value: (row) => row.name },
+            { title: 'HOST', value: (row) => row.host },
+            { title: 'STATE', value: (row) => (row.ready ? `${row.state}, ready` : row.state) },
+            { title: 'CPUS', value: (row) => row.spec.cpus.count },
+            { title: 'MEMORY', value: (row) => humanBytes(row.spec.memory.bytes) },
+            { title: 'MACHINE', value: (row) => row.spec.machine },
+            { title: 'VSOCK', value: (row) => row.vsock?.transport },
+            { title: 'STARTED', value: (row) => age(row.startedAt, now) },
+          ],
+          { name: (row) => row.name, empty: 'no VM yet: start one with `fairlead vm run NAME`' },
+        );
+      }),
+    );
+
+  hostOption(vm.command('get <vm>'))
+    .description('what is known of a VM')
+    .action(async (name: string, options: HostOption, command: Command) =>
+      withHub(app, command, async ({ hub, output }) => printVm(output, await hub.call('vm.get', { vm: name }, options.host))),
+    );
+}
+
+/** Hosts that drop away while being asked are told of on standard error and do not hide the others. */
+async function listVms({ hub, output }: Session, host: string | undefined): Promise<readonly (VmInfo & { host: string })[]> {
+  const names =
+    host === undefined ? (await hub.call('host.list', {})).hosts.filter((row) => row.connected).map((row) => row.host) : [host];
+  const answers = await Promise.allSettled(names.map(async (name) => ({ name, ...(await hub.call('vm.list', {}, name)) })));
+  const rows = answers.flatMap((answer, index) => {
+    if (answer.status === 'fulfilled') return answer.value.vms.map((row) => ({ ...row, host: answer.value.name }));
+    if (names.length === 1) throw answer.reason;
+    output.say(`host ${names[index]} did not answer: ${String(answer.reason)}`);
+    return [];
+  });
+  return rows.toSorted((a, b) => a.name.localeCompare(b.name) || a.host.localeCompare(b.host));
+}
+
+function registerSteering(vm: Command, app: App): void {
+  for (const [verb, method, description] of [
+    ['start', 'vm.start', 'start it'],
+    ['pause', 'vm.pause', 'stop its CPUs'],
+    ['resume', 'vm.resume', 'let it go on'],
+    ['reset', 'vm.reset', 'press its reset button'],
+    ['powerdown', 'vm.powerdown', 'press its power button once'],
+  ] as const) {
+    hostOption(vm.command(`${verb} <vm>`))
+      .description(description)
+      .action(async (name: string, options: HostOption, command: Command) =>
+        withHub(app, command, async ({ hub, output }) => printVm(output, await hub.call(method, { vm: name }, options.host))),
+      );
+  }
+}
+
+function registerEnding(vm: Command, app: App): void {
+  hostOption(vm.command('stop <vm>'))
+    .description('stop it: power button first, force when the time is over')
+    .option('--grace <duration>', 'time for the guest to shut down by itself; 0 for none', parseDuration)
+    .action(async (name: string, options: HostOption & { grace?: number }, command: Command) =>
+      withHub(app, command, async ({ hub, output }) => {
+        const params: ParamsInput<'vm.stop'> = options.grace === undefined ? { vm: name } : { vm: name, graceMs: options.grace };
+        const stopped = await hub.call('vm.stop', params, options.host);
+        output.record(stopped, [...vmLines(stopped.vm), ['ended by', stopped.endedBy]], name);
+      }),
+    );
+
+  hostOption(vm.command('delete <vm>').alias('rm'))
+    .description('forget it and remove its state; its disks stay')
+    .option('--force', 'stop it first if it runs')
+    .action(async (name: string, options: HostOption & { force?: boolean }, command: Command) =>
+      withHub(app, command, async ({ hub, output }) => {
+        await hub.call('vm.delete', { vm: name, force: options.force === true }, options.host);
+        output.say(`VM ${name} is deleted`);
+      }),
+    );
+}
+
+function registerEvents(vm: Command, app: App): void {
+  hostOption(vm.command('events [vm]'))
+    .description('events of a VM, or of all VMs of a host')
+    .option('--follow', 'go on with each new one until interrupted')
+    .option('--since <seq>', 'only those after this sequence number', Number)
+    .action(async (name: string | undefined, options: HostOption & { follow?: boolean; since?: number }, command: Command) =>
+      withHub(app, command, async ({ hub, output }) => {
+        const params: ParamsInput<'vm.events'> = {
+          ...(name !== undefined && { vm: name }),
+          ...(options.since !== undefined && { since: options.since }),
+          follow: options.follow === true,
+        };
+        if (options.follow === true) {
+          await hub.follow(params, { host: options.host, signal: app.signal, onEvent: (event) => printEvent(output, event) });
+          return;
+        }
+        const { events, missed } = await hub.call('vm.events', params, options.host);
+        if (missed > 0) output.say(`${missed} earlier events have left the log`);
+        output.list(events, EVENT_COLUMNS, { name: (event) => String(event.seq), empty: 'no events' });
+      }),
+    );
+}
+
+const EVENT_COLUMNS = [
+  { title: 'SEQ', value: (event: VmEvent) => event.seq },
+  { title: 'TIME', value: (event: VmEvent) => event.time },
+  { title: 'VM', value: (event: VmEvent) => event.vm },
+  { title: 'EVENT', value: (event: VmEvent) => event.type },
+  { title: 'DATA', value: (event: VmEvent) => (Object.keys(event.data).length === 0 ? '' : JSON.stringify(event.data)) },
+];
+
+/** A followed event is one line in every format, since the end of the list is not known. */
+function printEvent(output: Output, event: VmEvent): void {
+  if (output.format === 'table')
+    output.data(
+      `${EVENT_COLUMNS.map((column) => String(column.value(event)))
+        .join('  ')
+        .trimEnd()}\n`,
+    );
+  else output.data(`${JSON.stringify(event)}\n`);
+}
+
+function printVm(output: Output, info: VmInfo): void {
+  output.record(info, vmLines(info), info.name);
+}
+
+function vmLines(info: VmInfo): readonly (readonly [string, string | number | undefined])[] {
+  return [
+    ['vm', info.name],
+    ['state', info.ready ? `${info.state}, ready` : info.state],
+    ['uuid', info.uuid],
+    ['generation', info.generation],
+    ['pid', info.pid],
+    ['machine', `${info.spec.machine}, ${info.accelerator ?? info.spec.accelerator}`],
+    ['cpus', info.spec.cpus.count],
+    ['memory', humanBytes(info.spec.memory.bytes)],
+    ['vsock', info.vsock && `cid ${info.vsock.cid}, ${info.vsock.transport}${info.vsock.halfClose ? '' : ', no half-close'}`],
+    ['created', info.createdAt],
+    ['started', info.startedAt],
+    [
+      'exit',
+      info.exit &&
+        `${info.exit.reason}${info.exit.code === null ? '' : `, code ${info.exit.code}`}${info.exit.signal === null ? '' : `, ${info.exit.signal}`}`,
+    ],
+  ];
+}
+
+function hostOption(command: Command): Command {
+  return command.option('--host <host>', 'the host it is on, or is to be on');
+}
+
+function shellQuote(word: string): string {
+  return /^[A-Za-z0-9_@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+}

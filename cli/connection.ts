@@ -1,0 +1,184 @@
+/**
+ * The operator's end of the line: one WebSocket to the hub's `/rpc`, typed calls, and streams into guests.
+ *
+ * A connection lives as long as one command. Losing it fails what is pending with INTERRUPTED; nothing is retried behind the caller's
+ * back, since a call that was under way may have had its effect.
+ */
+import { readFile } from 'node:fs/promises';
+import type { ClientRequest, IncomingMessage } from 'node:http';
+import type { Duplex } from 'node:stream';
+import { WebSocket } from 'ws';
+import { FairleadError, type JsonObject } from '../shared/errors.ts';
+import type { CallOptions } from '../shared/jsonrpc/types.ts';
+import { Line } from '../shared/line/line.ts';
+import { MuxChannel } from '../shared/mux/channel.ts';
+import { channelDuplex } from '../shared/node/channel-duplex.ts';
+import { VERSION } from '../shared/node/version.ts';
+import { WS_OPTIONS, wsSocket, zeroMask } from '../shared/node/ws-socket.ts';
+import type { MethodName, ParamsInput, Result } from '../shared/protocol/methods.ts';
+import { parseResult } from '../shared/protocol/validate.ts';
+import { CONTRACT_VERSION, SUBPROTOCOL } from '../shared/protocol/version.ts';
+import type { VmEvent } from '../shared/protocol/vm.ts';
+import type { HubContext } from './context.ts';
+
+const OPERATOR_PATH = '/rpc';
+const STREAM_OPEN = 'stream.open';
+/** What of a refused upgrade's body is read for its message. */
+const MAX_REFUSAL_BYTES = 16 * 1024;
+
+export interface OpenedStream {
+  readonly stream: Duplex;
+  readonly opened: Result<'stream.open'>;
+}
+
+export interface HubConnection extends AsyncDisposable {
+  /** Call a method; `host` goes with methods that run on a host. The result is validated. */
+  call<M extends MethodName>(method: M, params: ParamsInput<M>, host?: string): Promise<Result<M>>;
+  /** Call any method, known here or not, with the params as they are. */
+  callRaw(method: string, params: JsonObject): Promise<unknown>;
+  /** `vm.events` with follow: each event as it comes, until the signal fires. */
+  follow(
+    params: ParamsInput<'vm.events'>,
+    options: { host?: string | undefined; signal: AbortSignal; onEvent: (event: VmEvent) => void },
+  ): Promise<void>;
+  openStream(
+    params: ParamsInput<'stream.open'>,
+    options?: { host?: string | undefined; signal?: AbortSignal },
+  ): Promise<OpenedStream>;
+}
+
+/**
+ * @throws CONNECT_FAILED when the hub cannot be reached, UNAUTHENTICATED or PERMISSION_DENIED when it refuses the token, TIMEOUT.
+ */
+export async function connectHub(
+  context: HubContext,
+  options: { timeoutMs: number; signal?: AbortSignal },
+): Promise<HubConnection> {
+  const socket = await dial(context, options);
+  const line = new Line({
+    socket: wsSocket(socket),
+    role: 'dialer',
+    hello: { contract: CONTRACT_VERSION, software: `fairlead-cli/${VERSION}`, role: 'operator' },
+    handlers: {
+      onRequest: (method) =>
+        Promise.reject(new FairleadError('METHOD_NOT_FOUND', `an operator answers no calls, ${method} neither`)),
+    },
+  });
+  await line.ready;
+  const timeout: CallOptions = { timeoutMs: options.timeoutMs, signal: options.signal };
+
+  return {
+    async call(method, params, host) {
+      return parseResult(method, await line.peer.call(method, withHost(params, host), timeout));
+    },
+    callRaw: (method, params) => line.peer.call(method, params, timeout),
+    async follow(params, { host, signal, onEvent }) {
+      await followEvents(line, withHost(params, host), signal, onEvent);
+    },
+    async openStream(params, { host, signal } = {}) {
+      const meta = { method: STREAM_OPEN, params: withHost(params, host) };
+      const channel = await MuxChannel.open(line.mux, meta, signal === undefined ? {} : { signal });
+      return { stream: channelDuplex(channel), opened: parseResult(STREAM_OPEN, channel.meta) };
+    },
+    async [Symbol.asyncDispose]() {
+      line.close();
+      await line.closed;
+    },
+  };
+}
+
+/** Ends well when the follower asked for the end, and fails for any other reason. */
+async function followEvents(
+  line: Line,
+  params: JsonObject,
+  signal: AbortSignal,
+  onEvent: (event: VmEvent) => void,
+): Promise<void> {
+  try {
+    await line.peer.call('vm.events', params, {
+      timeoutMs: 0,
+      signal,
+      // SAFETY: the agent validated each event against the contract before it sent it.
+      onProgress: (value) => onEvent(value as VmEvent),
+    });
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
+
+function withHost(params: object, host: string | undefined): JsonObject {
+  // SAFETY: params of the contract are plain JSON objects; undefined fields are dropped by JSON.stringify.
+  return (host === undefined ? params : { ...params, host }) as JsonObject;
+}
+
+async function dial(context: HubContext, options: { timeoutMs: number; signal?: AbortSignal }): Promise<WebSocket> {
+  const url = operatorUrl(context.hub);
+  const ca = context.ca === undefined ? undefined : await readFile(context.ca);
+  const { promise, resolve, reject } = Promise.withResolvers<WebSocket>();
+  const socket = new WebSocket(url, SUBPROTOCOL, {
+    ...WS_OPTIONS,
+    ...(url.protocol === 'wss:' && { generateMask: zeroMask }),
+    headers: { authorization: `Bearer ${context.token}` },
+    handshakeTimeout: options.timeoutMs,
+    ...(ca !== undefined && { ca }),
+  });
+  const abort = (): void => socket.terminate();
+  options.signal?.addEventListener('abort', abort, { once: true });
+  socket.once('open', () => resolve(socket));
+  socket.once('unexpected-response', (request: ClientRequest, response: IncomingMessage) => {
+    void refusal(url, response).then((error) => {
+      reject(error);
+      request.destroy();
+    });
+  });
+  socket.on('error', (error) => reject(unreachable(url, error)));
+  try {
+    return await promise;
+  } finally {
+    options.signal?.removeEventListener('abort', abort);
+  }
+}
+
+function operatorUrl(hub: string): URL {
+  const url = new URL(hub);
+  url.protocol = url.protocol === 'https:' || url.protocol === 'wss:' ? 'wss:' : 'ws:';
+  url.pathname = `${url.pathname.replace(/\/+$/, '')}${OPERATOR_PATH}`;
+  return url;
+}
+
+function unreachable(url: URL, cause: Error): FairleadError {
+  return new FairleadError(
+    'CONNECT_FAILED',
+    `could not reach the hub at ${url.host}: ${cause.message}; is it running, and is the address right?`,
+    { cause },
+  );
+}
+
+/** The hub's own words, where it said something. */
+async function refusal(url: URL, response: IncomingMessage): Promise<FairleadError> {
+  let body = '';
+  for await (const chunk of response) {
+    body += String(chunk);
+    if (body.length > MAX_REFUSAL_BYTES) break;
+  }
+  const status = response.statusCode ?? 0;
+  const code =
+    status === 401
+      ? 'UNAUTHENTICATED'
+      : status === 403
+        ? 'PERMISSION_DENIED'
+        : status === 429
+          ? 'LIMIT_EXCEEDED'
+          : 'CONNECT_FAILED';
+  return new FairleadError(code, `the hub at ${url.host} refused the connection with status ${status}: ${refusalMessage(body)}`);
+}
+
+function refusalMessage(body: string): string {
+  try {
+    // SAFETY: every field is checked before it is used.
+    const message = (JSON.parse(body) as { error?: { message?: unknown } }).error?.message;
+    return typeof message === 'string' ? message : 'it gave no reason';
+  } catch {
+    return 'it gave no reason; is this address a Fairlead hub?';
+  }
+}

@@ -1,0 +1,74 @@
+/** The operators' command: its verbs, its global options, and what becomes of errors. */
+import { Command, CommanderError, Option } from 'commander';
+import type { App } from './app.ts';
+import { registerConnect } from './commands/connect.ts';
+import { registerDoctor } from './commands/doctor.ts';
+import { registerHost } from './commands/host.ts';
+import { registerImage } from './commands/image.ts';
+import { registerRpc } from './commands/rpc.ts';
+import { registerToken } from './commands/token.ts';
+import { registerVm } from './commands/vm.ts';
+import { parseDuration } from './duration.ts';
+import { describeFailure, exitCodeOf } from './failure.ts';
+import { OUTPUT_FORMATS } from './output.ts';
+import { VERSION } from '../shared/node/version.ts';
+
+const USAGE_EXIT_CODE = 2;
+const INTERRUPTED_EXIT_CODE = 130;
+const DEFAULT_TIMEOUT_MS = 60_000;
+
+/** Runs one command. Returns its exit code; the caller sets it, so that output still on its way is not lost. */
+export async function runCli(argv: readonly string[]): Promise<number> {
+  const interruption = new AbortController();
+  const interrupt = (): void => interruption.abort();
+  process.once('SIGINT', interrupt);
+  process.once('SIGTERM', interrupt);
+  const app: App = { env: process.env, streams: process, signal: interruption.signal, exitCode: 0 };
+  try {
+    await buildProgram(app).parseAsync(argv, { from: 'user' });
+    return app.exitCode;
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_EXIT_CODE;
+    if (interruption.signal.aborted) return INTERRUPTED_EXIT_CODE;
+    process.stderr.write(`${describeFailure(error)}\n`);
+    return exitCodeOf(error);
+  } finally {
+    process.removeListener('SIGINT', interrupt);
+    process.removeListener('SIGTERM', interrupt);
+  }
+}
+
+function buildProgram(app: App): Command {
+  const program = new Command('fairlead')
+    .description('Run QEMU virtual machines on hosts that nobody can dial into.')
+    .version(VERSION)
+    .option('--hub <url>', 'the hub, such as wss://hub.example.org (FAIRLEAD_HUB)')
+    .option('--token <token>', 'operator token (FAIRLEAD_TOKEN keeps it out of the process list)')
+    .option('--ca <file>', "certificate to check the hub's against (FAIRLEAD_CA)")
+    .option('--timeout <duration>', 'deadline of each call', parseDuration, DEFAULT_TIMEOUT_MS)
+    .addOption(new Option('-o, --output <format>', 'what is printed').choices(OUTPUT_FORMATS).default('table'))
+    .exitOverride()
+    .showHelpAfterError('(add --help for what it takes)')
+    .configureHelp({ sortSubcommands: true });
+  addForeignVerbs(program);
+  for (const register of [registerHost, registerVm, registerToken, registerConnect, registerRpc, registerImage, registerDoctor]) {
+    register(program, app);
+  }
+  inheritSettings(program);
+  return program;
+}
+
+/** Verbs that the executable's entry hands to hub and agent before this program is built: here only so that help names them. */
+function addForeignVerbs(program: Command): void {
+  program.command('up').description('run a hub and an agent on this machine (see `fairlead up --help`)');
+  program.command('hub').description('run the hub (see `fairlead hub --help`)');
+  program.command('agent').description('run the agent of this host (see `fairlead agent --help`)');
+}
+
+/** Subcommands report errors as the program does, and read global options wherever they stand. */
+function inheritSettings(parent: Command): void {
+  for (const child of parent.commands) {
+    child.copyInheritedSettings(parent);
+    inheritSettings(child);
+  }
+}
