@@ -25,7 +25,7 @@ export interface BuildOptions {
   /** Build even if nothing changed, with the packages that the archive holds now. */
   readonly force?: boolean | undefined;
   /** One short clause a step. */
-  readonly onProgress?: ((step: string) => void) | undefined;
+  readonly onProgress?: ((step: string) => unknown) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 

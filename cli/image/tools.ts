@@ -11,7 +11,7 @@ import { fetchPackages } from './debian.ts';
 
 export interface ToolOptions {
   readonly cacheDir?: string | undefined;
-  readonly onProgress?: ((step: string) => void) | undefined;
+  readonly onProgress?: ((step: string) => unknown) | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
