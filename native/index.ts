@@ -8,8 +8,8 @@
 import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { createApi } from './api.ts';
 import type { NativeApi } from './api.ts';
+import { createApi } from './api.ts';
 import type { Binding } from './binding.ts';
 
 export type { NativeApi, VsockConnectOptions, VsockListenOptions } from './api.ts';

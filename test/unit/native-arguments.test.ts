@@ -1,7 +1,8 @@
 import { expect, test } from 'vitest';
 import { createApi } from '../../native/api.ts';
 import type { NativeApi } from '../../native/index.ts';
-import { describeNative, openFds, thrown } from '../support/native.ts';
+import { openFds, thrown } from '../support/inspect.ts';
+import { describeNative } from '../support/native.ts';
 
 const NOT_NUMBERS: readonly unknown[] = [undefined, null, '3', {}, [], true, 3n, Symbol('3'), () => 3];
 const BAD_NUMBERS: readonly unknown[] = [NaN, Infinity, -Infinity, 0.5, -1, 2 ** 32, 2 ** 53, 2 ** 64, -(2 ** 63)];

@@ -1,11 +1,12 @@
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync, openSync } from 'node:fs';
+import { mkdtempSync, openSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { describeNative, openFds, thrown } from '../support/native.ts';
+import { openFds, thrown } from '../support/inspect.ts';
+import { describeNative } from '../support/native.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'native-fds-'));
 afterAll(() => rmSync(folder, { recursive: true }));

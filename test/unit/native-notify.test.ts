@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest';
-import { describeNative, thrown } from '../support/native.ts';
+import { thrown } from '../support/inspect.ts';
+import { describeNative } from '../support/native.ts';
 import { notifySink } from '../support/notify-sink.ts';
 
 describeNative('sdNotify', (api) => {

@@ -3,7 +3,8 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { constants } from 'node:os';
 import { afterEach, expect, test } from 'vitest';
-import { describeNative, epollThreads, openFds, thrown } from '../support/native.ts';
+import { epollThreads, openFds, thrown } from '../support/inspect.ts';
+import { describeNative } from '../support/native.ts';
 
 describeNative('pidfd', (api) => {
   const children = new Map<ChildProcess, Promise<unknown>>();

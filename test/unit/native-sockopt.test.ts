@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import net from 'node:net';
 import { expect, test } from 'vitest';
 import { socketFd } from '../../native/socket-fd.ts';
-import { describeNative, thrown } from '../support/native.ts';
+import { thrown } from '../support/inspect.ts';
+import { describeNative } from '../support/native.ts';
 
 /** Both ends of a TCP connection over the loopback. */
 async function tcpPair(): Promise<AsyncDisposable & { near: net.Socket; far: net.Socket }> {

@@ -6,7 +6,8 @@ import { expect, test } from 'vitest';
 import { selfTest } from '../../native/self-test.ts';
 import { checkSocketFd, socketFd } from '../../native/socket-fd.ts';
 import { serverFrom, socketFrom } from '../../native/vsock-socket.ts';
-import { describeNative, openFds, thrown } from '../support/native.ts';
+import { openFds, thrown } from '../support/inspect.ts';
+import { describeNative } from '../support/native.ts';
 
 const MIB = 1 << 20;
 

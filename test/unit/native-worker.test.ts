@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { expect, test } from 'vitest';
-import { describeNative, epollThreads } from '../support/native.ts';
+import { epollThreads } from '../support/inspect.ts';
+import { describeNative } from '../support/native.ts';
 
 const PROGRAM = join(import.meta.dirname, '../support/programs/native-worker.ts');
 const NATIVE = join(import.meta.dirname, '../../native/index.ts');
