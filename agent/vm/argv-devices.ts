@@ -19,9 +19,10 @@ export function diskOptions(disk: Disk, index: number): Option[] {
     ['-blockdev', json({ driver: 'file', 'node-name': `${id}-file`, filename: disk.path, aio: 'threads', ...common })],
     ['-blockdev', json({ driver: disk.format, 'node-name': `${id}-format`, file: `${id}-file`, ...common })],
   ];
-  const isThrottled = disk.throttle !== undefined && disk.throttle.bytesPerSecond > 0;
-  if (isThrottled) options.push(...throttleOptions(id, disk.throttle));
-  const drive = isThrottled ? `${id}-throttle` : `${id}-format`;
+  // A rate of 0 is no limit, as in QEMU.
+  const throttle = disk.throttle?.bytesPerSecond === 0 ? undefined : disk.throttle;
+  if (throttle !== undefined) options.push(...throttleOptions(id, throttle));
+  const drive = throttle === undefined ? `${id}-format` : `${id}-throttle`;
   const serial = disk.serial === undefined ? {} : { serial: disk.serial };
   options.push(['-device', json({ driver: 'virtio-blk-pci', id, drive, ...serial, werror: 'enospc', rerror: 'report' })]);
   return options;

@@ -1,0 +1,104 @@
+/**
+ * Starting the QEMU process, detached in a session of its own, so that it outlives the agent.
+ *
+ * The QMP socket is made here and inherited: QEMU finds it listening, and one connect reaches it however early it comes; nobody waits
+ * for a file to appear. Node unlinks the path that a server was bound to when the server is closed, hence the rename before; and the
+ * server is closed before anybody connects, for it would take the connection itself.
+ */
+import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process';
+import { once } from 'node:events';
+import { closeSync, openSync } from 'node:fs';
+import { rename } from 'node:fs/promises';
+import net from 'node:net';
+import { FairleadError } from '../../shared/errors.ts';
+import { socketFd } from '../../native/socket-fd.ts';
+import { identityOf, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
+
+export interface ProcessExit {
+  /** Both null for a process that is not our child. */
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+}
+
+export interface QemuProcess {
+  readonly identity: ProcessIdentity;
+  /** Settles when the process is gone; never rejects. */
+  readonly exited: Promise<ProcessExit>;
+  /** Sent to this process and to no other that may have its pid by then. */
+  signal(name: 'SIGTERM' | 'SIGKILL'): void;
+}
+
+export interface SpawnRequest {
+  readonly binary: string;
+  readonly argv: readonly string[];
+  readonly qmpSocket: string;
+  /** Becomes VHOST_FD of the process; stays open here, for its owner to close. */
+  readonly vhostFd: number | undefined;
+  /** Gets standard output and standard error, appended. */
+  readonly logFile: string;
+}
+
+/** What QEMU needs of the environment; the agent's own secrets are not among it. */
+const ENVIRONMENT = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TMPDIR', 'XDG_RUNTIME_DIR', 'LD_LIBRARY_PATH', 'QEMU_MODULE_DIR'];
+
+/** @throws FairleadError PROCESS_FAILED when the program cannot be run. */
+export async function spawnQemu(request: SpawnRequest): Promise<QemuProcess> {
+  const listener = await listen(request.qmpSocket);
+  const log = openSync(request.logFile, 'a', 0o600);
+  try {
+    const stdio: StdioOptions = ['ignore', log, log, socketFd(listener)];
+    if (request.vhostFd !== undefined) stdio.push(request.vhostFd);
+    const child = spawn(request.binary, request.argv, { detached: true, cwd: '/', env: environment(), stdio });
+    return await ownProcess(child, request.binary);
+  } finally {
+    closeSync(log);
+    listener.close();
+  }
+}
+
+/** A process that an earlier agent started. */
+export function adoptedProcess(identity: ProcessIdentity, signal: AbortSignal): QemuProcess {
+  const gone = { code: null, signal: null };
+  const forever = new Promise<never>(() => {});
+  return {
+    identity,
+    // When the agent goes away first, nobody is to be told that the process ended.
+    exited: processExit(identity, signal).then(
+      () => gone,
+      () => forever,
+    ),
+    signal: (name) => void signalProcess(identity, name),
+  };
+}
+
+async function ownProcess(child: ChildProcess, binary: string): Promise<QemuProcess> {
+  const exited = new Promise<ProcessExit>((resolve) => {
+    child.once('exit', (code, signal) => resolve({ code, signal }));
+  });
+  try {
+    await once(child, 'spawn');
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new FairleadError('PROCESS_FAILED', `could not run ${binary}: ${why}`, { cause: error });
+  }
+  child.unref();
+  // SAFETY: a child that has emitted 'spawn' has a pid.
+  const pid = child.pid as number;
+  // A process that is gone by now has no start time to read; `exited` is about to say so.
+  const identity = identityOf(pid) ?? { pid, startTime: '' };
+  // Until its exit has been collected, the pid of a child cannot be another's; after that, `kill` does nothing.
+  return { identity, exited, signal: (name) => void child.kill(name) };
+}
+
+async function listen(path: string): Promise<net.Server> {
+  const server = net.createServer((socket) => socket.destroy());
+  const bound = `${path}.new`;
+  server.listen(bound);
+  await once(server, 'listening');
+  await rename(bound, path);
+  return server;
+}
+
+function environment(): NodeJS.ProcessEnv {
+  return Object.fromEntries(ENVIRONMENT.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])));
+}

@@ -1,0 +1,176 @@
+/**
+ * What is on disk of each VM:
+ *
+ *     STATE/vms/NAME/vm.json            the record below, replaced atomically
+ *     STATE/vms/NAME/logs/qemu.log      QEMU's own words, appended over all starts
+ *     STATE/vms/NAME/logs/console.log   the guest's serial console, appended over all starts
+ *     RUN/NAME/                         sockets; gone when the VM is not running
+ *
+ * A directory without a record is a `create` or `delete` that was cut short; the next start of the agent removes it. A record that
+ * cannot be read is told as broken and left for a person.
+ */
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { FairleadError } from '../../shared/errors.ts';
+import { Name, Timestamp } from '../../shared/protocol/common.ts';
+import { VmExit } from '../../shared/protocol/vm.ts';
+import { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import { syncDirectory, writeFileAtomic } from './atomic-file.ts';
+
+const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
+
+/** A QEMU process, with all that a later agent needs to know it again and to go on with it. */
+const ProcessRecord = v.strictObject({
+  pid: Count,
+  startTime: v.string(),
+  bootId: v.string(),
+  binary: v.string(),
+  argv: v.array(v.string()),
+  accelerator: v.picklist(['kvm', 'tcg']),
+  qemuVersion: v.string(),
+  startedAt: Timestamp,
+  /** Where this process's words begin in qemu.log. */
+  logOffset: Count,
+  vsock: v.optional(
+    v.strictObject({
+      kind: v.picklist(['vhost-vsock', 'vhost-user']),
+      cid: Count,
+      daemon: v.optional(v.strictObject({ pid: Count, startTime: v.string() })),
+    }),
+  ),
+});
+export type ProcessRecord = v.InferOutput<typeof ProcessRecord>;
+
+const VmRecord = v.strictObject({
+  version: v.literal(1),
+  uuid: v.pipe(v.string(), v.uuid()),
+  spec: VmSpec,
+  createdAt: Timestamp,
+  generation: Count,
+  /** `starting` from before the spawn until the guest was told to run; `running` then, whatever the guest does, until the process ends. */
+  state: v.picklist(['created', 'starting', 'running', 'stopped', 'crashed']),
+  ready: v.boolean(),
+  process: v.optional(ProcessRecord),
+  exit: v.optional(VmExit),
+});
+export type VmRecord = v.InferOutput<typeof VmRecord>;
+
+export interface VmPaths {
+  readonly dir: string;
+  readonly record: string;
+  readonly qemuLog: string;
+  readonly consoleLog: string;
+  readonly runDir: string;
+  readonly qmpSocket: string;
+  readonly monitorSocket: string;
+  readonly consoleSocket: string;
+}
+
+export type StoredVm =
+  | { readonly kind: 'vm'; readonly name: string; readonly record: VmRecord }
+  | { readonly kind: 'broken'; readonly name: string; readonly reason: string };
+
+/** `sun_path` holds 108 bytes with its NUL (unix(7)). */
+const MAX_SOCKET_PATH_BYTES = 107;
+
+export class VmStore {
+  readonly #stateDir: string;
+  readonly #runDir: string;
+
+  constructor({ stateDir, runDir }: { stateDir: string; runDir: string }) {
+    this.#stateDir = stateDir;
+    this.#runDir = runDir;
+  }
+
+  get #vms(): string {
+    return join(this.#stateDir, 'vms');
+  }
+
+  paths(name: string): VmPaths {
+    const dir = join(this.#vms, name);
+    const runDir = join(this.#runDir, name);
+    return {
+      dir,
+      record: join(dir, 'vm.json'),
+      qemuLog: join(dir, 'logs', 'qemu.log'),
+      consoleLog: join(dir, 'logs', 'console.log'),
+      runDir,
+      qmpSocket: join(runDir, 'qmp.sock'),
+      monitorSocket: join(runDir, 'monitor.sock'),
+      consoleSocket: join(runDir, 'console.sock'),
+    };
+  }
+
+  /** Every VM on disk, by name; what was cut short is removed on the way. */
+  async open(): Promise<StoredVm[]> {
+    await mkdir(this.#vms, { recursive: true, mode: 0o700 });
+    await mkdir(this.#runDir, { recursive: true, mode: 0o700 });
+    const names = (await readdir(this.#vms)).sort();
+    const stored = await Promise.all(names.map((name) => this.#read(name)));
+    return stored.filter((vm) => vm !== undefined);
+  }
+
+  /**
+   * @throws FairleadError UNSUPPORTED when the sockets' paths would not fit.
+   */
+  async create(record: VmRecord): Promise<void> {
+    const paths = this.paths(record.spec.name);
+    checkSocketPaths(paths);
+    await mkdir(join(paths.dir, 'logs'), { recursive: true, mode: 0o700 });
+    await this.save(record);
+    await syncDirectory(this.#vms);
+  }
+
+  /** One save of a VM at a time: its supervisor sees to it. */
+  async save(record: VmRecord): Promise<void> {
+    await writeFileAtomic(this.paths(record.spec.name).record, `${JSON.stringify(record, undefined, 2)}\n`);
+  }
+
+  async remove(name: string): Promise<void> {
+    const { dir, record, runDir } = this.paths(name);
+    // The record first: what is left without one after a crash counts as deleted.
+    await rm(record, { force: true });
+    await Promise.all([rm(dir, { recursive: true, force: true }), rm(runDir, { recursive: true, force: true })]);
+  }
+
+  async makeRunDir(name: string): Promise<void> {
+    const { runDir } = this.paths(name);
+    await rm(runDir, { recursive: true, force: true });
+    await mkdir(runDir, { recursive: true, mode: 0o700 });
+  }
+
+  async removeRunDir(name: string): Promise<void> {
+    await rm(this.paths(name).runDir, { recursive: true, force: true });
+  }
+
+  async #read(name: string): Promise<StoredVm | undefined> {
+    const paths = this.paths(name);
+    try {
+      const record = v.parse(VmRecord, JSON.parse(await readFile(paths.record, 'utf8')));
+      if (!v.is(Name, name) || record.spec.name !== name) throw new Error(`it is the record of VM '${record.spec.name}'`);
+      return { kind: 'vm', name, record };
+    } catch (error) {
+      if (error instanceof Error && 'code' in error && error.code === 'ENOENT') {
+        await rm(paths.dir, { recursive: true, force: true });
+        return undefined;
+      }
+      const why = error instanceof v.ValiError ? describeIssue(error) : error instanceof Error ? error.message : String(error);
+      return { kind: 'broken', name, reason: `could not read ${paths.record}: ${why}` };
+    }
+  }
+}
+
+function describeIssue(error: v.ValiError<typeof VmRecord>): string {
+  const [issue] = error.issues;
+  return `${v.getDotPath(issue) ?? 'the whole'}: ${issue.message}`;
+}
+
+function checkSocketPaths({ monitorSocket, consoleSocket, qmpSocket }: VmPaths): void {
+  for (const path of [monitorSocket, consoleSocket, `${qmpSocket}.new`]) {
+    const bytes = Buffer.byteLength(path);
+    if (bytes <= MAX_SOCKET_PATH_BYTES) continue;
+    const message = `the socket path ${path} has ${bytes} bytes and a unix socket may have ${MAX_SOCKET_PATH_BYTES}`;
+    throw new FairleadError('UNSUPPORTED', `${message}: give the VM a shorter name or the agent a shorter run directory`);
+  }
+}

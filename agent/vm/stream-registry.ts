@@ -1,0 +1,37 @@
+/**
+ * The open streams into one guest. QEMU leaves the host's end of a vsock connection open when the guest is reset, so the agent must know
+ * them all and end them itself.
+ */
+import type { Duplex } from 'node:stream';
+import type { FairleadError } from '../../shared/errors.ts';
+
+export class StreamRegistry {
+  readonly #streams = new Set<Duplex>();
+  #resets = 0;
+
+  get size(): number {
+    return this.#streams.size;
+  }
+
+  /** Rises with each reset: a connection begun before one leads into a guest that is no more. */
+  get resets(): number {
+    return this.#resets;
+  }
+
+  /** Kept until the stream is closed. */
+  add(stream: Duplex): void {
+    if (stream.destroyed) return;
+    this.#streams.add(stream);
+    stream.once('close', () => this.#streams.delete(stream));
+  }
+
+  reset(reason: FairleadError): void {
+    this.#resets++;
+    for (const stream of this.#streams) {
+      // Whoever uses the stream learns of it by 'error'; one that nobody uses yet must not take the agent down.
+      if (stream.listenerCount('error') === 0) stream.on('error', () => {});
+      stream.destroy(reason);
+    }
+    this.#streams.clear();
+  }
+}
