@@ -13,11 +13,8 @@ import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { FairleadError } from '../../shared/errors.ts';
 import { cacheDirectory, currentVersion, PROJECT_ROOT, publish } from './cache.ts';
-import { runCommand } from './command.ts';
 import { type CpioEntry, writeCpio } from './cpio.ts';
-import { type DebianPackage, fetchPackages, resolveMetapackage } from './debian.ts';
-import { interpreter, libraryClosure } from './elf.ts';
-import { kernelModules } from './kernel-modules.ts';
+import { busyboxEntries, fetchGuestParts, type GuestParts, moduleEntries, programEntries } from './image-parts.ts';
 import { extractVmlinux } from './vmlinux.ts';
 
 export interface BuildOptions {
@@ -50,8 +47,6 @@ export interface BuiltImage {
   readonly built: boolean;
 }
 
-const SUITE = 'bookworm';
-const KERNEL_PACKAGE = { name: 'linux-image-cloud-amd64', prefix: 'linux-image-' } as const;
 /** socat and every library that it needs, directly or not; the build fails by name if the list has a gap. */
 const TOOL_PACKAGES = [
   'busybox-static',
@@ -68,7 +63,6 @@ const TOOL_PACKAGES = [
   'libcom-err2',
   'libkeyutils1',
 ];
-const LIBRARY_FOLDERS = ['lib/x86_64-linux-gnu', 'usr/lib/x86_64-linux-gnu'];
 /** Drivers of the devices that Fairlead gives a guest, on PCI (q35) and without it (microvm), and of the ACPI power button. */
 const GUEST_MODULES = [
   'virtio_pci',
@@ -97,16 +91,15 @@ export async function buildImage(options: BuildOptions = {}): Promise<BuiltImage
     throw new FairleadError('UNSUPPORTED', `the guest image can be built for x86-64 only, and this machine is ${arch()}`);
 
   onProgress('fetching the kernel and the tools of the guest from the Debian archive');
-  const kernelName = await resolveMetapackage({ cacheDir, suite: SUITE, ...KERNEL_PACKAGE, signal });
-  const packages = await fetchPackages({ cacheDir, suite: SUITE, names: [kernelName, ...TOOL_PACKAGES], signal });
-  const versions = packages.map(({ name, version }) => `${name}=${version}`);
+  const parts = await fetchGuestParts({ cacheDir, names: TOOL_PACKAGES, signal });
+  const versions = parts.packages.map(({ name, version }) => `${name}=${version}`);
 
   onProgress('packing the guest image');
   const key = createHash('sha256')
     .update([inputs, ...versions].join('\n'))
     .digest('hex')
     .slice(0, 16);
-  const fill = (directory: string): Promise<void> => assemble({ directory, kernelName, packages, inputs, signal });
+  const fill = (directory: string): Promise<void> => assemble(directory, parts, inputs, signal);
   const directory = await publish({ cacheDir, name: 'image', key, fill });
   const manifest = readManifest(directory);
   if (manifest === undefined)
@@ -117,33 +110,15 @@ export async function buildImage(options: BuildOptions = {}): Promise<BuiltImage
   return { directory, manifest, built: true };
 }
 
-interface Assembly {
-  readonly directory: string;
-  readonly kernelName: string;
-  readonly packages: readonly DebianPackage[];
-  readonly inputs: string;
-  readonly signal: AbortSignal | undefined;
-}
-
-async function assemble({ directory, kernelName, packages, inputs, signal }: Assembly): Promise<void> {
-  const folderOf = (name: string): string => {
-    const found = packages.find((candidate) => candidate.name === name);
-    if (found === undefined) throw new FairleadError('NOT_FOUND', `the guest image needs the package ${name}`);
-    return found.directory;
-  };
-  const kernelRoot = folderOf(kernelName);
-  const kernelVersion = kernelName.slice(KERNEL_PACKAGE.prefix.length);
-  const bzImage = readFileSync(join(kernelRoot, 'boot', `vmlinuz-${kernelVersion}`));
+async function assemble(directory: string, parts: GuestParts, inputs: string, signal: AbortSignal | undefined): Promise<void> {
+  const { packages, kernelVersion, directoryOf } = parts;
+  const bzImage = readFileSync(parts.kernelFile);
   const vmlinux = extractVmlinux(bzImage);
 
-  const modules = kernelModules(join(kernelRoot, 'lib/modules', kernelVersion), GUEST_MODULES);
   const entries: CpioEntry[] = [
-    ...modules.map(
-      ({ name, path }): CpioEntry => ({ kind: 'file', path: `lib/modules/${name}.ko`, content: readFileSync(path) }),
-    ),
-    { kind: 'file', path: 'etc/modules', content: Buffer.from(modules.map(({ name }) => `${name}.ko\n`).join('')) },
-    ...(await busyboxEntries(join(folderOf('busybox-static'), 'bin/busybox'), signal)),
-    ...programEntries(join(folderOf('socat'), 'usr/bin/socat'), 'bin/socat', packages),
+    ...moduleEntries(parts.modulesDir, GUEST_MODULES),
+    ...(await busyboxEntries(join(directoryOf('busybox-static'), 'bin/busybox'), signal)),
+    ...programEntries(join(directoryOf('socat'), 'usr/bin/socat'), 'bin/socat', packages),
     ...scriptEntries(),
     ...['dev', 'proc', 'sys', 'tmp'].map((path): CpioEntry => ({ kind: 'directory', path })),
     // The kernel opens it for the first process before anything is mounted.
@@ -165,33 +140,6 @@ async function assemble({ directory, kernelName, packages, inputs, signal }: Ass
     inputs,
   };
   await writeFile(join(directory, 'image.json'), `${JSON.stringify(manifest, null, 2)}\n`);
-}
-
-async function busyboxEntries(binary: string, signal: AbortSignal | undefined): Promise<CpioEntry[]> {
-  const applets = (await runCommand(binary, ['--list'], { signal }))
-    .split('\n')
-    .filter((name) => name !== '' && name !== 'busybox');
-  return [
-    { kind: 'file', path: 'bin/busybox', content: readFileSync(binary), executable: true },
-    ...applets.map((name): CpioEntry => ({ kind: 'link', path: `bin/${name}`, target: 'busybox' })),
-  ];
-}
-
-/** A dynamically linked program with its loader and libraries, all taken from the packages, never from this machine. */
-function programEntries(binary: string, path: string, packages: readonly DebianPackage[]): CpioEntry[] {
-  const folders = packages.flatMap(({ directory }) => LIBRARY_FOLDERS.map((folder) => join(directory, folder)));
-  const content = readFileSync(binary);
-  const loader = interpreter(content)?.replace(/^\//, '');
-  const libraries = [...libraryClosure([binary], folders)].map(([name, file]): CpioEntry => {
-    const isLoader = loader?.endsWith(`/${name}`) === true;
-    return {
-      kind: 'file',
-      path: isLoader ? loader : `lib/x86_64-linux-gnu/${name}`,
-      content: readFileSync(file),
-      executable: true,
-    };
-  });
-  return [{ kind: 'file', path, content, executable: true }, ...libraries];
 }
 
 /** `guest/`, but for its documentation, is the root of the guest. */
