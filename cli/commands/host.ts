@@ -1,6 +1,7 @@
 /** `fairlead host ls|show|rm`: the hosts that enrolled with the hub. */
 import type { Command } from 'commander';
 import { type App, withHub } from '../app.ts';
+import { allHosts } from '../lists.ts';
 import { age, humanBytes } from '../output.ts';
 
 export function registerHost(program: Command, app: App): void {
@@ -12,7 +13,7 @@ export function registerHost(program: Command, app: App): void {
     .description('every enrolled host')
     .action(async (_options: object, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
-        const { hosts } = await hub.call('host.list', {});
+        const hosts = await allHosts(hub);
         const now = Date.now();
         output.list(
           hosts,

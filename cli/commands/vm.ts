@@ -3,7 +3,8 @@ import { type Command, Option } from 'commander';
 import { parseDuration } from '../duration.ts';
 import type { ParamsInput } from '../../shared/protocol/methods.ts';
 import type { VmEvent, VmInfo } from '../../shared/protocol/vm.ts';
-import { type App, type Session, withHub } from '../app.ts';
+import { type App, withHub } from '../app.ts';
+import { allVms } from '../lists.ts';
 import { age, humanBytes, type Output } from '../output.ts';
 import { collect, collectForwards, collectLabels, type SpecFlags, specFromFlags } from '../vm-spec-flags.ts';
 
@@ -68,7 +69,9 @@ function registerLooking(vm: Command, app: App): void {
     .description('the VMs of a host, or of every connected host')
     .action(async (options: HostOption, command: Command) =>
       withHub(app, command, async (session) => {
-        const rows = await listVms(session, options.host);
+        const rows = await allVms(session.hub, options.host, (host, error) =>
+          session.output.say(`host ${host} did not answer: ${String(error)}`),
+        );
         const now = Date.now();
         session.output.list(
           rows,
@@ -92,20 +95,6 @@ function registerLooking(vm: Command, app: App): void {
     .action(async (name: string, options: HostOption, command: Command) =>
       withHub(app, command, async ({ hub, output }) => printVm(output, await hub.call('vm.get', { vm: name }, options.host))),
     );
-}
-
-/** Hosts that drop away while being asked are told of on standard error and do not hide the others. */
-async function listVms({ hub, output }: Session, host: string | undefined): Promise<readonly (VmInfo & { host: string })[]> {
-  const names =
-    host === undefined ? (await hub.call('host.list', {})).hosts.filter((row) => row.connected).map((row) => row.host) : [host];
-  const answers = await Promise.allSettled(names.map(async (name) => ({ name, ...(await hub.call('vm.list', {}, name)) })));
-  const rows = answers.flatMap((answer, index) => {
-    if (answer.status === 'fulfilled') return answer.value.vms.map((row) => ({ ...row, host: answer.value.name }));
-    if (names.length === 1) throw answer.reason;
-    output.say(`host ${names[index]} did not answer: ${String(answer.reason)}`);
-    return [];
-  });
-  return rows.toSorted((a, b) => a.name.localeCompare(b.name) || a.host.localeCompare(b.host));
 }
 
 function registerSteering(vm: Command, app: App): void {

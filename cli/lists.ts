@@ -1,0 +1,47 @@
+/** Whole lists, page after page, and the rows that several hosts give together. */
+import type { HostRecord } from '../shared/protocol/methods-hub.ts';
+import type { VmInfo } from '../shared/protocol/vm.ts';
+import type { HubConnection } from './connection.ts';
+
+export type VmRow = VmInfo & { readonly host: string };
+
+export async function allHosts(hub: HubConnection): Promise<HostRecord[]> {
+  const rows: HostRecord[] = [];
+  for (let after: string | undefined; ; ) {
+    const page = await hub.call('host.list', after === undefined ? {} : { after });
+    rows.push(...page.hosts);
+    if (page.next === undefined) return rows;
+    after = page.next;
+  }
+}
+
+async function allVmsOf(hub: HubConnection, host: string): Promise<VmRow[]> {
+  const rows: VmRow[] = [];
+  for (let after: string | undefined; ; ) {
+    const page = await hub.call('vm.list', after === undefined ? {} : { after }, host);
+    rows.push(...page.vms.map((vm) => ({ ...vm, host })));
+    if (page.next === undefined) return rows;
+    after = page.next;
+  }
+}
+
+/**
+ * The VMs of one host, or of every connected one. A host that drops away while it is asked hides nobody else's VMs: it is told to
+ * `onUnreachable`, unless it is the only one.
+ */
+export async function allVms(
+  hub: HubConnection,
+  host: string | undefined,
+  onUnreachable: (host: string, error: unknown) => void,
+): Promise<VmRow[]> {
+  if (host !== undefined) return allVmsOf(hub, host);
+  const names = (await allHosts(hub)).filter((row) => row.connected).map((row) => row.host);
+  const answers = await Promise.allSettled(names.map((name) => allVmsOf(hub, name)));
+  const rows: VmRow[] = [];
+  for (const [index, answer] of answers.entries()) {
+    if (answer.status === 'fulfilled') rows.push(...answer.value);
+    else if (names.length === 1) throw answer.reason;
+    else onUnreachable(names[index] ?? '', answer.reason);
+  }
+  return rows.toSorted((a, b) => a.name.localeCompare(b.name) || a.host.localeCompare(b.host));
+}

@@ -1,0 +1,178 @@
+/**
+ * `npm run demo`: the main job, once, for real. Starts `fairlead up` (a hub, and an agent that dials out to it and enrols with a one-time
+ * token), has the hub start a VM, waits for the guest's word that it is ready, runs a command in it over a vsock stream, steers the VM,
+ * reads health and metrics, and leaves nothing behind. Each step is one line with its duration.
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { text } from 'node:stream/consumers';
+import { parseArgs } from 'node:util';
+import { connectHub, type HubConnection } from '../cli/connection.ts';
+import { specFromFlags } from '../cli/vm-spec-flags.ts';
+import { describeFailure } from '../cli/failure.ts';
+import type { VmEvent, VmEventType } from '../shared/protocol/vm.ts';
+import { startUp, type RunningUp } from './demo/up-process.ts';
+import { StepReport } from './demo/report.ts';
+
+const VM = 'demo';
+/** The guest's service that takes one line, answers with that shell command's output and closes by itself. */
+const RUN_PORT = 1024;
+const GUEST_COMMAND = 'uname -sr; echo "up for $(cut -d" " -f1 /proc/uptime) s"';
+const CALL_TIMEOUT_MS = 60_000;
+const READY_TIMEOUT_MS = 120_000;
+
+const { values: flags } = parseArgs({
+  options: {
+    machine: { type: 'string', default: 'q35' },
+    keep: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+  },
+});
+
+if (flags.machine !== 'q35' && flags.machine !== 'microvm') {
+  process.stderr.write('usage: npm run demo -- [--machine q35|microvm] [--keep] [--json]\n');
+  process.exitCode = 2;
+} else {
+  process.exitCode = await demo(flags.machine);
+}
+
+async function demo(machine: 'q35' | 'microvm'): Promise<number> {
+  const report = new StepReport({ json: flags.json });
+  const directory = await mkdtemp(join(tmpdir(), 'fairlead-demo-'));
+  const interrupted = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
+  let up: RunningUp | undefined;
+  try {
+    up = await report.step('hub up, agent enrolled and connected', () => startUp(directory));
+    await runGuest(report, up, machine, interrupted.signal);
+    if (!flags.keep) await report.step('clean up', () => cleanUp(up, directory));
+    report.finish(flags.keep ? nextCommands(up) : undefined);
+    return 0;
+  } catch (error) {
+    report.fail(interrupted.signal.aborted ? 'interrupted' : describeFailure(error), await up?.logTail());
+    await cleanUp(up, directory);
+    return 1;
+  }
+}
+
+async function runGuest(report: StepReport, up: RunningUp, machine: 'q35' | 'microvm', signal: AbortSignal): Promise<void> {
+  await using hub = await connectHub(up.context, { timeoutMs: CALL_TIMEOUT_MS, signal });
+  await using events = new EventWaiter(hub, signal);
+  const spec = await specFromFlags(VM, { machine, memory: '256MiB' });
+
+  const started = await report.step(`VM started (${machine})`, () => hub.call('vm.run', { spec }));
+  report.note(`accelerator ${started.accelerator}, QEMU ${started.qemuVersion}, vsock by ${started.vsock?.transport}`);
+  await report.step('guest said that it is ready', () => events.next('vm.ready'));
+  const output = await report.step('command run in the guest over vsock', () => runInGuest(hub, GUEST_COMMAND));
+  report.guestOutput(output);
+  await report.step('paused', () => hub.call('vm.pause', { vm: VM }));
+  await report.step('resumed', () => hub.call('vm.resume', { vm: VM }));
+  await report.step('reset', () => hub.call('vm.reset', { vm: VM }));
+  await report.step('guest is ready again', () => events.next('vm.ready'));
+  await report.step('/readyz of hub and agent', () => readReadiness(up));
+  await report.step('/metrics of hub and agent', () => readMetrics(up));
+  if (flags.keep) return;
+  const { endedBy } = await report.step('VM stopped', () => hub.call('vm.stop', { vm: VM }));
+  report.note(`ended by ${endedBy}`);
+  await report.step('VM deleted', () => hub.call('vm.delete', { vm: VM }));
+}
+
+async function runInGuest(hub: HubConnection, command: string): Promise<string> {
+  const { stream } = await hub.openStream({ vm: VM, port: RUN_PORT });
+  stream.write(`${command}\n`);
+  return text(stream);
+}
+
+async function readReadiness(up: RunningUp): Promise<void> {
+  for (const base of [up.hubUrl, up.agentUrl]) await fetchText(`${base}/readyz?verbose`);
+}
+
+async function readMetrics(up: RunningUp): Promise<void> {
+  for (const [base, metric] of [
+    [up.hubUrl, 'fairlead_hub_hosts_connected'],
+    [up.agentUrl, 'fairlead_vms'],
+  ] as const) {
+    const metrics = await fetchText(`${base}/metrics`);
+    if (!metrics.includes(metric)) throw new Error(`${base}/metrics does not tell ${metric}`);
+  }
+}
+
+async function fetchText(url: string): Promise<string> {
+  const response = await fetch(url, { signal: AbortSignal.timeout(CALL_TIMEOUT_MS) });
+  const body = await response.text();
+  if (!response.ok) throw new Error(`${url} answered ${response.status}: ${body}`);
+  return body;
+}
+
+/** Follows the VM's events from before it exists, so that none is missed, and hands out the next of a type. */
+class EventWaiter implements AsyncDisposable {
+  readonly #seen: VmEvent[] = [];
+  readonly #stop = new AbortController();
+  readonly #following: Promise<void>;
+  #waiting: { type: VmEventType; resolve: () => void; reject: (error: unknown) => void } | undefined;
+
+  constructor(hub: HubConnection, signal: AbortSignal) {
+    const either = AbortSignal.any([signal, this.#stop.signal]);
+    this.#following = hub.follow({ follow: true, since: 0 }, { signal: either, onEvent: (event) => this.#arrived(event) });
+    this.#following.catch((error: unknown) => this.#waiting?.reject(error));
+  }
+
+  /** Resolves with the next event of the type that nobody was given yet; rejects after two minutes without one. */
+  async next(type: VmEventType): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const timer = setTimeout(() => reject(new Error(`no ${type} came within ${READY_TIMEOUT_MS / 1000} s`)), READY_TIMEOUT_MS);
+    this.#waiting = { type, resolve, reject };
+    this.#match();
+    try {
+      await promise;
+    } finally {
+      clearTimeout(timer);
+      this.#waiting = undefined;
+    }
+  }
+
+  #arrived(event: VmEvent): void {
+    this.#seen.push(event);
+    this.#match();
+  }
+
+  #match(): void {
+    const index = this.#seen.findIndex((event) => event.type === this.#waiting?.type);
+    if (index === -1) return;
+    this.#seen.splice(0, index + 1);
+    this.#waiting?.resolve();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort();
+    await this.#following;
+  }
+}
+
+/** Safe to call at any point, also when the VM was never made. */
+async function cleanUp(up: RunningUp | undefined, directory: string): Promise<void> {
+  if (up !== undefined) {
+    try {
+      await using hub = await connectHub(up.context, { timeoutMs: CALL_TIMEOUT_MS });
+      const { vms } = await hub.call('vm.list', {});
+      for (const vm of vms) await hub.call('vm.delete', { vm: vm.name, force: true });
+    } finally {
+      await up.stop();
+    }
+  }
+  await rm(directory, { recursive: true, force: true });
+}
+
+function nextCommands(up: RunningUp): string[] {
+  return [
+    'All of it is still running. Try:',
+    `  export FAIRLEAD_CONTEXT=${up.contextFile}`,
+    '  npx fairlead vm get demo',
+    `  echo 'cat /proc/cpuinfo' | npx fairlead connect ${VM} ${RUN_PORT}`,
+    '  npx fairlead vm events demo',
+    `  curl ${up.agentUrl}/metrics`,
+    'To end it:',
+    `  npx fairlead vm delete ${VM} --force && kill ${up.pid}`,
+  ];
+}
