@@ -24,6 +24,7 @@ export default defineConfig({
       project('integration', { timeoutMs: 60_000, parallel: true }),
       project('guest', { timeoutMs: 180_000, parallel: false }),
       project('rig', { timeoutMs: 400_000, parallel: false }),
+      project('soak', { timeoutMs: 1_800_000, parallel: false }),
     ],
   },
 });
