@@ -1,13 +1,13 @@
 /** Validation of params and results by the method table. */
 import * as v from 'valibot';
 import { METHODS, type MethodName, methodContract, type Params, type Result } from './methods.ts';
-import { appendKey, describeIssues, type FieldIssue, invalidValue, isUnknownField } from './parse-with.ts';
+import { appendKey, describeIssues, type FieldIssue, FIRST_OF_EACH_FIELD, invalidValue, isUnknownField } from './parse-with.ts';
 
 export { parseWith } from './parse-with.ts';
 
 /** Params with every default filled in, or INVALID_PARAMS that names each offending field. Throws for nothing else. */
 export function parseParams<M extends MethodName>(method: M, params: unknown): Params<M> {
-  const parsed = v.safeParse(METHODS[method].params, params);
+  const parsed = v.safeParse(METHODS[method].params, params, FIRST_OF_EACH_FIELD);
   const issues = parsed.success ? lostFields(params, parsed.output, 'params') : describeIssues(parsed.issues, 'params');
   if (issues.length > 0) throw invalidValue(issues, 'INVALID_PARAMS', method);
   // SAFETY: METHODS[method].params parsed it; TypeScript does not carry M through the union of all rows.
@@ -19,7 +19,7 @@ export function parseParams<M extends MethodName>(method: M, params: unknown): P
  * some to a result, while params with unknown fields are always refused.
  */
 export function parseResult<M extends MethodName>(method: M, result: unknown): Result<M> {
-  const parsed = v.safeParse(methodContract(method).result, result);
+  const parsed = v.safeParse(methodContract(method).result, result, FIRST_OF_EACH_FIELD);
   const issues = parsed.success ? [] : parsed.issues.filter((issue) => !isUnknownField(issue));
   if (issues.length > 0) throw invalidValue(describeIssues(issues, 'result'), 'PROTOCOL_ERROR', method);
   // SAFETY: the schema of M's result found nothing wrong but fields beyond those that it has.
