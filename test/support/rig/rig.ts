@@ -1,0 +1,151 @@
+/**
+ * The rig: a host in a VM, with KVM, vhost-vsock and a NAT of its own, for tests that must not touch this machine's.
+ *
+ *     await using rig = await startRig();
+ *     const { exitCode, stdout } = await rig.run('node test/rig/programs/echo.ts', { timeoutMs: 60_000 });
+ *
+ * Inside: the project at `/fairlead` (the current folder), Node, QEMU, busybox, the demo guest in `$FAIRLEAD_CACHE_DIR` (so that
+ * `artefacts()` finds it), `/dev/kvm`, `/dev/vhost-vsock`, vsock loopback (CID 1), `/tmp` in memory. The machine's loopback is
+ * 10.0.2.2: a hub that listens on 127.0.0.1:PORT here is `ws://10.0.2.2:PORT` there. Nothing connects inwards.
+ *
+ * Commands run one after another; each is a line of shell, its output comes line by line, its standard input is empty. A command that
+ * goes on in the background (`cmd &`) outlives its line; what it prints is counted to the command that runs then.
+ *
+ * `light: true` leaves KVM and vhost out: for vsock loopback tests, with less memory and a faster start.
+ *
+ * Everything emulated is slow: count on 3 s for Node to start and on 15 s for an inner guest. A deadline that passes, or a rig that ends
+ * early, rejects with the tail of the console. Disposing kills the VM and removes its files.
+ */
+import { spawn } from 'node:child_process';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { artefacts, findOnPath, type QemuInstallation } from '../../../cli/image/cache.ts';
+import { makeProjectDisk } from './project-disk.ts';
+import { type CommandResult, openSerialLine } from './serial-line.ts';
+
+export interface RigOptions {
+  /** More files, or others: path below `/fairlead` to content. */
+  readonly files?: Readonly<Record<string, string | Uint8Array>>;
+  readonly light?: boolean;
+  /** Default 3072, or 1024 for a light one. */
+  readonly memoryMebibytes?: number;
+  /** Until the rig takes commands. Default 120 s. */
+  readonly startTimeoutMs?: number;
+  readonly signal?: AbortSignal;
+}
+
+export interface RunOptions {
+  /** Default 120 s. */
+  readonly timeoutMs?: number;
+  /** Called for each line as it comes. */
+  readonly onLine?: (line: string, from: 'stdout' | 'stderr') => void;
+}
+
+export interface Rig extends AsyncDisposable {
+  run(command: string, options?: RunOptions): Promise<CommandResult>;
+  /** All that the kernel and the rig's own scripts have printed. */
+  console(): Promise<string>;
+}
+
+const START_TIMEOUT_MS = 120_000;
+const RUN_TIMEOUT_MS = 120_000;
+const CONSOLE_TAIL_CHARS = 8000;
+
+/** Why no rig can be had on this machine, or undefined when one can: for `describe.skipIf` with a reason. */
+export function whyNoRig({ light = false }: { light?: boolean } = {}): string | undefined {
+  const { rigRoot, vmlinux } = artefacts();
+  if (rigRoot === undefined || vmlinux === undefined) return 'the rig is not built: run `node scripts/setup.mjs test`';
+  return outerQemu(light) === undefined ? 'no QEMU 10 is there: run `node scripts/setup.mjs test`' : undefined;
+}
+
+export async function startRig(options: RigOptions = {}): Promise<Rig> {
+  const { light = false, files = {}, signal, startTimeoutMs = START_TIMEOUT_MS } = options;
+  const { rigRoot, rigInitrd, vmlinux } = artefacts();
+  const qemu = outerQemu(light);
+  if (rigRoot === undefined || rigInitrd === undefined || vmlinux === undefined || qemu === undefined)
+    throw new Error(whyNoRig({ light }));
+
+  await using undo = new AsyncDisposableStack();
+  const directory = await mkdtemp(join(tmpdir(), 'fairlead-rig-'));
+  undo.defer(() => rm(directory, { recursive: true, force: true }));
+  const projectDisk = join(directory, 'project.img');
+  const scratch = join(directory, 'project');
+  await mkdir(scratch);
+  await makeProjectDisk({ file: projectDisk, scratch, files, signal });
+
+  const line = undo.use(await openSerialLine(directory));
+  const consoleFile = join(directory, 'console.log');
+  const readConsole = (): Promise<string> => readFile(consoleFile, 'utf8').catch(() => '');
+  const memory = options.memoryMebibytes ?? (light ? 1024 : 3072);
+  const child = spawn(
+    qemu.binary,
+    [
+      ...qemu.args,
+      ...outerArguments({ vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, memory, light }),
+      ...line.serialArguments,
+    ],
+    { env: { ...process.env, ...qemu.env }, stdio: ['ignore', 'ignore', 'pipe'] },
+  );
+  const stderr: Buffer[] = [];
+  child.stderr.on('data', (chunk: Buffer) => stderr.push(chunk));
+  const ended = new Promise<void>((resolve) => child.once('close', () => resolve()));
+  undo.defer(async () => {
+    child.kill('SIGKILL');
+    await ended;
+  });
+  child.once('error', (error) => line.fail(new Error(`could not start the rig's QEMU ${qemu.binary}`, { cause: error })));
+  child.once('close', () => line.fail(new Error(`the rig ended by itself: ${Buffer.concat(stderr).toString()}`)));
+  signal?.addEventListener('abort', () => child.kill('SIGKILL'), { once: true });
+
+  const withConsole = async <T>(action: Promise<T>): Promise<T> => {
+    try {
+      return await action;
+    } catch (error) {
+      const tail = (await readConsole()).slice(-CONSOLE_TAIL_CHARS);
+      throw new Error(`${error instanceof Error ? error.message : String(error)}\nthe rig's console ends:\n${tail}`, {
+        cause: error,
+      });
+    }
+  };
+  await withConsole(line.ready(startTimeoutMs));
+  const owned = undo.move();
+  return {
+    run: (command, { timeoutMs = RUN_TIMEOUT_MS, onLine } = {}) => withConsole(line.run(command, timeoutMs, onLine)),
+    console: readConsole,
+    [Symbol.asyncDispose]: () => owned.disposeAsync(),
+  };
+}
+
+interface OuterMachine {
+  readonly vmlinux: string;
+  readonly rigInitrd: string;
+  readonly rigRoot: string;
+  readonly projectDisk: string;
+  readonly consoleFile: string;
+  readonly memory: number;
+  readonly light: boolean;
+}
+
+/** The outer VM. EPYC, for the emulator has AMD's virtualisation; no option ROM for the network card, which is not booted from. */
+function outerArguments({ vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, memory, light }: OuterMachine): string[] {
+  const kernelArguments = `console=ttyS0 reboot=t panic=-1 quiet mitigations=off${light ? ' RIG=light' : ''}`;
+  const machine = `-M q35 -cpu EPYC,check=off -accel tcg,thread=multi -smp 2 -m ${memory} -nodefaults -no-user-config -display none`;
+  return machine
+    .split(' ')
+    .concat(
+      ['-no-reboot', '-kernel', vmlinux, '-initrd', rigInitrd, '-append', kernelArguments],
+      ['-drive', `file=${rigRoot},format=raw,if=virtio,readonly=on`],
+      ['-drive', `file=${projectDisk},format=raw,if=virtio,cache=unsafe`],
+      ['-netdev', 'user,id=net0', '-device', 'virtio-net-pci,netdev=net0,romfile='],
+      ['-serial', `file:${consoleFile}`],
+    );
+}
+
+/** Nested KVM needs the emulator of QEMU 10; a light rig does with any. */
+function outerQemu(light: boolean): QemuInstallation | undefined {
+  const newer = artefacts().qemu10;
+  if (newer !== undefined || !light) return newer;
+  const binary = findOnPath('qemu-system-x86_64');
+  return binary === undefined ? undefined : { binary, args: [], env: {} };
+}
