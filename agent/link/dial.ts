@@ -1,0 +1,138 @@
+/**
+ * One attempt at a WebSocket to the hub: asks for a challenge, signs it, upgrades. Whoever is not let in learns so before the upgrade.
+ *
+ * On `wss:` the TLS connection is made first, because the proof is bound to it (RFC 9266), and then handed to `ws`.
+ */
+import { randomBytes } from 'node:crypto';
+import { connect as tlsConnect, type TLSSocket } from 'node:tls';
+import { WebSocket } from 'ws';
+import type { HostKey } from '../../shared/node/host-key.ts';
+import { WS_OPTIONS, zeroMask } from '../../shared/node/ws-socket.ts';
+import {
+  Challenge,
+  CHANNEL_BINDING_BYTES,
+  CHANNEL_BINDING_LABEL,
+  connectProofBytes,
+  type ConnectProof,
+  formatAuthorization,
+  type HubEndpoints,
+  NONCE_BYTES,
+} from '../../shared/protocol/handshake.ts';
+import { SUBPROTOCOL } from '../../shared/protocol/version.ts';
+import { askHub, LinkError, readBody, refusalOf, toLinkError } from './hub-http.ts';
+import type { Identity } from './identity.ts';
+
+export interface DialOptions<T> {
+  readonly endpoints: HubEndpoints;
+  readonly identity: Identity;
+  readonly key: HostKey;
+  readonly behindProxy: boolean;
+  readonly ca: string | undefined;
+  /** Bounds the whole attempt. */
+  readonly signal: AbortSignal;
+  /** Called in the very turn in which the socket opens: a message may follow in the next. */
+  readonly onOpen: (socket: WebSocket) => T;
+}
+
+/** @throws LinkError */
+export async function dial<T>(options: DialOptions<T>): Promise<T> {
+  const { endpoints, identity, key, ca, signal } = options;
+  const challenge = await askHub({ url: endpoints.challenge, schema: Challenge, ca, signal });
+  if (challenge.hubId !== identity.hubId) {
+    throw new LinkError(
+      'wrong-hub',
+      `${endpoints.connect.host} is not the hub that this host enrolled with (it is ${challenge.hubId}, not ${identity.hubId}): ` +
+        'correct the address, or enrol here with a new token',
+    );
+  }
+  const tls = endpoints.secure ? await connectTls(options) : undefined;
+  const bound = tls !== undefined && !options.behindProxy;
+  const unsigned: Omit<ConnectProof, 'signature'> = {
+    host: identity.host,
+    nonce: challenge.nonce,
+    expiresAt: challenge.expiresAt,
+    agentNonce: randomBytes(NONCE_BYTES).toString('base64url'),
+    protocol: SUBPROTOCOL,
+    binding: bound ? 'tls-exporter' : 'none',
+  };
+  const bindingBytes = bound ? exporter(tls) : new Uint8Array();
+  const signature = key.sign(connectProofBytes(unsigned, { hubId: challenge.hubId, bindingBytes }));
+  return upgrade({ ...unsigned, signature }, tls, options);
+}
+
+async function upgrade<T>(proof: ConnectProof, tls: TLSSocket | undefined, options: DialOptions<T>): Promise<T> {
+  const { endpoints, signal, onOpen } = options;
+  const url = endpoints.connect;
+  if (signal.aborted) {
+    tls?.destroy();
+    throw toLinkError(signal.reason, url);
+  }
+  const { promise, resolve, reject } = Promise.withResolvers<T>();
+  const socket = new WebSocket(url, [SUBPROTOCOL], {
+    ...WS_OPTIONS,
+    headers: { authorization: formatAuthorization(proof) },
+    followRedirects: false,
+    ...(tls === undefined ? {} : { createConnection: () => tls, generateMask: zeroMask }),
+  });
+  const fail = (error: unknown) => {
+    signal.removeEventListener('abort', onAbort);
+    reject(error);
+    // Ends an attempt that is under way; what it says then is of no interest.
+    socket.terminate();
+  };
+  const onAbort = () => fail(toLinkError(signal.reason, url));
+  signal.addEventListener('abort', onAbort, { once: true });
+  socket.on('error', (error) => fail(explain(error, url)));
+  socket.on('unexpected-response', (_request, response) => {
+    readBody(response, url).then((text) => fail(refusalOf(response, text, url)), fail);
+  });
+  socket.on('open', () => {
+    signal.removeEventListener('abort', onAbort);
+    resolve(onOpen(socket));
+  });
+  return promise;
+}
+
+/** `ws` tells what is wrong with an upgrade in messages alone. */
+function explain(error: Error, url: URL): LinkError {
+  if (/subprotocol|Sec-WebSocket|Upgrade header|extension/i.test(error.message)) {
+    return new LinkError('protocol', `${url.href} is no endpoint for agents of ${SUBPROTOCOL}: ${error.message}`, {
+      cause: error,
+    });
+  }
+  return toLinkError(error, url);
+}
+
+function connectTls<T>({ endpoints, ca, signal }: DialOptions<T>): Promise<TLSSocket> {
+  const { hostname, port } = endpoints.connect;
+  const host = hostname.replace(/^\[|\]$/g, '');
+  const { promise, resolve, reject } = Promise.withResolvers<TLSSocket>();
+  const socket = tlsConnect({
+    host,
+    port: port === '' ? 443 : Number(port),
+    // An address is no server name (RFC 6066 §3).
+    ...(/^[\d.]+$|:/.test(host) ? {} : { servername: host }),
+    ALPNProtocols: ['http/1.1'],
+    minVersion: 'TLSv1.3',
+    ...(ca === undefined ? {} : { ca }),
+  });
+  const fail = (error: unknown) => {
+    signal.removeEventListener('abort', onAbort);
+    socket.destroy();
+    reject(toLinkError(error, endpoints.connect));
+  };
+  const onAbort = () => fail(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  socket.on('error', fail);
+  socket.once('secureConnect', () => {
+    signal.removeEventListener('abort', onAbort);
+    // The listener for errors stays: none may come between here and the upgrade without one.
+    resolve(socket);
+  });
+  return promise;
+}
+
+/** An empty context and none are the same from TLS 1.3 on (RFC 8446 §7.5). */
+function exporter(socket: TLSSocket): Uint8Array {
+  return socket.exportKeyingMaterial(CHANNEL_BINDING_BYTES, CHANNEL_BINDING_LABEL, Buffer.alloc(0));
+}

@@ -1,0 +1,16 @@
+/** The shape of a handler: validated params in, a result of the contract out. */
+import type { AgentMethodName, Params, Result } from '../../../shared/protocol/methods.ts';
+
+export interface HandlerContext {
+  /** Fires when the caller cancels, the deadline passes or the line drops. */
+  readonly signal: AbortSignal;
+  readonly timeoutMs: number | undefined;
+  progress(value: unknown): void;
+}
+
+/** Methods called by a request; `stream.open` is called by an OPEN frame. */
+export type CallName = Exclude<AgentMethodName, 'stream.open'>;
+
+export type Handlers = {
+  readonly [M in CallName]: (params: Params<M>, context: HandlerContext) => Promise<Result<M>> | Result<M>;
+};

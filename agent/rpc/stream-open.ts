@@ -1,0 +1,87 @@
+/**
+ * `stream.open`: from an OPEN frame to a port of a guest. The frame's meta are the params, the meta of OPEN_OK is the result.
+ *
+ * The stream is answered once the guest has taken the connection, so that its opener knows; until then it has no credit, and a reset of
+ * it gives up the attempt. From then on bytes flow until both ends have ended, one resets, or the VM's generation is over.
+ */
+import type { Duplex } from 'node:stream';
+import { type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import { MuxChannel } from '../../shared/mux/channel.ts';
+import { RESET_CODES, resetError } from '../../shared/mux/reset-codes.ts';
+import type { MuxSession } from '../../shared/mux/session.ts';
+import type { RawStream } from '../../shared/mux/stream-handler.ts';
+import { channelDuplex, joinDuplex } from '../../shared/node/channel-duplex.ts';
+import { parseParams } from '../../shared/protocol/validate.ts';
+import type { Logger, OpenedStream, Vms } from '../vm/api.ts';
+import { observed, type RpcObserver } from './dispatcher.ts';
+import type { Policy } from './policy.ts';
+
+/** Told of each stream that was joined to a guest; for metrics. */
+export interface StreamObserver {
+  opened(guest: Duplex): void;
+  closed(guest: Duplex): void;
+}
+
+export interface StreamOpenerOptions {
+  readonly vms: Vms;
+  readonly policy: Policy;
+  readonly observer: RpcObserver & StreamObserver;
+  readonly logger: Logger;
+}
+
+export class StreamOpener {
+  readonly #options: StreamOpenerOptions;
+
+  constructor(options: StreamOpenerOptions) {
+    this.#options = options;
+  }
+
+  /** Never throws: what goes wrong is the stream's answer. */
+  open(stream: RawStream, meta: JsonObject, session: MuxSession): void {
+    const given = new AbortController();
+    stream.attach({
+      onData() {},
+      onFin() {},
+      onReset: (code, reason) => given.abort(resetError(code, reason)),
+    });
+    void this.#serve(stream, meta, session, given.signal).catch((error: unknown) => {
+      this.#options.logger.error({ ch: stream.id, err: String(error) }, 'stream ended by a fault');
+      stream.reset(RESET_CODES.INTERNAL, 'fault in the agent');
+    });
+  }
+
+  async #serve(stream: RawStream, meta: JsonObject, session: MuxSession, signal: AbortSignal): Promise<void> {
+    const { observer, logger } = this.#options;
+    let opened: OpenedStream;
+    try {
+      opened = await observed(observer, 'stream.open', () => this.#connect(meta, signal));
+    } catch (error) {
+      if (!signal.aborted) stream.refuse(toFairleadError(error));
+      return;
+    }
+    const { stream: guest, transport, halfClose, generation } = opened;
+    // Until it is joined, an error of the guest's side must find a listener; the join sees it by the state of the stream.
+    guest.on('error', () => {});
+    if (signal.aborted) return void guest.destroy();
+    observer.opened(guest);
+    try {
+      const channel = MuxChannel.accept(session, stream, { transport, halfClose, generation });
+      await joinDuplex(channelDuplex(channel), guest);
+    } catch (error) {
+      logger.debug({ ch: stream.id, err: toFairleadError(error).message }, 'stream ended by an error');
+      guest.destroy();
+    } finally {
+      observer.closed(guest);
+    }
+  }
+
+  async #connect(meta: JsonObject, signal: AbortSignal): Promise<OpenedStream> {
+    const { vms, policy } = this.#options;
+    policy.checkMethod('stream.open');
+    const { _meta, ...params } = meta;
+    const { vm, port, connectTimeoutMs } = parseParams('stream.open', params);
+    policy.checkPort(port);
+    return vms.openStream({ vm, port, connectTimeoutMs }, { signal });
+  }
+}
+
