@@ -43,6 +43,7 @@ export function bytesAtLeast(least: string) {
     ]),
     v.description(`bytes as a number, or as text such as "512MiB"; at least ${least}`),
     v.transform((value) => (typeof value === 'number' ? value : toBytes(value))),
+    v.number(),
     v.safeInteger('must be less than 2^53 bytes'),
     v.minValue(leastBytes, tooSmall),
   );
