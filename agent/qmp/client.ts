@@ -133,11 +133,7 @@ export class QmpClient implements AsyncDisposable {
    * @throws FairleadError QMP_FAILED, TIMEOUT, CANCELLED, INTERRUPTED, UNSUPPORTED, INVALID_PARAMS (errors.ts says with which details).
    */
   async execute(command: string, args?: object, options: ExecuteOptions = {}): Promise<unknown> {
-    const facts = { command, monitor: this.#monitor, sent: false };
-    if (this.#cause !== undefined) throw failure.commandInterrupted(facts, this.#cause);
-    if (options.oob === true && !this.#oob) throw failure.oobRefused(facts, 'QEMU does not offer it on this monitor');
-    if (options.oob === true && !OOB_COMMANDS.has(command))
-      throw failure.oobRefused(facts, 'QEMU does not allow it for this command');
+    if (options.oob === true) this.#requireOob(command);
     return this.#pipeline.submit(command, args, options);
   }
 
@@ -153,6 +149,12 @@ export class QmpClient implements AsyncDisposable {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
+  }
+
+  #requireOob(command: string): void {
+    const facts = { command, monitor: this.#monitor, sent: false };
+    if (!this.#oob) throw failure.oobRefused(facts, 'QEMU does not offer it on this monitor');
+    if (!OOB_COMMANDS.has(command)) throw failure.oobRefused(facts, 'QEMU does not allow it for this command');
   }
 
   async #setUp(signal: AbortSignal | undefined, connect: () => Promise<void>): Promise<QmpClient> {

@@ -58,6 +58,7 @@ export class CommandPipeline {
   readonly #waiting = new Set<Pending>();
   /** All that QEMU has to answer, by id, those given up included. */
   readonly #unanswered = new Map<string, Pending>();
+  #interruption: FairleadError | undefined;
   #inBand = 0;
   #lastId = 0;
   #commands = 0;
@@ -88,6 +89,10 @@ export class CommandPipeline {
       return promise;
     }
     const pending: Pending = { id, command, text, oob, submittedAt, resolve, reject, state: 'waiting', release: () => {} };
+    if (this.#interruption !== undefined) {
+      this.#reject(pending, commandInterrupted(this.#facts(pending), this.#interruption));
+      return promise;
+    }
     if (signal?.aborted === true) {
       this.#reject(pending, commandCancelled(this.#facts(pending), signal.reason));
       return promise;
@@ -126,8 +131,9 @@ export class CommandPipeline {
     return 'delivered';
   }
 
-  /** The session is over. Nothing may be submitted afterwards. */
+  /** The session is over: all that is pending is rejected, and so is what is submitted later. */
   interrupt(cause: FairleadError): void {
+    this.#interruption = cause;
     const open = [...this.#unanswered.values(), ...this.#waiting];
     this.#unanswered.clear();
     this.#waiting.clear();
