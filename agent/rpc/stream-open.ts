@@ -1,11 +1,11 @@
 /**
- * `stream.open`: from an OPEN frame to a port of a guest. The frame's meta are the params, the meta of OPEN_OK is the result.
+ * `stream.open`: from an OPEN frame to a port of a guest. The frame's meta is `{method, params}`, the meta of OPEN_OK is the result.
  *
  * The stream is answered once the guest has taken the connection, so that its opener knows; until then it has no credit, and a reset of
  * it gives up the attempt. From then on bytes flow until both ends have ended, one resets, or the VM's generation is over.
  */
 import type { Duplex } from 'node:stream';
-import { type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import { MuxChannel } from '../../shared/mux/channel.ts';
 import { RESET_CODES, resetError } from '../../shared/mux/reset-codes.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
@@ -77,11 +77,14 @@ export class StreamOpener {
 
   async #connect(meta: JsonObject, signal: AbortSignal): Promise<OpenedStream> {
     const { vms, policy } = this.#options;
+    const { method, params } = meta;
+    if (method !== 'stream.open') {
+      const name = JSON.stringify(String(method).slice(0, 64));
+      throw new FairleadError('METHOD_NOT_FOUND', `this agent knows no method ${name} that is called by an OPEN frame`);
+    }
     policy.checkMethod('stream.open');
-    const { _meta, ...params } = meta;
     const { vm, port, connectTimeoutMs } = parseParams('stream.open', params);
     policy.checkPort(port);
     return vms.openStream({ vm, port, connectTimeoutMs }, { signal });
   }
 }
-

@@ -1,5 +1,6 @@
 /** Methods that act on VMs: policy first, then the VM manager. */
 import type { Params, Result } from '../../../shared/protocol/methods.ts';
+import { pageFrom } from '../../../shared/protocol/paging.ts';
 import type { Vms } from '../../vm/api.ts';
 import type { Policy } from '../policy.ts';
 import type { HandlerContext, Handlers } from './types.ts';
@@ -16,7 +17,10 @@ export function vmHandlers(vms: Vms, policy: Policy): Omit<Handlers, 'host.info'
     },
     'vm.start': ({ vm }, context) => vms.start(vm, context),
     'vm.get': ({ vm }) => vms.get(vm),
-    'vm.list': () => ({ vms: vms.list() }),
+    'vm.list': (page) => {
+      const { rows, next } = pageFrom(vms.list(), (vm) => vm.name, page);
+      return { vms: [...rows], next };
+    },
     'vm.pause': ({ vm }, context) => vms.pause(vm, context),
     'vm.resume': ({ vm }, context) => vms.resume(vm, context),
     'vm.reset': ({ vm }, context) => vms.reset(vm, context),

@@ -1,0 +1,159 @@
+/**
+ * What the agent counts, as Prometheus reads it, in a registry of its own. Names follow prometheus.io/docs/practices/naming. No label has
+ * a value that a caller can make up, none names a VM, and sets of labels that are known are there from the start with 0.
+ */
+import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from '@prometheus-io/client';
+import { VERSION } from '../../shared/node/version.ts';
+import { METHODS } from '../../shared/protocol/methods.ts';
+import { VM_STATES, type VmState } from '../../shared/protocol/vm.ts';
+import type { ConnectResult } from '../link/link.ts';
+import { LINK_FAILURES } from '../link/hub-http.ts';
+
+/** What is looked at in the moment of the scrape. */
+export interface Gauges {
+  readonly linkUp: boolean;
+  readonly rttMs: number | undefined;
+  readonly vms: Readonly<Partial<Record<VmState, number>>>;
+  readonly streamsOpen: number;
+  /** Since the agent started. */
+  readonly bytesToGuests: number;
+  readonly bytesFromGuests: number;
+}
+
+const EVENT_LOOP_PRECISION_MS = 100;
+/** From a status query (0.3 ms) to a start that waits for a guest. */
+const DURATION_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
+
+export class AgentMetrics {
+  readonly #registry = new Registry();
+  readonly #connects: Counter<'result'>;
+  readonly #requests: Counter<'method' | 'code'>;
+  readonly #durations: Histogram<'method'>;
+  readonly #inFlight: Gauge;
+  readonly #qmpCommands: Counter<'command' | 'result'>;
+  readonly #qmpEvents: Counter<'event'>;
+
+  constructor(gauges: () => Gauges) {
+    const registers = [this.#registry];
+    this.#connects = new Counter({
+      name: 'fairlead_link_connects_total',
+      help: 'Attempts at a line to the hub, by result',
+      labelNames: ['result'],
+      registers,
+    });
+    this.#requests = new Counter({
+      name: 'fairlead_rpc_requests_total',
+      help: 'Calls of the hub that ended, by method and error code',
+      labelNames: ['method', 'code'],
+      registers,
+    });
+    this.#durations = new Histogram({
+      name: 'fairlead_rpc_request_duration_seconds',
+      help: 'Time from a call to its answer',
+      labelNames: ['method'],
+      buckets: DURATION_BUCKETS_S,
+      registers,
+    });
+    this.#inFlight = new Gauge({ name: 'fairlead_rpc_in_flight', help: 'Calls of the hub that run', registers });
+    this.#qmpCommands = new Counter({
+      name: 'fairlead_qmp_commands_total',
+      help: 'QMP commands that were answered, by command and result',
+      labelNames: ['command', 'result'],
+      registers,
+    });
+    this.#qmpEvents = new Counter({
+      name: 'fairlead_qmp_events_total',
+      help: 'QMP events that came',
+      labelNames: ['event'],
+      registers,
+    });
+    const build = new Gauge({ name: 'fairlead_build_info', help: 'Always 1', labelNames: ['version', 'node'], registers });
+    build.set({ version: VERSION, node: process.versions.node }, 1);
+    this.#observeGauges(gauges);
+    this.#startAtZero();
+    collectDefaultMetrics({ register: this.#registry, eventLoopMonitoringPrecision: EVENT_LOOP_PRECISION_MS });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  render(): Promise<string> {
+    return this.#registry.metrics();
+  }
+
+  connectEnded(result: ConnectResult): void {
+    this.#connects.inc({ result });
+  }
+
+  rpcStarted(): void {
+    this.#inFlight.inc();
+  }
+
+  rpcEnded(method: string, code: string, durationMs: number): void {
+    this.#inFlight.dec();
+    this.#requests.inc({ method, code });
+    this.#durations.observe({ method }, durationMs / 1000);
+  }
+
+  qmpAnswered(command: string, result: 'ok' | 'error'): void {
+    this.#qmpCommands.inc({ command, result });
+  }
+
+  qmpEvent(event: string): void {
+    this.#qmpEvents.inc({ event });
+  }
+
+  #observeGauges(gauges: () => Gauges): void {
+    const registers = [this.#registry];
+    const gauge = (name: string, help: string, read: (now: Gauges) => number) =>
+      new Gauge({
+        name,
+        help,
+        registers,
+        collect() {
+          this.set(read(gauges()));
+        },
+      });
+    gauge('fairlead_link_up', '1 while the line to the hub is up', (now) => (now.linkUp ? 1 : 0));
+    gauge(
+      'fairlead_link_rtt_seconds',
+      'Smoothed round trip to the hub; NaN before it is known',
+      (now) => (now.rttMs ?? Number.NaN) / 1000,
+    );
+    gauge('fairlead_streams_open', 'Streams joined to guests', (now) => now.streamsOpen);
+    const vmsByState = new Gauge({
+      name: 'fairlead_vms',
+      help: 'VMs of this host, by state',
+      labelNames: ['state'],
+      registers: [],
+      collect() {
+        const { vms } = gauges();
+        for (const state of VM_STATES) this.set({ state }, vms[state] ?? 0);
+      },
+    });
+    const streamBytes = new Counter({
+      name: 'fairlead_stream_bytes_total',
+      help: 'Bytes of streams, by direction',
+      labelNames: ['direction'],
+      registers: [],
+      collect() {
+        const { bytesToGuests, bytesFromGuests } = gauges();
+        this.reset();
+        this.inc({ direction: 'to_guest' }, bytesToGuests);
+        this.inc({ direction: 'from_guest' }, bytesFromGuests);
+      },
+    });
+    this.#registry.registerMetric(vmsByState);
+    this.#registry.registerMetric(streamBytes);
+  }
+
+  #startAtZero(): void {
+    for (const result of ['ok', ...LINK_FAILURES]) this.#connects.inc({ result }, 0);
+    for (const [method, { target }] of Object.entries(METHODS)) {
+      if (target !== 'agent') continue;
+      this.#requests.inc({ method, code: 'OK' }, 0);
+      this.#durations.zero({ method });
+    }
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * Counts from the first moment on, although the library of metrics is loaded late, at the first scrape or when much has happened: an
+ * agent is connected sooner without it, and one that nobody scrapes hardly pays for it.
+ */
+import type { Duplex } from 'node:stream';
+import type { VmState } from '../shared/protocol/vm.ts';
+import type { AgentMetrics, Gauges } from './http/metrics.ts';
+import type { ConnectResult, LinkStatus } from './link/link.ts';
+import type { RpcObserver } from './rpc/dispatcher.ts';
+import type { StreamObserver } from './rpc/stream-open.ts';
+import type { VmInfo } from '../shared/protocol/vm.ts';
+
+/** What is remembered before the registry is loaded to take it. */
+const MAX_PENDING = 1_000;
+
+export interface TelemetrySources {
+  readonly link: () => LinkStatus;
+  readonly vms: () => readonly VmInfo[];
+}
+
+export class Telemetry implements RpcObserver, StreamObserver {
+  readonly #sources: TelemetrySources;
+  readonly #streams = new Set<Duplex>();
+  #bytesToGuests = 0;
+  #bytesFromGuests = 0;
+  #metrics: Promise<AgentMetrics> | undefined;
+  #loaded: AgentMetrics | undefined;
+  #pending: ((metrics: AgentMetrics) => void)[] = [];
+
+  constructor(sources: TelemetrySources) {
+    this.#sources = sources;
+  }
+
+  /** The registry, loaded at the first call. */
+  metrics(): Promise<AgentMetrics> {
+    this.#metrics ??= this.#load();
+    return this.#metrics;
+  }
+
+  connectEnded(result: ConnectResult): void {
+    this.#tell((metrics) => metrics.connectEnded(result));
+  }
+
+  started(): void {
+    this.#tell((metrics) => metrics.rpcStarted());
+  }
+
+  ended(method: string, code: string, durationMs: number): void {
+    this.#tell((metrics) => metrics.rpcEnded(method, code, durationMs));
+  }
+
+  opened(guest: Duplex): void {
+    this.#streams.add(guest);
+  }
+
+  closed(guest: Duplex): void {
+    this.#streams.delete(guest);
+    const { read, written } = bytesOf(guest);
+    this.#bytesFromGuests += read;
+    this.#bytesToGuests += written;
+  }
+
+  async #load(): Promise<AgentMetrics> {
+    const { AgentMetrics } = await import('./http/metrics.ts');
+    const metrics = new AgentMetrics(() => this.#gauges());
+    for (const happened of this.#pending) happened(metrics);
+    this.#pending = [];
+    this.#loaded = metrics;
+    return metrics;
+  }
+
+  #tell(happened: (metrics: AgentMetrics) => void): void {
+    if (this.#loaded !== undefined) return happened(this.#loaded);
+    this.#pending.push(happened);
+    if (this.#pending.length === MAX_PENDING) void this.metrics();
+  }
+
+  #gauges(): Gauges {
+    const { state, rttMs } = this.#sources.link();
+    const open = [...this.#streams].map(bytesOf);
+    const vms: Partial<Record<VmState, number>> = {};
+    for (const vm of this.#sources.vms()) vms[vm.state] = (vms[vm.state] ?? 0) + 1;
+    return {
+      linkUp: state === 'up',
+      rttMs,
+      vms,
+      streamsOpen: open.length,
+      bytesToGuests: open.reduce((sum, { written }) => sum + written, this.#bytesToGuests),
+      bytesFromGuests: open.reduce((sum, { read }) => sum + read, this.#bytesFromGuests),
+    };
+  }
+}
+
+/** Sockets count for themselves. */
+function bytesOf(stream: Duplex): { read: number; written: number } {
+  const { bytesRead, bytesWritten } = stream as { bytesRead?: number; bytesWritten?: number };
+  return { read: bytesRead ?? 0, written: bytesWritten ?? 0 };
+}
