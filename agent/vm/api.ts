@@ -51,7 +51,7 @@ export interface OpenedStream {
 }
 
 export type EventsResult = Result<'vm.events'>;
-export type EventsQuery = Pick<Params<'vm.events'>, 'vm' | 'since'> & { readonly limit?: number | undefined };
+export type EventsQuery = Pick<Params<'vm.events'>, 'vm' | 'since' | 'epoch'> & { readonly limit?: number | undefined };
 
 export interface VmEvents {
   /** Made anew at each start of the agent: sequence numbers are comparable within one epoch only. */
@@ -59,7 +59,7 @@ export interface VmEvents {
   readonly lastSeq: number;
   query(query: EventsQuery): EventsResult;
   /**
-   * Events after `since` (default: from now on), those in the log first, without a gap or a repeat. Ends when the signal fires. A
+   * Events after `since` of this epoch (default: from now on), those in the log first, without a gap or a repeat. Ends when the signal fires. A
    * follower that falls behind by more than the log holds ends with LIMIT_EXCEEDED.
    */
   follow(options: { vm?: string | undefined; since?: number | undefined; signal: AbortSignal }): AsyncIterable<VmEvent>;

@@ -34,11 +34,17 @@ export class EventLog implements VmEvents {
     return complete;
   }
 
-  /** `missed` counts the events after `since` that have left the ring, of whichever VM. */
-  query({ vm, since = 0, limit = DEFAULT_LIMIT }: EventsQuery): EventsResult {
-    const events = this.#after(since, vm).slice(0, limit);
+  /**
+   * `missed` counts the events after `since` that have left the ring, of whichever VM. `lastSeq` is where to go on: the last of the
+   * answer when there are more, else the newest of all.
+   */
+  query({ vm, since = 0, epoch = this.epoch, limit = DEFAULT_LIMIT }: EventsQuery): EventsResult {
+    const from = epoch === this.epoch ? since : 0;
+    const all = this.#after(from, vm);
+    const events = all.slice(0, limit);
     const oldest = this.#ring[0]?.seq ?? this.#lastSeq + 1;
-    return { epoch: this.epoch, events, missed: Math.max(0, oldest - since - 1), lastSeq: this.#lastSeq };
+    const lastSeq = events.length < all.length ? (events.at(-1)?.seq ?? from) : this.#lastSeq;
+    return { epoch: this.epoch, events, missed: Math.max(0, oldest - from - 1), lastSeq };
   }
 
   listen(listener: (event: VmEvent) => void): Disposable {
@@ -48,8 +54,12 @@ export class EventLog implements VmEvents {
     return { [Symbol.dispose]: () => this.#listeners.delete(entry) };
   }
 
-  async *follow({ vm, since, signal }: Parameters<VmEvents['follow']>[0]): AsyncGenerator<VmEvent, void> {
-    let queue = since === undefined ? [] : this.#after(since, vm);
+  follow({ vm, since = this.#lastSeq, signal }: Parameters<VmEvents['follow']>[0]): AsyncIterable<VmEvent> {
+    return this.#follow(since, vm, signal);
+  }
+
+  async *#follow(since: number, vm: string | undefined, signal: AbortSignal): AsyncGenerator<VmEvent, void> {
+    let queue = this.#after(since, vm);
     let wake = Promise.withResolvers<void>();
     using _ = this.listen((event) => {
       if (vm !== undefined && event.vm !== vm) return;

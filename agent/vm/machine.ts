@@ -9,6 +9,7 @@
  *      to where it came from │                └───────────── resume ────────────┘
  *                            │
  *        stopped, crashed ───┘     any of the four ── stop, or QEMU says SHUTDOWN ──▶ stopping
+ *                                          running ◀── stop-abandoned: only asked, by the power button ──┘
  *
  *   any of the four, or stopping ── exit after SHUTDOWN or by our hand ──▶ stopped
  *                                └─ any other exit ─────────────────────▶ crashed
@@ -19,7 +20,17 @@
 import { FairleadError } from '../../shared/errors.ts';
 import type { VmEventType, VmState } from '../../shared/protocol/vm.ts';
 
-export type VmInput = 'start' | 'resume' | 'pause' | 'panic' | 'io-error' | 'reset' | 'stop' | 'exit-clean' | 'exit-unexpected';
+export type VmInput =
+  | 'start'
+  | 'resume'
+  | 'pause'
+  | 'panic'
+  | 'io-error'
+  | 'reset'
+  | 'stop'
+  | 'stop-abandoned'
+  | 'exit-clean'
+  | 'exit-unexpected';
 
 export interface Transition {
   readonly state: VmState;
@@ -50,7 +61,7 @@ const TABLE: Partial<Record<VmState, Row>> = {
   paused: { ...resume, ...panic, ...ioError, ...resetIn('paused'), ...leave },
   panicked: { ...resume, ...resetIn('panicked'), ...leave },
   'io-error': { ...resume, ...panic, ...resetIn('io-error'), ...leave },
-  stopping: exits,
+  stopping: { 'stop-abandoned': { state: 'running', event: 'vm.resumed' }, ...exits },
 };
 
 /** The next state, or undefined where the input says nothing new in this state. */
@@ -58,8 +69,8 @@ export function transition(state: VmState, input: VmInput): Transition | undefin
   return TABLE[state]?.[input];
 }
 
-/** States in which a QEMU process of the VM exists, or may. */
-export const LIVE_STATES: readonly VmState[] = ['starting', 'running', 'paused', 'panicked', 'io-error', 'stopping'];
+/** States without a QEMU process. */
+export const REST_STATES: readonly VmState[] = ['created', 'stopped', 'crashed'];
 
 /** States in which the guest is there: QEMU has started it and nobody has begun to end it. */
 export const GUEST_STATES: readonly VmState[] = ['running', 'paused', 'panicked', 'io-error'];

@@ -12,7 +12,7 @@ import { rename } from 'node:fs/promises';
 import net from 'node:net';
 import { FairleadError } from '../../shared/errors.ts';
 import { socketFd } from '../../native/socket-fd.ts';
-import { identityOf, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
+import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
 
 export interface ProcessExit {
   /** Both null for a process that is not our child. */
@@ -24,6 +24,7 @@ export interface QemuProcess {
   readonly identity: ProcessIdentity;
   /** Settles when the process is gone; never rejects. */
   readonly exited: Promise<ProcessExit>;
+  hasExited(): boolean;
   /** Sent to this process and to no other that may have its pid by then. */
   signal(name: 'SIGTERM' | 'SIGKILL'): void;
 }
@@ -67,6 +68,7 @@ export function adoptedProcess(identity: ProcessIdentity, signal: AbortSignal): 
       () => gone,
       () => forever,
     ),
+    hasExited: () => !isAlive(identity),
     signal: (name) => void signalProcess(identity, name),
   };
 }
@@ -87,7 +89,8 @@ async function ownProcess(child: ChildProcess, binary: string): Promise<QemuProc
   // A process that is gone by now has no start time to read; `exited` is about to say so.
   const identity = identityOf(pid) ?? { pid, startTime: '' };
   // Until its exit has been collected, the pid of a child cannot be another's; after that, `kill` does nothing.
-  return { identity, exited, signal: (name) => void child.kill(name) };
+  const hasExited = (): boolean => child.exitCode !== null || child.signalCode !== null;
+  return { identity, exited, hasExited, signal: (name) => void child.kill(name) };
 }
 
 async function listen(path: string): Promise<net.Server> {

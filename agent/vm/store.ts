@@ -12,13 +12,12 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { FairleadError } from '../../shared/errors.ts';
-import { Name, Timestamp } from '../../shared/protocol/common.ts';
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import { Count, Name, Timestamp } from '../../shared/protocol/common.ts';
+import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { VmExit } from '../../shared/protocol/vm.ts';
 import { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { syncDirectory, writeFileAtomic } from './atomic-file.ts';
-
-const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 
 /** A QEMU process, with all that a later agent needs to know it again and to go on with it. */
 const ProcessRecord = v.strictObject({
@@ -147,7 +146,7 @@ export class VmStore {
   async #read(name: string): Promise<StoredVm | undefined> {
     const paths = this.paths(name);
     try {
-      const record = v.parse(VmRecord, JSON.parse(await readFile(paths.record, 'utf8')));
+      const record = parseWith(VmRecord, JSON.parse(await readFile(paths.record, 'utf8')), 'vm');
       if (!v.is(Name, name) || record.spec.name !== name) throw new Error(`it is the record of VM '${record.spec.name}'`);
       return { kind: 'vm', name, record };
     } catch (error) {
@@ -155,15 +154,9 @@ export class VmStore {
         await rm(paths.dir, { recursive: true, force: true });
         return undefined;
       }
-      const why = error instanceof v.ValiError ? describeIssue(error) : error instanceof Error ? error.message : String(error);
-      return { kind: 'broken', name, reason: `could not read ${paths.record}: ${why}` };
+      return { kind: 'broken', name, reason: `could not read ${paths.record}: ${toFairleadError(error).message}` };
     }
   }
-}
-
-function describeIssue(error: v.ValiError<typeof VmRecord>): string {
-  const [issue] = error.issues;
-  return `${v.getDotPath(issue) ?? 'the whole'}: ${issue.message}`;
 }
 
 function checkSocketPaths({ monitorSocket, consoleSocket, qmpSocket }: VmPaths): void {

@@ -1,0 +1,28 @@
+/** What can be done with a VM on this host, and for what cannot, why. */
+import type { Result } from '../../shared/protocol/methods.ts';
+import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import type { HostVsock } from './api.ts';
+
+export function capabilitiesOf(spec: VmSpec, vsock: HostVsock): Result<'vm.capabilities'> {
+  const reasons: Record<string, string> = {
+    snapshot: 'this version of fairlead does not take snapshots yet',
+    memoryHotplug: 'this version of fairlead does not resize memory yet',
+    deviceHotplug: 'this version of fairlead does not plug devices yet',
+  };
+  const hasVsock = spec.vsock !== undefined && vsock.available;
+  if (spec.vsock === undefined) reasons['vsock'] = 'the spec has no vsock';
+  else if (!vsock.available) reasons['vsock'] = vsock.reason;
+  const vsockHalfClose = hasVsock && vsock.transport.halfClose;
+  if (!vsockHalfClose) reasons['vsockHalfClose'] = reasons['vsock'] ?? 'the vhost-user transport loses data on a half-close';
+  return {
+    pause: true,
+    snapshot: false,
+    memoryHotplug: false,
+    deviceHotplug: false,
+    vsock: hasVsock,
+    vsockHalfClose,
+    pciPassthrough: true,
+    diskThrottle: true,
+    reasons,
+  };
+}

@@ -1,0 +1,55 @@
+/** The answer to `host.info`: what the host is, and what it lacks and why. */
+import { readFileSync } from 'node:fs';
+import { availableParallelism, freemem, hostname, release, totalmem } from 'node:os';
+import { isFairleadError } from '../../shared/errors.ts';
+import type { HostInfo } from '../../shared/protocol/methods-host.ts';
+import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
+import type { HostVsock } from './api.ts';
+import type { HostProbe } from './host-probe.ts';
+
+/** Random at each boot of the machine (random(4)); empty where /proc is not to be had. */
+export function readBootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return '';
+  }
+}
+
+export interface HostInfoOptions {
+  readonly probe: HostProbe;
+  readonly vsock: HostVsock;
+  readonly bootId: string;
+  readonly agentVersion: string;
+  readonly labels: Readonly<Record<string, string>>;
+}
+
+export async function hostInfo({ probe, vsock, bootId, agentVersion, labels }: HostInfoOptions): Promise<HostInfo> {
+  const [qemu, kvm] = await Promise.all([qemuInfo(probe), probe.kvm()]);
+  return {
+    agentVersion,
+    contractVersion: CONTRACT_VERSION,
+    nodeVersion: process.versions.node,
+    hostname: hostname(),
+    architecture: process.arch,
+    kernel: release(),
+    bootId,
+    cpus: availableParallelism(),
+    memoryBytes: totalmem(),
+    memoryFreeBytes: freemem(),
+    labels,
+    qemu,
+    kvm: kvm.proven ? { available: true } : { available: false, reason: kvm.reason ?? 'unknown' },
+    vsock: vsock.available ? { available: true, detail: vsock.transport.kind } : { available: false, reason: vsock.reason },
+  };
+}
+
+async function qemuInfo(probe: HostProbe): Promise<HostInfo['qemu']> {
+  try {
+    const { binary, version, machines } = await probe.qemu();
+    return { available: true, binary, version, machines: machines.map(({ name, alias }) => alias ?? name).sort() };
+  } catch (error) {
+    if (!isFairleadError(error)) throw error;
+    return { available: false, reason: error.message };
+  }
+}

@@ -1,0 +1,123 @@
+/**
+ * What this host can run, found out once and remembered: the facts of the QEMU binary for as long as the file is the same, the proof of
+ * KVM for as long as binary, device and boot are. Answers that are on disk cost one small read; no start of a VM waits for a probe but
+ * the first one on a new host.
+ */
+import { mkdir, readFile, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import type { Logger } from './api.ts';
+import { writeFileAtomic } from './atomic-file.ts';
+import { KVM_DEVICE, kvmDeviceProblem, type Proof, runBootSector } from './kvm-proof.ts';
+import { askQemu, findQemu, QemuFacts } from './qemu-facts.ts';
+
+export interface HostProbeOptions {
+  readonly stateDir: string;
+  readonly bootId: string;
+  /** Where the host's QEMU is not in PATH, or another one shall be used. */
+  readonly qemuBinary?: string | undefined;
+  readonly logger: Logger;
+}
+
+export interface QemuOnHost extends QemuFacts {
+  readonly binary: string;
+}
+
+const CachedProof = v.strictObject({ proven: v.boolean(), reason: v.optional(v.string()) });
+
+export class HostProbe {
+  readonly #options: HostProbeOptions;
+  #qemu: Promise<QemuOnHost> | undefined;
+  #kvm: Promise<Proof> | undefined;
+
+  constructor(options: HostProbeOptions) {
+    this.#options = options;
+  }
+
+  /** @throws FairleadError UNSUPPORTED or PROCESS_FAILED where there is no QEMU that answers; asked again at the next call. */
+  qemu(): Promise<QemuOnHost> {
+    this.#qemu ??= this.#askQemu().catch((error: unknown) => {
+      this.#qemu = undefined;
+      throw error;
+    });
+    return this.#qemu;
+  }
+
+  /** Never rejects. */
+  kvm(): Promise<Proof> {
+    this.#kvm ??= this.#proveKvm().catch((error: unknown) => {
+      this.#kvm = undefined;
+      return { proven: false, reason: toFairleadError(error).message };
+    });
+    return this.#kvm;
+  }
+
+  /** @throws FairleadError UNSUPPORTED for `kvm` where it is not proven. */
+  async accelerator(wanted: VmSpec['accelerator']): Promise<'kvm' | 'tcg'> {
+    if (wanted === 'tcg') return 'tcg';
+    const proof = await this.kvm();
+    if (proof.proven) return 'kvm';
+    if (wanted === 'auto') return 'tcg';
+    throw new FairleadError('UNSUPPORTED', `accelerator kvm cannot be used on this host: ${proof.reason}`);
+  }
+
+  /** The full name of a machine type. @throws FairleadError UNSUPPORTED where this QEMU has none of that name. */
+  async machine(wanted: VmSpec['machine']): Promise<string> {
+    const { machines, binary } = await this.qemu();
+    const found = machines.find(({ alias }) => alias === wanted) ?? machines.find(({ name }) => name === wanted);
+    if (found !== undefined) return found.name;
+    throw new FairleadError('UNSUPPORTED', `machine ${wanted} does not exist in ${binary}`);
+  }
+
+  async #askQemu(): Promise<QemuOnHost> {
+    const binary = findQemu({ configured: this.#options.qemuBinary });
+    const facts = await this.#cached('qemu.json', await fileKey(binary), QemuFacts, () => askQemu(binary));
+    return { binary, ...facts };
+  }
+
+  async #proveKvm(): Promise<Proof> {
+    const problem = await kvmDeviceProblem();
+    if (problem !== undefined) return { proven: false, reason: problem };
+    const { binary } = await this.qemu();
+    const device = await stat(KVM_DEVICE);
+    const key = `${await fileKey(binary)} ${KVM_DEVICE} ${device.rdev}:${device.ino} ${this.#options.bootId}`;
+    return this.#cached('kvm.json', key, CachedProof, () => runBootSector(binary));
+  }
+
+  /** The stored answer to the same question, else a new one, stored. */
+  async #cached<T extends object>(
+    file: string,
+    key: string,
+    schema: v.GenericSchema<unknown, T>,
+    ask: () => Promise<T>,
+  ): Promise<T> {
+    const directory = join(this.#options.stateDir, 'probe');
+    const path = join(directory, file);
+    const stored = v.safeParse(v.strictObject({ key: v.literal(key), answer: schema }), await readJson(path));
+    // SAFETY: the answer was parsed by `schema`; valibot's type of a generic strict object does not say so.
+    if (stored.success) return stored.output.answer as T;
+    const startedAt = performance.now();
+    const answer = await ask();
+    const tookMs = Math.round(performance.now() - startedAt);
+    this.#options.logger.info({ probe: file, tookMs, ...answer, machines: undefined }, 'probed the host');
+    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await writeFileAtomic(path, `${JSON.stringify({ key, answer }, undefined, 2)}\n`);
+    return answer;
+  }
+}
+
+async function fileKey(path: string): Promise<string> {
+  const { mtimeMs, size } = await stat(path);
+  return `${path} ${mtimeMs} ${size}`;
+}
+
+/** Undefined for a file that is not there or holds no JSON: it is written anew. */
+async function readJson(path: string): Promise<unknown> {
+  try {
+    return JSON.parse(await readFile(path, 'utf8'));
+  } catch {
+    return undefined;
+  }
+}

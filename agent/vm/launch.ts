@@ -1,0 +1,171 @@
+/**
+ * The start of one VM, from a record to a guest that runs:
+ *
+ *     vsock device, directory, record `starting` (side by side) → spawn → record of the process, QMP session, ready listener
+ *     (side by side) → `cont`
+ *
+ * Whatever fails or is cancelled on the way, everything is given back in reverse: the process is gone, its sockets and its vsock device
+ * too, before the error is told. A QEMU that ends by itself meanwhile is noticed at once, and its last words are in the error.
+ */
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import { QmpClient } from '../qmp/client.ts';
+import { runCommand } from '../qmp/commands.ts';
+import type { VsockDevice } from '../streams/transport.ts';
+import type { HostVsock, Logger } from './api.ts';
+import { buildArgs } from './argv.ts';
+import { type Deadline, orAborted, settledWithin } from './deadline.ts';
+import type { HostProbe } from './host-probe.ts';
+import { lastLine, sizeOf, tailOf } from './log-file.ts';
+import { Session, type SessionHandlers } from './session.ts';
+import { type ProcessExit, type QemuProcess, spawnQemu } from './spawn.ts';
+import type { ProcessRecord, VmPaths, VmRecord, VmStore } from './store.ts';
+
+export interface LaunchContext {
+  readonly store: VmStore;
+  readonly probe: HostProbe;
+  readonly vsock: HostVsock;
+  readonly bootId: string;
+  readonly logger: Logger;
+}
+
+export interface LaunchRequest {
+  /** The record of before, at rest. */
+  readonly record: VmRecord;
+  /** Changes the record and makes it durable. */
+  readonly save: (change: Partial<VmRecord>) => Promise<void>;
+  readonly handlers: SessionHandlers;
+  readonly deadline: Deadline;
+}
+
+/** How long a process that broke its QMP connection is given to end, so that the reason can be told instead of the symptom. */
+const LAST_WORDS_MS = 500;
+
+/**
+ * @throws FairleadError PROCESS_FAILED when QEMU cannot be run or ends while it starts, UNSUPPORTED for what this host cannot do, what QMP
+ * throws, or the deadline's reason.
+ */
+export async function launch(context: LaunchContext, request: LaunchRequest): Promise<Session> {
+  const { store, logger } = context;
+  const { record, save, deadline, handlers } = request;
+  const { name } = record.spec;
+  const { signal } = deadline;
+  const paths = store.paths(name);
+  const generation = record.generation + 1;
+
+  await using undo = new AsyncDisposableStack();
+  undo.defer(() => store.removeRunDir(name));
+  await store.makeRunDir(name);
+  const [qemu, accelerator, machine, device] = await settleAll([
+    orAborted(context.probe.qemu(), signal),
+    orAborted(context.probe.accelerator(record.spec.accelerator), signal),
+    orAborted(context.probe.machine(record.spec.machine), signal),
+    prepareDevice(context.vsock, record, paths, signal).then((made) => (made === undefined ? made : undo.use(made))),
+    save({ state: 'starting', generation, ready: false, process: undefined }),
+  ]);
+  signal.throwIfAborted();
+
+  const vsock = device === undefined ? undefined : { cid: device.cid, backend: device.backend };
+  const argv = buildArgs(record.spec, { uuid: record.uuid, accelerator, machine, sandbox: qemu.sandbox, vsock, paths });
+  const logOffset = sizeOf(paths.qemuLog);
+  const vhostFd = device?.vhostFd;
+  const { binary } = qemu;
+  const process = await spawnQemu({ binary, argv, qmpSocket: paths.qmpSocket, vhostFd, logFile: paths.qemuLog });
+  undo.defer(() => kill(process));
+  device?.spawned();
+
+  const session = new Session({ vm: name, generation, process, device, qmpSocket: paths.qmpSocket, handlers, logger });
+  undo.defer(() => session.close());
+  const about: ProcessRecord = {
+    ...process.identity,
+    bootId: context.bootId,
+    binary,
+    argv,
+    accelerator,
+    qemuVersion: qemu.version,
+    startedAt: new Date().toISOString(),
+    logOffset,
+    vsock: device?.state,
+  };
+  const { readyPort } = record.spec.vsock ?? {};
+  try {
+    await settleAll([
+      connect(session, paths, deadline, logger),
+      save({ process: about }),
+      readyPort === undefined ? undefined : session.listenForReady(readyPort),
+    ]);
+    await letRun(session, signal);
+    if (process.hasExited()) throw new FairleadError('PROCESS_FAILED', `QEMU of VM ${name} ended`);
+  } catch (error) {
+    signal.throwIfAborted();
+    throw (await endedMeanwhile(process, name, paths, logOffset)) ?? error;
+  }
+  undo.move();
+  return session;
+}
+
+async function connect(session: Session, paths: VmPaths, { signal, remainingMs }: Deadline, logger: Logger): Promise<void> {
+  // A QEMU under load may take its time to its first word; the deadline of the start is the only limit.
+  const limits = { connectTimeoutMs: remainingMs, greetingTimeoutMs: remainingMs, signal };
+  session.attach(await QmpClient.connect({ path: paths.qmpSocket, logger, ...limits }));
+}
+
+/** QEMU tells that the guest runs some milliseconds before it answers the command; the telling is enough. */
+async function letRun({ qmp }: Session, signal: AbortSignal): Promise<void> {
+  using resumed = qmp.listen({ names: ['RESUME'] });
+  const told = resumed.take({ signal });
+  const answered = runCommand(qmp, 'cont', {}, { signal });
+  for (const one of [told, answered]) one.catch(() => {});
+  await Promise.race([told, answered]);
+}
+
+async function prepareDevice(
+  vsock: HostVsock,
+  { spec }: VmRecord,
+  { runDir }: VmPaths,
+  signal: AbortSignal,
+): Promise<VsockDevice | undefined> {
+  if (spec.vsock === undefined) return undefined;
+  if (vsock.available) return vsock.transport.prepare({ vm: spec.name, runDir, signal });
+  throw new FairleadError('UNSUPPORTED', `VM ${spec.name} wants a vsock and this host has none: ${vsock.reason}`);
+}
+
+async function kill(process: QemuProcess): Promise<void> {
+  process.signal('SIGKILL');
+  await process.exited;
+}
+
+async function endedMeanwhile(
+  process: QemuProcess,
+  vm: string,
+  { qemuLog }: VmPaths,
+  from: number,
+): Promise<FairleadError | undefined> {
+  if (!(await settledWithin(process.exited, LAST_WORDS_MS))) return undefined;
+  const exit = await process.exited;
+  const stderrTail = tailOf(qemuLog, { from });
+  const words = withoutTimestamp(lastLine(stderrTail)) || 'it said nothing';
+  return new FairleadError('PROCESS_FAILED', `QEMU of VM ${vm} ended with ${describeExit(exit)} while it started: ${words}`, {
+    details: { vm, exitCode: exit.code, signal: exit.signal, stderrTail },
+  });
+}
+
+export function describeExit({ code, signal }: ProcessExit): string {
+  if (signal !== null) return signal;
+  return code === null ? 'an unknown code' : `code ${code}`;
+}
+
+/** Drops what `-msg timestamp=on` puts before each line. */
+function withoutTimestamp(line: string): string {
+  return line.replace(/^\d{4}-\d\d-\d\dT[\d:.]+Z /, '');
+}
+
+/**
+ * All of them, like Promise.all, but it waits for every one before it throws the first failure: what one of them makes late is known to
+ * whoever undoes it.
+ */
+async function settleAll<const T extends readonly unknown[]>(steps: T): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
+  const results = await Promise.allSettled(steps);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw toFairleadError(failed.reason);
+  return Promise.all(steps);
+}

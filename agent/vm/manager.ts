@@ -1,0 +1,272 @@
+/**
+ * All VMs of this host. Finds the one that a call means and hands the call to its supervisor; itself it only creates, lists and forgets.
+ */
+import { randomUUID } from 'node:crypto';
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import type { HostInfo } from '../../shared/protocol/methods-host.ts';
+import type { Result } from '../../shared/protocol/methods.ts';
+import type { VmInfo } from '../../shared/protocol/vm.ts';
+import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import { adopt } from './adopt.ts';
+import type { BrokenVm, CallOptions, HostVsock, Logger, OpenedStream, VmLimits, VmPolicy, Vms } from './api.ts';
+import { buildArgs } from './argv.ts';
+import { Deadline, orAborted } from './deadline.ts';
+import { EventLog } from './events.ts';
+import { hostInfo, readBootId } from './host-info.ts';
+import { HostProbe } from './host-probe.ts';
+import { checkFiles, checkSpec } from './spec-check.ts';
+import type { LadderTimes } from './stop-ladder.ts';
+import { VmStore } from './store.ts';
+import { Supervisor, type SupervisorContext } from './supervisor.ts';
+
+export interface VmManagerOptions {
+  readonly stateDir: string;
+  /** For sockets: short, and emptied by a restart of the host. */
+  readonly runDir: string;
+  readonly vsock: HostVsock;
+  readonly logger: Logger;
+  readonly limits: VmLimits;
+  readonly policy: VmPolicy;
+  readonly agentVersion: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Where the host's QEMU is not in PATH, or another one shall be used. */
+  readonly qemuBinary?: string | undefined;
+  readonly ladderTimes?: LadderTimes | undefined;
+}
+
+/** What a dry run shows where a start would make something fresh. */
+const DRY_RUN = { uuid: '00000000-0000-0000-0000-000000000000', cid: 3 } as const;
+
+export class VmManager implements Vms {
+  readonly events = new EventLog();
+  readonly #options: VmManagerOptions;
+  readonly #context: SupervisorContext;
+  readonly #vms = new Map<string, Supervisor>();
+  /** Names that are being created. */
+  readonly #reserved = new Set<string>();
+  readonly #broken = new Map<string, BrokenVm>();
+  readonly #leaving = new AbortController();
+
+  private constructor(options: VmManagerOptions) {
+    const { stateDir, logger, qemuBinary, vsock, limits, ladderTimes } = options;
+    const bootId = readBootId();
+    this.#options = options;
+    this.#context = {
+      store: new VmStore(options),
+      probe: new HostProbe({ stateDir, bootId, qemuBinary, logger }),
+      vsock,
+      bootId,
+      logger,
+      events: this.events,
+      limits,
+      ladderTimes,
+    };
+  }
+
+  /** Reads every VM of the state directory and takes over those that run. Probing the host goes on in the background. */
+  static async open(options: VmManagerOptions): Promise<VmManager> {
+    const manager = new VmManager(options);
+    await manager.#adoptAll();
+    void manager.#context.probe.kvm();
+    return manager;
+  }
+
+  get broken(): readonly BrokenVm[] {
+    return [...this.#broken.values()];
+  }
+
+  async create(spec: VmSpec, options: CallOptions = {}): Promise<VmInfo> {
+    using deadline = new Deadline(`creating VM ${spec.name}`, options);
+    const { signal } = deadline;
+    checkSpec(spec);
+    using _ = this.#reserve(spec.name);
+    await orAborted(Promise.all([checkFiles(spec), this.#checkHost(spec)]), signal);
+    const createdAt = new Date().toISOString();
+    const record = { version: 1, uuid: randomUUID(), spec, createdAt, generation: 0, state: 'created', ready: false } as const;
+    await this.#context.store.create(record);
+    const vm = new Supervisor(this.#context, record);
+    this.#vms.set(spec.name, vm);
+    vm.announce();
+    return vm.info();
+  }
+
+  async run(spec: VmSpec, options: CallOptions = {}): Promise<VmInfo> {
+    const startedAt = performance.now();
+    await this.create(spec, options);
+    const { timeoutMs, signal } = options;
+    const leftMs = timeoutMs === undefined ? undefined : Math.max(0, timeoutMs - (performance.now() - startedAt));
+    try {
+      return await this.start(spec.name, { signal, ...(leftMs === undefined ? {} : { timeoutMs: leftMs }) });
+    } catch (error) {
+      await this.delete(spec.name, { force: true });
+      throw error;
+    }
+  }
+
+  start(name: string, options: CallOptions = {}): Promise<VmInfo> {
+    return this.#find(name).start(options);
+  }
+
+  get(name: string): VmInfo {
+    return this.#find(name).info();
+  }
+
+  list(): VmInfo[] {
+    const infos = [...this.#vms.values()].map((vm) => vm.info());
+    return infos.sort((a, b) => (a.name < b.name ? -1 : 1));
+  }
+
+  pause(name: string, options: CallOptions = {}): Promise<VmInfo> {
+    return this.#find(name).pause(options);
+  }
+
+  resume(name: string, options: CallOptions = {}): Promise<VmInfo> {
+    return this.#find(name).resume(options);
+  }
+
+  reset(name: string, options: CallOptions = {}): Promise<VmInfo> {
+    return this.#find(name).reset(options);
+  }
+
+  powerdown(name: string, options: CallOptions = {}): Promise<VmInfo> {
+    return this.#find(name).powerdown(options);
+  }
+
+  stop(name: string, options: CallOptions & { readonly graceMs?: number | undefined } = {}): Promise<Result<'vm.stop'>> {
+    return this.#find(name).stop(options);
+  }
+
+  async delete(name: string, options: CallOptions & { readonly force?: boolean | undefined } = {}): Promise<void> {
+    if (options.force === true && this.#broken.has(name)) {
+      await this.#context.store.remove(name);
+      this.#broken.delete(name);
+      return;
+    }
+    const vm = this.#find(name);
+    await vm.delete(options);
+    // Not if another VM has got the name meanwhile.
+    if (this.#vms.get(name) === vm) this.#vms.delete(name);
+  }
+
+  async qmp(
+    name: string,
+    command: { execute: string; arguments?: Record<string, unknown> | undefined },
+    options: CallOptions = {},
+  ): Promise<unknown> {
+    const vm = this.#find(name);
+    const allowed = this.#options.policy.qmpCommands;
+    if (!allowed.includes('*') && !allowed.includes(command.execute)) {
+      const how = 'the policy of this host (policy.qmpCommands) does not name it';
+      throw new FairleadError('PERMISSION_DENIED', `QMP command ${command.execute} may not be sent to VM ${name}: ${how}`);
+    }
+    return vm.qmp(command.execute, command.arguments, options);
+  }
+
+  async args(target: { vm: string } | { spec: VmSpec }, options: CallOptions = {}): Promise<Result<'vm.args'>> {
+    const vm = 'vm' in target ? this.#find(target.vm) : undefined;
+    const process = vm?.record.process;
+    if (process !== undefined) return { binary: process.binary, argv: process.argv };
+    using deadline = new Deadline('building a command line', options);
+    const spec = 'spec' in target ? target.spec : this.#find(target.vm).record.spec;
+    checkSpec(spec);
+    return orAborted(this.#dryRun(spec, vm?.record.uuid ?? DRY_RUN.uuid), deadline.signal);
+  }
+
+  capabilities(name: string): Result<'vm.capabilities'> {
+    return this.#find(name).capabilities();
+  }
+
+  async openStream(
+    { vm, ...target }: { vm: string; port: number; connectTimeoutMs: number },
+    { signal }: { readonly signal?: AbortSignal | undefined } = {},
+  ): Promise<OpenedStream> {
+    return this.#find(vm).openStream(target, signal);
+  }
+
+  async hostInfo(options: CallOptions = {}): Promise<HostInfo> {
+    using deadline = new Deadline('telling of the host', options);
+    const { agentVersion, labels } = this.#options;
+    return orAborted(hostInfo({ ...this.#context, agentVersion, labels }), deadline.signal);
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#vms.values()].map((vm) => vm.close()));
+    this.#leaving.abort();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #adoptAll(): Promise<void> {
+    const { store, logger } = this.#context;
+    for (const stored of await store.open()) {
+      if (stored.kind === 'vm') {
+        this.#vms.set(stored.name, new Supervisor(this.#context, stored.record));
+        continue;
+      }
+      this.#broken.set(stored.name, { name: stored.name, reason: stored.reason });
+      logger.error({ vm: stored.name, reason: stored.reason }, 'left a broken VM alone');
+    }
+    const adopting = [...this.#vms.values()].map(async (vm) => {
+      try {
+        await adopt(this.#context, vm, this.#leaving.signal);
+      } catch (error) {
+        logger.error({ vm: vm.name, error: toFairleadError(error).message }, 'could not adopt a VM');
+      }
+    });
+    await Promise.all(adopting);
+  }
+
+  #find(name: string): Supervisor {
+    const vm = this.#vms.get(name);
+    if (vm !== undefined) return vm;
+    const broken = this.#broken.get(name);
+    const why =
+      broken === undefined
+        ? ''
+        : `: its record is broken (${broken.reason}); mend it and start the agent again, or delete with force`;
+    throw new FairleadError('NOT_FOUND', `this host has no VM ${name}${why}`, { details: { vm: name } });
+  }
+
+  /** Holds the name, and a place among the VMs of this host, for as long as the creation takes. */
+  #reserve(name: string): Disposable {
+    if (this.#vms.has(name) || this.#reserved.has(name) || this.#broken.has(name)) {
+      throw new FairleadError('CONFLICT', `this host has a VM ${name} already`, { details: { vm: name } });
+    }
+    const { maxVms } = this.#options.limits;
+    if (this.#vms.size + this.#reserved.size >= maxVms) {
+      throw new FairleadError(
+        'LIMIT_EXCEEDED',
+        `this host has ${maxVms} VMs, the most that are allowed: delete one, or raise limits.maxVms`,
+      );
+    }
+    this.#reserved.add(name);
+    return { [Symbol.dispose]: () => this.#reserved.delete(name) };
+  }
+
+  /** @throws FairleadError UNSUPPORTED for what this host cannot do, before anything is made. */
+  async #checkHost({ name, machine, accelerator, vsock }: VmSpec): Promise<void> {
+    const { probe } = this.#context;
+    await Promise.all([probe.machine(machine), accelerator === 'kvm' ? probe.accelerator('kvm') : undefined]);
+    if (vsock === undefined || this.#options.vsock.available) return;
+    throw new FairleadError('UNSUPPORTED', `VM ${name} wants a vsock and this host has none: ${this.#options.vsock.reason}`);
+  }
+
+  async #dryRun(spec: VmSpec, uuid: string): Promise<Result<'vm.args'>> {
+    const { probe, store, vsock } = this.#context;
+    const [qemu, accelerator, machine] = await Promise.all([
+      probe.qemu(),
+      probe.accelerator(spec.accelerator),
+      probe.machine(spec.machine),
+    ]);
+    const paths = store.paths(spec.name);
+    const isVhostUser = vsock.available && vsock.transport.kind === 'vhost-user';
+    const backend = isVhostUser
+      ? ({ kind: 'vhost-user', socketPath: `${paths.runDir}/vsock` } as const)
+      : ({ kind: 'vhost-vsock' } as const);
+    const device = spec.vsock === undefined ? undefined : { cid: DRY_RUN.cid, backend };
+    const argv = buildArgs(spec, { uuid, accelerator, machine, sandbox: qemu.sandbox, vsock: device, paths });
+    return { binary: qemu.binary, argv };
+  }
+}

@@ -1,0 +1,91 @@
+/**
+ * A stream into the guest, however long the guest takes to be ready for it: tried again until the caller's time is over, and given up at
+ * once when the VM ends. A guest that has said it is ready and still refuses means it: nothing listens there.
+ */
+import type { Duplex } from 'node:stream';
+import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import type { VmState } from '../../shared/protocol/vm.ts';
+import type { VsockDevice } from '../streams/transport.ts';
+import { Deadline, settledWithin } from './deadline.ts';
+import { lastLine } from './log-file.ts';
+import type { Session } from './session.ts';
+
+/** A guest that is not up yet never answers, so a try is short and soon made again; what is queued in the device may still be answered. */
+const ATTEMPT_MS = 500;
+const PAUSE_MS = { first: 20, most: 250 } as const;
+const CONSOLE_TAIL_BYTES = 1024;
+
+export interface OpenStreamRequest {
+  readonly session: Session;
+  readonly device: VsockDevice;
+  readonly port: number;
+  readonly connectTimeoutMs: number;
+  readonly signal: AbortSignal | undefined;
+  /** What is known of the VM at this moment. */
+  readonly vm: () => {
+    readonly name: string;
+    readonly state: VmState;
+    readonly ready: boolean;
+    readonly readyPort: number | undefined;
+  };
+  readonly consoleTail: (maxBytes: number) => string;
+}
+
+/**
+ * @throws FairleadError GUEST_REFUSED or GUEST_UNREACHABLE with the VM's state and the end of its console, WRONG_STATE when the VM ended,
+ * CANCELLED.
+ */
+export async function openStream(request: OpenStreamRequest): Promise<Duplex> {
+  const { session, connectTimeoutMs } = request;
+  using caller = new Deadline(`opening a stream to port ${request.port} of VM ${session.vm}`, { signal: request.signal });
+  const signal = AbortSignal.any([caller.signal, session.signal]);
+  const endsAt = performance.now() + connectTimeoutMs;
+  const ended = Promise.withResolvers<void>();
+  signal.addEventListener('abort', () => ended.resolve(), { once: true });
+
+  for (let pauseMs: number = PAUSE_MS.first; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MS.most)) {
+    signal.throwIfAborted();
+    const leftMs = endsAt - performance.now();
+    const outcome = await attempt(request, Math.max(1, Math.min(leftMs, ATTEMPT_MS)), signal);
+    if (!(outcome instanceof FairleadError)) return outcome;
+    signal.throwIfAborted();
+    const isFinal = outcome.code === 'GUEST_REFUSED' ? request.vm().ready : outcome.code !== 'GUEST_UNREACHABLE';
+    if (isFinal || endsAt - performance.now() <= pauseMs) throw explain(outcome, request);
+    await settledWithin(ended.promise, pauseMs);
+  }
+}
+
+async function attempt(
+  { session, device, port }: OpenStreamRequest,
+  timeoutMs: number,
+  signal: AbortSignal,
+): Promise<Duplex | FairleadError> {
+  const { resets } = session.streams;
+  let stream: Duplex;
+  try {
+    stream = await device.connect({ port, timeoutMs, signal });
+  } catch (error) {
+    return toFairleadError(error);
+  }
+  if (session.streams.resets === resets && !signal.aborted) {
+    session.streams.add(stream);
+    return stream;
+  }
+  // It leads into a guest that is no more.
+  stream.on('error', () => {}).destroy();
+  return new FairleadError('GUEST_UNREACHABLE', `VM ${session.vm} was reset during the connect`);
+}
+
+function explain(failure: FairleadError, { vm, port, connectTimeoutMs, consoleTail }: OpenStreamRequest): FairleadError {
+  if (failure.code !== 'GUEST_REFUSED' && failure.code !== 'GUEST_UNREACHABLE') return failure;
+  const { name, state, ready, readyPort } = vm();
+  const tail = consoleTail(CONSOLE_TAIL_BYTES);
+  const readiness = readyPort === undefined ? '' : ready ? ' and ready' : ' and has not said that it is ready';
+  const what =
+    failure.code === 'GUEST_REFUSED'
+      ? `nothing listens on vsock port ${port} of VM ${name}`
+      : `VM ${name} could not be reached on vsock port ${port} within ${connectTimeoutMs} ms`;
+  const words = tail === '' ? 'its console is empty' : `its console ends with ${JSON.stringify(lastLine(tail))}`;
+  const details: JsonObject = { vm: name, port, state, ready, consoleTail: tail };
+  return new FairleadError(failure.code, `${what}: it is ${state}${readiness}; ${words}`, { details, cause: failure });
+}

@@ -1,0 +1,183 @@
+/**
+ * One life of a VM's QEMU process as the agent sees it: the process, the QMP session with it, the vsock device, the open streams.
+ * It turns QEMU's events into inputs of the state machine and tells the end exactly once.
+ *
+ *     made (spawned or adopted) ──attach──▶ attached ⇄ detached (QMP lost while the process lives: connected anew)
+ *            └───────────────────────────────┴──────────┴── process gone ──▶ ended      close(): the agent leaves, nothing is told
+ *
+ * Handlers are called synchronously and in order, and must not throw.
+ */
+import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import { QmpClient } from '../qmp/client.ts';
+import { runCommand } from '../qmp/commands.ts';
+import type { QmpListener } from '../qmp/events.ts';
+import type { QmpEvent } from '../qmp/messages.ts';
+import type { VsockDevice } from '../streams/transport.ts';
+import type { Logger } from './api.ts';
+import { settledWithin } from './deadline.ts';
+import type { VmInput } from './machine.ts';
+import { inputOfEvent, inputOfRunState, QMP_EVENTS } from './qemu-events.ts';
+import type { ProcessExit, QemuProcess } from './spawn.ts';
+import { StreamRegistry } from './stream-registry.ts';
+
+export interface SessionHandlers {
+  onInput(input: VmInput, data: JsonObject): void;
+  /** The guest dialled its ready port. */
+  onReady(): void;
+  /** The process is gone and every event that it sent has been handed on. */
+  onEnd(end: SessionEnd): void;
+}
+
+export interface SessionEnd extends ProcessExit {
+  /** Why QEMU said that it shuts down; undefined when it said nothing. */
+  readonly shutdownReason: string | undefined;
+}
+
+export interface SessionOptions {
+  readonly vm: string;
+  readonly generation: number;
+  readonly process: QemuProcess;
+  readonly device: VsockDevice | undefined;
+  readonly qmpSocket: string;
+  readonly handlers: SessionHandlers;
+  readonly logger: Logger;
+}
+
+/** What QEMU still has to say when it is gone lies in the socket. */
+const DRAIN_MS = 1_000;
+const RECONNECT_MS = { first: 100, most: 10_000 } as const;
+
+export class Session {
+  readonly vm: string;
+  readonly generation: number;
+  readonly process: QemuProcess;
+  readonly device: VsockDevice | undefined;
+  readonly streams = new StreamRegistry();
+  readonly #options: SessionOptions;
+  readonly #over = new AbortController();
+  readonly #gone = Promise.withResolvers<void>();
+  readonly #ended = Promise.withResolvers<void>();
+  #qmp: QmpClient | undefined;
+  #pump: Promise<void> = Promise.resolve();
+  #shutdownReason: string | undefined;
+  #readyListener: AsyncDisposable | undefined;
+
+  constructor(options: SessionOptions) {
+    this.vm = options.vm;
+    this.generation = options.generation;
+    this.process = options.process;
+    this.device = options.device;
+    this.#options = options;
+    this.signal.addEventListener('abort', () => this.#gone.resolve(), { once: true });
+    void options.process.exited.then((exit) => this.#onExit(exit));
+  }
+
+  /** Fires when the process is gone or the agent leaves. */
+  get signal(): AbortSignal {
+    return this.#over.signal;
+  }
+
+  /** Settles once the end has been told, or the agent leaves. */
+  get ended(): Promise<void> {
+    return this.#ended.promise;
+  }
+
+  /** @throws FairleadError INTERRUPTED while there is no QMP session. */
+  get qmp(): QmpClient {
+    if (this.#qmp !== undefined && this.#qmp.state === 'ready') return this.#qmp;
+    throw new FairleadError('INTERRUPTED', `VM ${this.vm} has no QMP session at present: its QEMU does not answer`);
+  }
+
+  /** Takes over a session that has just become ready, in the same turn, so that no event is missed. */
+  attach(qmp: QmpClient): void {
+    this.#use(qmp);
+    void qmp.closed.then(() => this.connectAgain());
+  }
+
+  /** Connects to the monitor of a running QEMU and brings the state up to date; without success nothing stays open. */
+  async connect(timeoutMs: number): Promise<void> {
+    const { qmpSocket: path, logger } = this.#options;
+    const limits = { connectTimeoutMs: timeoutMs, greetingTimeoutMs: timeoutMs, signal: this.signal };
+    const qmp = await QmpClient.connect({ path, logger, ...limits });
+    this.#use(qmp);
+    try {
+      const { status } = await runCommand(qmp, 'query-status', {}, { timeoutMs });
+      this.#options.handlers.onInput(inputOfRunState(status), { runState: status });
+    } catch (error) {
+      await qmp.close();
+      throw error;
+    }
+    void qmp.closed.then(() => this.connectAgain());
+  }
+
+  /** In the background. The process usually ends right after its QMP; one that lives on is asked again, ever less often. */
+  connectAgain(): void {
+    void this.#connectUntilGone();
+  }
+
+  async listenForReady(port: number): Promise<void> {
+    let heardAt = -1;
+    this.#readyListener = await this.device?.listen(port, (stream) => {
+      stream.on('error', () => {});
+      // One word a life of the guest is enough; a guest that dials on and on is not served.
+      if (heardAt === this.streams.resets || this.signal.aborted) return void stream.destroy();
+      heardAt = this.streams.resets;
+      this.streams.add(stream);
+      stream.resume().once('end', () => stream.destroy());
+      this.#options.handlers.onReady();
+    });
+  }
+
+  /** The agent leaves and the process stays. */
+  async close(): Promise<void> {
+    this.#over.abort(new FairleadError('INTERRUPTED', 'the agent is shutting down'));
+    this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the agent is shutting down`));
+    this.#ended.resolve();
+    await Promise.all([this.#qmp?.close(), this.#readyListener?.[Symbol.asyncDispose]()]);
+    await this.#pump;
+  }
+
+  #use(qmp: QmpClient): void {
+    this.#qmp = qmp;
+    this.#pump = this.#pumpEvents(qmp.listen({ names: QMP_EVENTS }));
+  }
+
+  async #pumpEvents(events: QmpListener): Promise<void> {
+    using _ = events;
+    for await (const event of events) this.#onEvent(event);
+  }
+
+  #onEvent(event: QmpEvent): void {
+    if (this.signal.aborted) return;
+    const reason = typeof event.data['reason'] === 'string' ? event.data['reason'] : undefined;
+    if (event.name === 'SHUTDOWN') this.#shutdownReason = reason ?? 'unknown';
+    if (event.name === 'RESET') {
+      this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the VM was reset`));
+    }
+    const input = inputOfEvent(event);
+    if (input !== undefined) this.#options.handlers.onInput(input.input, input.data);
+  }
+
+  async #onExit(exit: ProcessExit): Promise<void> {
+    const closed = this.#qmp?.closed.then(() => this.#pump);
+    if (closed !== undefined) await settledWithin(closed, DRAIN_MS);
+    if (this.signal.aborted) return;
+    this.#over.abort(new FairleadError('WRONG_STATE', `VM ${this.vm} is not running any more`));
+    this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the VM ended`));
+    this.#options.handlers.onEnd({ ...exit, shutdownReason: this.#shutdownReason });
+    this.#ended.resolve();
+    await Promise.allSettled([this.#qmp?.close(), this.#readyListener?.[Symbol.asyncDispose]()]);
+  }
+
+  async #connectUntilGone(): Promise<void> {
+    for (let delayMs: number = RECONNECT_MS.first; ; delayMs = Math.min(2 * delayMs, RECONNECT_MS.most)) {
+      await settledWithin(this.#gone.promise, delayMs);
+      if (this.signal.aborted) return;
+      try {
+        return await this.connect(RECONNECT_MS.most);
+      } catch (error) {
+        this.#options.logger.warn({ vm: this.vm, error: toFairleadError(error).message }, 'could not connect to QMP again');
+      }
+    }
+  }
+}
