@@ -50,7 +50,8 @@ export interface OpenRpcError {
   readonly data: { readonly code: ErrorCode; readonly retryable: boolean };
 }
 
-export interface OpenRpcDocument {
+/** A type and not an interface, so that it passes as any JSON object where one is asked for. */
+export type OpenRpcDocument = {
   readonly openrpc: '1.3.2';
   readonly info: {
     readonly title: string;
@@ -63,7 +64,7 @@ export interface OpenRpcDocument {
     readonly schemas: Readonly<Record<string, JsonSchema>>;
     readonly errors: Readonly<Record<ErrorCode, OpenRpcError>>;
   };
-}
+};
 
 type Mode = 'input' | 'output';
 

@@ -1,0 +1,121 @@
+/** docs/reference/methods.md out of the OpenRPC document. */
+import type { JsonSchema } from '@valibot/to-json-schema';
+import { EVERY_CALL_ERRORS, FORWARDED_CALL_ERRORS } from '../../shared/protocol/contract.ts';
+import type { ErrorCode } from '../../shared/protocol/error-table.ts';
+import type { ContentDescriptor, OpenRpcDocument, OpenRpcMethod } from '../../shared/protocol/openrpc.ts';
+import { table, typeText } from './type-text.ts';
+
+export function methodsPage(document: OpenRpcDocument): string {
+  const methods = document.methods.toSorted((a, b) => (a.name < b.name ? -1 : 1));
+  return [
+    '# Methods',
+    '',
+    'Made from the method table by `node scripts/generate-docs.ts`; do not edit. How calls travel, deadlines and cancellation:',
+    '[JSON-RPC conventions](json-rpc.md). Codes: [errors](errors.md). For programs: [openrpc.json](openrpc.json), or `rpc.discover`.',
+    '',
+    'Every call can also end with ' +
+      codes(EVERY_CALL_ERRORS) +
+      '; one that runs on a host also with ' +
+      codes(FORWARDED_CALL_ERRORS) +
+      '.',
+    '',
+    ...table(
+      ['method', 'does', 'runs on', 'role', 'idempotent'],
+      methods.map((method) => [
+        `[${method.name}](#${anchor(method.name)})`,
+        method.summary,
+        method['x-target'],
+        method['x-role'],
+        yes(method['x-idempotent']),
+      ]),
+    ),
+    '',
+    ...methods.flatMap(methodSection),
+    '# Types',
+    '',
+    'A `?` marks a field that may be left out. Results may have fields beyond these in later versions; params with unknown fields are refused.',
+    '',
+    ...Object.entries(document.components.schemas).flatMap(([name, schema]) => typeSection(name, schema)),
+  ]
+    .join('\n')
+    .trimEnd()
+    .concat('\n');
+}
+
+function methodSection(method: OpenRpcMethod): string[] {
+  const own = method.errors.map(({ $ref }) => $ref.split('/').at(-1) ?? '').filter((code) => !isCommon(code, method));
+  return [
+    `## ${method.name}`,
+    '',
+    `${method.summary}.`,
+    '',
+    ...(method['x-stream']
+      ? ['Called by opening a stream on the line (wire protocol, OPEN); the params are the meta of its first frame.', '']
+      : []),
+    `Runs on: ${method['x-target']}. Role: ${method['x-role']}. Idempotent: ${yes(method['x-idempotent'])}. Since: ${method['x-since']}.`,
+    '',
+    ...(method.params.length === 0 ? ['No params.'] : table(['param', 'type', 'default', ''], method.params.flatMap(paramRows))),
+    '',
+    `Result: ${typeText(method.result.schema)}.`,
+    ...(method['x-progress'] === undefined ? [] : ['', `Progress: ${typeText(method['x-progress'])}.`]),
+    ...(own.length === 0 ? [] : ['', `Errors: ${codes(own)}.`]),
+    '',
+  ];
+}
+
+function paramRows({ name, required, schema }: ContentDescriptor): string[][] {
+  return fieldRows(name, schema, required === true);
+}
+
+function typeSection(name: string, schema: JsonSchema): string[] {
+  const fields = Object.entries(schema.properties ?? {});
+  const rows = fields.flatMap(([field, inner]) => fieldRows(field, inner, schema.required?.includes(field) === true));
+  return [
+    `## ${name}`,
+    '',
+    ...(rows.length === 0 ? [`${typeText(schema)}.`] : table(['field', 'type', 'default', ''], rows)),
+    '',
+  ];
+}
+
+/** One row a field, and below it one for each field of an object or of a list's objects: `disks[].path`. */
+function fieldRows(name: string, field: JsonSchema | boolean, isRequired: boolean): string[][] {
+  const schema = typeof field === 'object' ? field : {};
+  const items = typeof schema.items === 'object' && !Array.isArray(schema.items) ? schema.items : undefined;
+  const nested = Object.entries((items ?? schema).properties ?? {});
+  const type =
+    nested.length === 0
+      ? typeText(schema)
+      : typeText(items === undefined ? { type: 'object' } : { ...schema, items: { type: 'object' } });
+  const required = (items ?? schema).required ?? [];
+  return [
+    [`\`${name}\``, type, defaultText(schema, isRequired), schema.description ?? ''],
+    ...nested.flatMap(([key, inner]) =>
+      fieldRows(`${name}${items === undefined ? '' : '[]'}.${key}`, inner, required.includes(key)),
+    ),
+  ];
+}
+
+function defaultText(schema: JsonSchema, isRequired: boolean): string {
+  if (schema.default !== undefined) return `\`${JSON.stringify(schema.default)}\``;
+  return isRequired ? 'required' : '';
+}
+
+function isCommon(code: string, method: OpenRpcMethod): boolean {
+  const common: readonly string[] =
+    method['x-target'] === 'agent' ? [...EVERY_CALL_ERRORS, ...FORWARDED_CALL_ERRORS] : EVERY_CALL_ERRORS;
+  return common.includes(code);
+}
+
+function codes(list: readonly (ErrorCode | string)[]): string {
+  return list.map((code) => `[${code}](errors.md#${code.toLowerCase()})`).join(', ');
+}
+
+function yes(value: boolean): string {
+  return value ? 'yes' : 'no';
+}
+
+/** As the usual renderers make it of a heading: lower case, dots left out. */
+function anchor(heading: string): string {
+  return heading.toLowerCase().replaceAll('.', '');
+}
