@@ -1,9 +1,24 @@
-/** One end of a stream, with buffers and back pressure (being written; the signatures are final). */
-import type { FairleadError, JsonObject } from '../errors.ts';
+/**
+ * One end of a stream, with buffers and back pressure: what programs use. Pure; `channelDuplex` makes a Node stream of it.
+ *
+ * Receiving: chunks wait until `read` takes them, which gives credit back. Sending: `write` never refuses, but returns false when the
+ * user should wait for `onDrain`. Each direction ends by itself: `end()` here, `ended` there. The receive window's memory is reserved
+ * as long as the channel lives, so that a peer that sends all it may finds room.
+ *
+ * `onClose` is called exactly once, when both directions have ended in order, or with the error that ended both; what was received
+ * before an orderly end can still be read after it, what was received before a reset cannot.
+ */
+import { FairleadError, type JsonObject } from '../errors.ts';
+import { ByteQueue } from './byte-queue.ts';
+import { resetError, RESET_CODES } from './reset-codes.ts';
+import { ReceiveWindow } from './receive-window.ts';
 import type { MuxSession } from './session.ts';
 import type { RawStream } from './stream-handler.ts';
 
-/** Told by the channel, never from within a call of its user except `read`. */
+/** Bytes waiting to go out from which on `write` returns false; `onDrain` comes at half of it. */
+const HIGH_WATER_BYTES = 128 * 1024;
+
+/** Set by the one user of the channel. Called from within the session's bottom half: must not throw. */
 export interface ChannelEvents {
   /** `read()` has something, or the end came. */
   onReadable(): void;
@@ -13,23 +28,202 @@ export interface ChannelEvents {
   onClose(error: FairleadError | undefined): void;
 }
 
-export declare class MuxChannel {
-  /** Resolves when the other side accepts; rejects with its refusal, with LIMIT_EXCEEDED, INTERRUPTED, or the signal's reason. */
-  static open(session: MuxSession, meta: JsonObject, options?: { signal?: AbortSignal }): Promise<MuxChannel>;
-  /** Take a stream from `onOpen`. Refuses it and throws LIMIT_EXCEEDED when no memory is left for its window. */
-  static accept(session: MuxSession, stream: RawStream, meta: JsonObject): MuxChannel;
+export class MuxChannel {
   readonly id: number;
-  /** Meta of OPEN_OK on the opener's side. */
+  /** Meta of OPEN on the acceptor's side, of OPEN_OK on the opener's. */
   readonly meta: JsonObject;
-  /** Set once by the one user of the channel (`channelDuplex` does). */
-  events: ChannelEvents | undefined;
-  /** Next chunk, which gives its credit back; undefined when there is none now. */
-  read(): Uint8Array | undefined;
-  /** True once the other side's end was reached and all was read. */
-  readonly ended: boolean;
-  /** False: wait for `onDrain`. The bytes are not touched afterwards. */
-  write(bytes: Uint8Array): boolean;
-  /** Half-close. */
-  end(): void;
-  reset(code: number, reason: string): void;
+
+  readonly #stream: RawStream;
+  readonly #window: ReceiveWindow;
+  readonly #received = new ByteQueue();
+  #events: ChannelEvents | undefined;
+  #mustDrain = false;
+  #remoteEnded = false;
+  #localEnded = false;
+  /** Set when the channel is over: the outcome, kept for a user that comes late. */
+  #outcome: { error: FairleadError | undefined } | undefined;
+
+  /**
+   * Resolves when the other side accepts. Rejects with its refusal, with LIMIT_EXCEEDED when no memory is left for a window, with what
+   * `MuxSession.open` throws, or with the signal's reason; then nothing is left behind.
+   */
+  static open(session: MuxSession, meta: JsonObject, options: { signal?: AbortSignal } = {}): Promise<MuxChannel> {
+    const { promise, resolve, reject } = Promise.withResolvers<MuxChannel>();
+    const { signal } = options;
+    try {
+      signal?.throwIfAborted();
+      const window = reserveWindow(session);
+      const release = (error: unknown): void => {
+        window.release();
+        signal?.removeEventListener('abort', onAbort);
+        reject(error);
+      };
+      let stream: RawStream | undefined;
+      const onAbort = (): void => {
+        stream?.reset(RESET_CODES.CANCELLED, 'the opener gave up');
+        release(signal?.reason);
+      };
+      try {
+        stream = session.open(
+          meta,
+          {
+            onOpened: (answer) => {
+              signal?.removeEventListener('abort', onAbort);
+              // SAFETY: `open` has returned by the time an answer can come.
+              resolve(new MuxChannel(stream!, window, answer));
+            },
+            onRefused: release,
+            onReset: (code, reason) => release(resetError(code, reason)),
+            onData: () => {},
+            onFin: () => {},
+          },
+          window.windowBytes,
+        );
+        signal?.addEventListener('abort', onAbort, { once: true });
+      } catch (error) {
+        release(error);
+      }
+    } catch (error) {
+      reject(error);
+    }
+    return promise;
+  }
+
+  /** Take a stream from `onOpen`. When no memory is left for its window, the stream is refused and LIMIT_EXCEEDED thrown. */
+  static accept(session: MuxSession, stream: RawStream, answer: JsonObject, meta: JsonObject = {}): MuxChannel {
+    let window: ReceiveWindow;
+    try {
+      window = reserveWindow(session);
+    } catch (error) {
+      // SAFETY: reserveWindow throws nothing else.
+      stream.refuse(error as FairleadError);
+      throw error;
+    }
+    const channel = new MuxChannel(stream, window, meta);
+    try {
+      stream.accept(answer, window.windowBytes);
+    } catch (error) {
+      window.release();
+      throw error;
+    }
+    return channel;
+  }
+
+  private constructor(stream: RawStream, window: ReceiveWindow, meta: JsonObject) {
+    this.id = stream.id;
+    this.meta = meta;
+    this.#stream = stream;
+    this.#window = window;
+    stream.attach({
+      onData: (payload, exhausted) => this.#onData(payload, exhausted),
+      onFin: () => this.#onFin(),
+      onReset: (code, reason) => this.#close(resetError(code, reason)),
+      onSent: () => this.#onSent(),
+    });
+  }
+
+  /** Who is told; set it right after `open` resolved or `accept` returned. */
+  attach(events: ChannelEvents): void {
+    this.#events = events;
+    if (this.#received.length > 0 || this.#remoteEnded) events.onReadable();
+    if (this.#outcome !== undefined) events.onClose(this.#outcome.error);
+  }
+
+  /** Bytes that wait to be read. */
+  get readableBytes(): number {
+    return this.#received.length;
+  }
+
+  /** Bytes that wait to go out. */
+  get writableBytes(): number {
+    return this.#stream.queuedBytes;
+  }
+
+  /** The other side's end was reached and all was read. */
+  get ended(): boolean {
+    return this.#remoteEnded && this.#received.length === 0;
+  }
+
+  /** Credit open to the other side at most, in bytes. */
+  get windowBytes(): number {
+    return this.#window.windowBytes;
+  }
+
+  /** The next chunk, which gives its credit back; undefined when there is none now. The chunk is the caller's. */
+  read(): Uint8Array | undefined {
+    const chunk = this.#received.shift(Number.POSITIVE_INFINITY);
+    if (chunk === undefined) return undefined;
+    const grant = this.#window.consumed(chunk.length);
+    if (grant !== undefined) this.#stream.grant(grant.limit, grant.acked);
+    if (this.#outcome !== undefined && this.#received.length === 0) this.#window.release();
+    return chunk;
+  }
+
+  /** False: wait for `onDrain`. The bytes must not be touched afterwards. Does nothing on a channel that is over. */
+  write(bytes: Uint8Array): boolean {
+    if (this.#outcome !== undefined) return true;
+    this.#stream.send(bytes);
+    this.#mustDrain = this.#stream.queuedBytes >= HIGH_WATER_BYTES;
+    return !this.#mustDrain;
+  }
+
+  /** Half-close: the other side reads the end after what was written. */
+  end(): void {
+    if (this.#localEnded || this.#outcome !== undefined) return;
+    this.#localEnded = true;
+    this.#stream.fin();
+    this.#closeWhenDone();
+  }
+
+  /** End both directions now; `onClose` is called with the matching error. */
+  reset(code: number, reason: string): void {
+    if (this.#outcome !== undefined) return;
+    this.#stream.reset(code, reason);
+    this.#close(resetError(code, reason));
+  }
+
+  #onData(payload: Uint8Array, exhausted: boolean): void {
+    const wasEmpty = this.#received.length === 0;
+    this.#window.received(payload.length, exhausted);
+    this.#received.push(payload);
+    if (wasEmpty) this.#events?.onReadable();
+  }
+
+  #onFin(): void {
+    this.#remoteEnded = true;
+    this.#events?.onReadable();
+    this.#closeWhenDone();
+  }
+
+  #onSent(): void {
+    if (this.#mustDrain && this.#stream.queuedBytes <= HIGH_WATER_BYTES / 2) {
+      this.#mustDrain = false;
+      this.#events?.onDrain();
+    }
+    this.#closeWhenDone();
+  }
+
+  #closeWhenDone(): void {
+    if (this.#remoteEnded && this.#localEnded && this.#stream.queuedBytes === 0) this.#close(undefined);
+  }
+
+  #close(error: FairleadError | undefined): void {
+    if (this.#outcome !== undefined) return;
+    this.#outcome = { error };
+    if (error !== undefined) this.#received.clear();
+    if (this.#received.length === 0) this.#window.release();
+    this.#events?.onClose(error);
+  }
+}
+
+function reserveWindow(session: MuxSession): ReceiveWindow {
+  const { initialWindowBytes, maxStreamWindowBytes } = session.limits;
+  if (!session.pool.reserve(initialWindowBytes)) {
+    const { usedBytes, limitBytes } = session.pool;
+    throw new FairleadError(
+      'LIMIT_EXCEEDED',
+      `no memory is left for another stream: ${usedBytes} of ${limitBytes} bytes are promised`,
+    );
+  }
+  return new ReceiveWindow(session.pool, initialWindowBytes, maxStreamWindowBytes);
 }

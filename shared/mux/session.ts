@@ -1,13 +1,363 @@
-/** The mux session (being written; the signatures are final). */
-import type { JsonObject } from '../errors.ts';
-import type { MemoryPool } from './pool.ts';
+/**
+ * The mux: many streams over one ordered flow of binary messages. It knows no socket, no clock and no VM; both ends are the same but
+ * for the ids that they give (the dialler odd ones, the acceptor even ones).
+ *
+ *     receive(message) ──▶ handlers of streams             onReady() ◀── something waits
+ *     pull(maxBytes)   ◀── control frames, then data       onClosed(error) ◀── the first violation
+ *
+ *   awaiting HELLO ──HELLO──▶ running ──goAway() / GOAWAY──▶ running, no new streams on that side
+ *        └───────────close() or a violation, from anywhere───────────▶ closed: every stream is reset with SESSION_LOST
+ *
+ * Bottom half: `receive` and `pull` never throw. A violation of the peer, and whatever a handler throws, closes the session with that
+ * error; the first one counts. What is sent between a violation and the closing of the socket is nobody's concern any more.
+ */
+import { FairleadError, type JsonObject, toFairleadError } from '../errors.ts';
+import { ControlQueue } from './control-queue.ts';
+import { FRAME, type Frame, frameBytes, frameName, readFrame, violation } from './frame.ts';
+import type { LocalHello, PeerHello } from './hello.ts';
+import {
+  DEFAULT_MUX_LIMITS,
+  FLOOD,
+  MAX_UNKNOWN_STREAMS,
+  type MuxLimits,
+  PROTOCOL_VERSION,
+  SESSION_POOL_BYTES,
+  WIRE,
+} from './limits.ts';
+import {
+  type GoAway,
+  readGoAway,
+  readHello,
+  readOpening,
+  readRefusal,
+  readReset,
+  readU64,
+  readWindow,
+  writeGoAway,
+  writeHello,
+  writeOpening,
+  writeRefusal,
+  writeReset,
+} from './payload.ts';
+import { MemoryPool, processPool } from './pool.ts';
+import { RateLimit } from './rate-limit.ts';
+import { RESET_CODES } from './reset-codes.ts';
+import { RoundTrip } from './round-trip.ts';
+import { Scheduler } from './scheduler.ts';
+import { excess, MuxStream, type StreamHost } from './stream.ts';
 import type { RawStream, StreamHandler } from './stream-handler.ts';
 
-export declare class MuxSession {
-  /** Streams open, from either side. */
-  readonly streamCount: number;
-  /** Session's share of receive memory. */
+export interface MuxSessionOptions {
+  readonly role: 'dialer' | 'acceptor';
+  readonly hello: LocalHello & Required<Pick<LocalHello, 'session'>>;
+  readonly limits?: Partial<MuxLimits> | undefined;
+  /** Memory of the process; the session makes its own pool within it. */
+  readonly pool?: MemoryPool | undefined;
+  /** Monotonic milliseconds, for flood limits and the round trip. */
+  readonly now: () => number;
+  /** `pull` has something. Called often; never call `pull` from within it. */
+  readonly onReady: () => void;
+  readonly onHello?: ((hello: PeerHello) => void) | undefined;
+  /** Without it, streams are refused. */
+  readonly onOpen?: ((stream: RawStream, meta: JsonObject) => void) | undefined;
+  readonly onGoAway?: ((goAway: GoAway) => void) | undefined;
+  /** Called once. */
+  readonly onClosed?: ((error: FairleadError) => void) | undefined;
+  /** A stream's handler threw while the session closed. */
+  readonly onFault?: ((error: FairleadError) => void) | undefined;
+}
+
+export class MuxSession {
+  readonly limits: MuxLimits;
+  /** Receive memory of this session. */
   readonly pool: MemoryPool;
-  /** Open a raw stream (for relays); throws INTERRUPTED on a closed or leaving session, LIMIT_EXCEEDED beyond the peer's maxStreams. */
-  open(meta: JsonObject, handler: StreamHandler, creditBytes: number): RawStream;
+
+  readonly #options: MuxSessionOptions;
+  readonly #streams = new Map<number, MuxStream>();
+  readonly #scheduler = new Scheduler<MuxStream>();
+  readonly #control: ControlQueue;
+  readonly #roundTrip: RoundTrip;
+  readonly #floods = {
+    ping: new RateLimit(FLOOD.ping),
+    streams: new RateLimit(FLOOD.streams),
+    window: new RateLimit(FLOOD.window),
+  };
+  readonly #unknown = new Set<number>();
+  readonly #host: StreamHost;
+  /** Parity of ids that the peer gives. */
+  readonly #peerParity: number;
+
+  #peer: PeerHello | undefined;
+  #closedWith: FairleadError | undefined;
+  #nextId: number;
+  #lastPeerId = 0;
+  #ownStreams = 0;
+  #leaving = false;
+  #peerLeaving = false;
+
+  constructor(options: MuxSessionOptions) {
+    this.#options = options;
+    this.limits = { ...DEFAULT_MUX_LIMITS, ...options.limits };
+    this.pool = new MemoryPool(SESSION_POOL_BYTES, options.pool ?? processPool);
+    this.#peerParity = options.role === 'dialer' ? 0 : 1;
+    this.#nextId = options.role === 'dialer' ? 1 : 2;
+    this.#roundTrip = new RoundTrip(options.now);
+    this.#control = new ControlQueue(this.limits.maxControlQueueBytes, () => this.#roundTrip.start());
+    this.#host = {
+      queueControl: (frame) => this.#queueControl(frame),
+      queueWindow: (stream) => {
+        this.#control.pushWindow(stream);
+        this.#options.onReady();
+      },
+      activate: (stream) => {
+        this.#scheduler.activate(stream);
+        this.#options.onReady();
+      },
+      remove: (stream) => this.#remove(stream),
+    };
+    const { maxFrameBytes, maxMessageBytes, initialWindowBytes, maxStreams } = this.limits;
+    const limits = { maxFrameBytes, maxMessageBytes, initialWindowBytes, maxStreams };
+    this.#control.push(writeHello({ protocol: PROTOCOL_VERSION, limits, ...options.hello }));
+  }
+
+  /** Streams open, from either side. */
+  get streamCount(): number {
+    return this.#streams.size;
+  }
+
+  get peerHello(): PeerHello | undefined {
+    return this.#peer;
+  }
+
+  get closedWith(): FairleadError | undefined {
+    return this.#closedWith;
+  }
+
+  /** Smoothed round trip of PING and PONG in milliseconds. */
+  get rttMs(): number | undefined {
+    return this.#roundTrip.smoothedMs;
+  }
+
+  /**
+   * Open a raw stream, granting `creditBytes` at first. Throws INTERRUPTED on a closed or leaving session, WRONG_STATE before the
+   * peer's HELLO, LIMIT_EXCEEDED when the peer's `maxStreams` are open, the ids are used up or the meta is too long.
+   */
+  open(meta: JsonObject, handler: StreamHandler, creditBytes: number): RawStream {
+    this.#requireOpenable();
+    const frame = writeOpening(FRAME.OPEN, this.#nextId, { creditBytes, meta });
+    const stream = new MuxStream(this.#host, this.#nextId, 'opening', { send: 0, receive: creditBytes });
+    stream.attach(handler);
+    this.#streams.set(stream.id, stream);
+    this.#nextId += 2;
+    this.#ownStreams += 1;
+    this.#queueControl(frame);
+    return stream;
+  }
+
+  ping(): void {
+    this.#control.pushPing();
+    this.#options.onReady();
+  }
+
+  /** No stream of the peer is taken from here on; those open go on. */
+  goAway(goAway: Omit<GoAway, 'lastId'>): void {
+    if (this.#leaving || this.#closedWith !== undefined) return;
+    this.#leaving = true;
+    this.#queueControl(writeGoAway({ ...goAway, lastId: this.#lastPeerId }));
+  }
+
+  /** Bottom half: one binary message. */
+  receive(message: Uint8Array): void {
+    if (this.#closedWith !== undefined) return;
+    try {
+      if (message.length === 0) throw new FairleadError('PROTOCOL_ERROR', 'the peer sent a binary message without a frame');
+      const now = this.#options.now();
+      for (let offset = 0; offset < message.length && this.#closedWith === undefined; ) {
+        const frame = readFrame(message, offset);
+        this.#dispatch(frame, now);
+        offset += frameBytes(frame);
+      }
+    } catch (thrown) {
+      this.close(toFairleadError(thrown));
+    }
+  }
+
+  /** Bottom half: control frames that wait, as the parts of one message, or undefined. */
+  pullControl(maxBytes: number): Uint8Array[] | undefined {
+    if (this.#closedWith !== undefined || this.#control.isEmpty) return undefined;
+    const parts: Uint8Array[] = [];
+    this.#control.pull(parts, maxBytes);
+    return parts;
+  }
+
+  /** Bottom half: what waits, control before data, as the parts of one message of about `maxBytes` at most, or undefined. */
+  pull(maxBytes: number): Uint8Array[] | undefined {
+    if (this.#closedWith !== undefined) return undefined;
+    const parts: Uint8Array[] = [];
+    try {
+      let room = maxBytes - this.#control.pull(parts, maxBytes);
+      const maxFrameBytes = this.#peer?.limits.maxFrameBytes ?? 0;
+      while (room > WIRE.headerBytes + 8) {
+        const stream = this.#scheduler.next();
+        if (stream === undefined) break;
+        const bytes = stream.pull(parts, Math.min(maxFrameBytes, room - WIRE.headerBytes));
+        this.#scheduler.charge(stream, bytes);
+        this.#floods.window.give();
+        room -= bytes;
+      }
+    } catch (thrown) {
+      this.close(toFairleadError(thrown));
+      return undefined;
+    }
+    return parts.length === 0 ? undefined : parts;
+  }
+
+  /** Close with `error`; every stream is told SESSION_LOST. Only the first call counts. */
+  close(error: FairleadError): void {
+    if (this.#closedWith !== undefined) return;
+    this.#closedWith = error;
+    for (const stream of [...this.#streams.values()]) {
+      try {
+        stream.onReset(RESET_CODES.SESSION_LOST, error.message);
+      } catch (thrown) {
+        this.#options.onFault?.(toFairleadError(thrown));
+      }
+    }
+    this.#options.onClosed?.(error);
+  }
+
+  #dispatch(frame: Frame, now: number): void {
+    if (this.#peer === undefined) return this.#onHello(frame);
+    const stream = this.#streams.get(frame.streamId);
+    switch (frame.type) {
+      case FRAME.DATA:
+        if (frame.payload.length > this.limits.maxFrameBytes) {
+          throw violation(
+            'DATA',
+            frame.offset,
+            `has ${frame.payload.length} bytes where HELLO allows ${this.limits.maxFrameBytes}`,
+          );
+        }
+        return stream === undefined ? this.#onStray(frame, now) : stream.onData(frame);
+      case FRAME.WINDOW:
+        this.#limit('window', now);
+        return stream === undefined ? this.#onStray(frame, now) : stream.onWindow(readWindow(frame), frame);
+      case FRAME.FIN:
+        return stream === undefined ? this.#onStray(frame, now) : stream.onFin(frame);
+      case FRAME.OPEN:
+        this.#limit('streams', now);
+        return this.#onOpen(frame);
+      case FRAME.OPEN_OK:
+        return stream === undefined ? this.#onStray(frame, now) : stream.onOpened(readOpening(frame), frame);
+      case FRAME.OPEN_ERR:
+        return stream === undefined ? this.#onStray(frame, now) : stream.onRefused(readRefusal(frame), frame);
+      case FRAME.RESET: {
+        this.#limit('streams', now);
+        const { code, reason } = readReset(frame);
+        return stream?.onReset(code, reason);
+      }
+      case FRAME.PING:
+        this.#limit('ping', now);
+        this.#control.pushPong(frame.payload);
+        return this.#options.onReady();
+      case FRAME.PONG:
+        this.#limit('ping', now);
+        return this.#roundTrip.end(readU64(frame, 0));
+      case FRAME.GOAWAY: {
+        this.#limit('ping', now);
+        this.#peerLeaving = true;
+        return this.#options.onGoAway?.(readGoAway(frame));
+      }
+      case FRAME.HELLO:
+        throw violation('HELLO', frame.offset, 'is not the first frame');
+      case FRAME.RESUME:
+        throw violation('RESUME', frame.offset, 'came in a session that is not resumed');
+    }
+  }
+
+  #onHello(frame: Frame): void {
+    if (frame.type !== FRAME.HELLO) throw violation(frameName(frame.type), frame.offset, 'came before HELLO');
+    this.#peer = readHello(frame, PROTOCOL_VERSION);
+    this.#options.onHello?.(this.#peer);
+  }
+
+  #onOpen(frame: Frame): void {
+    const id = frame.streamId;
+    if (id % 2 !== this.#peerParity)
+      throw violation('OPEN', frame.offset, `has the stream id ${id}, which is for this side to give`);
+    if (id <= this.#lastPeerId)
+      throw violation('OPEN', frame.offset, `has the stream id ${id} after ${this.#lastPeerId}: ids only rise`);
+    const { creditBytes, meta } = readOpening(frame);
+    if (creditBytes > WIRE.maxWindowBytes) throw violation('OPEN', frame.offset, excess(creditBytes));
+    const refusal = this.#refusal();
+    this.#lastPeerId = id;
+    if (refusal !== undefined) return this.#queueControl(writeRefusal(id, refusal));
+    const stream = new MuxStream(this.#host, id, 'offered', { send: creditBytes, receive: 0 });
+    this.#streams.set(id, stream);
+    this.#options.onOpen?.(stream, meta);
+  }
+
+  /** Why a stream of the peer cannot be taken, if so. */
+  #refusal(): FairleadError | undefined {
+    if (this.#leaving) return new FairleadError('INTERRUPTED', 'this side is leaving: open the stream on the next line');
+    if (this.#options.onOpen === undefined) return new FairleadError('UNSUPPORTED', 'this side takes no streams');
+    if (this.#streams.size - this.#ownStreams < this.limits.maxStreams) return undefined;
+    return new FairleadError('LIMIT_EXCEEDED', `${this.limits.maxStreams} streams are open on this line already`);
+  }
+
+  /**
+   * A frame for a stream that is not open. If it was once, the frame was on its way when the stream ended, and is dropped: credit and
+   * memory of a closed stream are given back already. An id that never was is told so, once.
+   */
+  #onStray(frame: Frame, now: number): void {
+    const id = frame.streamId;
+    const theirs = id % 2 === this.#peerParity;
+    if (frame.type !== FRAME.DATA) this.#limit('streams', now);
+    if (theirs ? id <= this.#lastPeerId : id < this.#nextId) return;
+    if (this.#unknown.has(id)) return;
+    if (this.#unknown.size >= MAX_UNKNOWN_STREAMS) {
+      throw violation(frameName(frame.type), frame.offset, `is for stream ${id}, one of too many that were never opened`);
+    }
+    this.#unknown.add(id);
+    this.#queueControl(writeReset(id, RESET_CODES.UNKNOWN_STREAM, `stream ${id} was never opened`));
+  }
+
+  #limit(kind: keyof typeof FLOOD, now: number): void {
+    if (this.#floods[kind].take(now)) return;
+    const { burst, perSecond } = FLOOD[kind];
+    throw new FairleadError(
+      'LIMIT_EXCEEDED',
+      `the peer floods the line with ${kind} frames: more than ${burst} and ${perSecond} a second`,
+    );
+  }
+
+  #requireOpenable(): void {
+    if (this.#closedWith !== undefined) throw new FairleadError('INTERRUPTED', 'the line is closed', { cause: this.#closedWith });
+    if (this.#peer === undefined)
+      throw new FairleadError('WRONG_STATE', 'the line is not ready: the peer has not said HELLO yet');
+    if (this.#peerLeaving) throw new FairleadError('INTERRUPTED', 'the other side is leaving and takes no new streams');
+    const { maxStreams } = this.#peer.limits;
+    if (this.#ownStreams >= maxStreams) {
+      throw new FairleadError('LIMIT_EXCEEDED', `${maxStreams} streams are open, as many as the other side takes`);
+    }
+    if (this.#nextId <= WIRE.maxStreamId) return;
+    const reason = 'the stream ids of this line are used up';
+    this.goAway({ code: RESET_CODES.LIMIT, drainMs: 0, spreadMs: 0, reason });
+    throw new FairleadError('LIMIT_EXCEEDED', `${reason}: a new line is needed`);
+  }
+
+  #queueControl(frame: Uint8Array): void {
+    if (this.#closedWith !== undefined) return;
+    try {
+      this.#control.push(frame);
+    } catch (thrown) {
+      this.close(toFairleadError(thrown));
+      return;
+    }
+    this.#options.onReady();
+  }
+
+  #remove(stream: MuxStream): void {
+    if (this.#streams.delete(stream.id) && stream.id % 2 !== this.#peerParity) this.#ownStreams -= 1;
+  }
 }

@@ -1,9 +1,114 @@
-/** Channels as Node streams (being written; the signatures are final). */
-import type { Duplex } from 'node:stream';
+/**
+ * A MuxChannel as a Node stream: half-open, with back pressure both ways.
+ *
+ *   readable: chunks are taken from the channel (which gives credit back) only while the stream wants them
+ *   writable: the callback of a write waits while too much is queued; end() is a half-close
+ *   destroy(error) resets the channel with a code made of the error; a reset destroys the stream with its error
+ */
+import { Duplex } from 'node:stream';
+import { isFairleadError } from '../errors.ts';
 import type { MuxChannel } from '../mux/channel.ts';
+import { RESET_CODES, type ResetName } from '../mux/reset-codes.ts';
 
-/** `allowHalfOpen`; destroy() resets the channel, a reset destroys the Duplex with its error. */
-export declare function channelDuplex(channel: MuxChannel): Duplex;
+/** Bytes; one message of the line. */
+const HIGH_WATER_BYTES = 64 * 1024;
 
-/** Pipe both ways with half-close. Resolves when both directions ended; on any failure both are destroyed and it rejects. */
-export declare function joinDuplex(a: Duplex, b: Duplex, options?: { signal?: AbortSignal; halfClose?: boolean }): Promise<void>;
+export function channelDuplex(channel: MuxChannel): Duplex {
+  return new ChannelDuplex(channel);
+}
+
+class ChannelDuplex extends Duplex {
+  readonly #channel: MuxChannel;
+  #wanted = false;
+  #endPushed = false;
+  #endSent = false;
+  #writeCallback: ((error?: Error | null) => void) | undefined;
+
+  constructor(channel: MuxChannel) {
+    super({ allowHalfOpen: true, readableHighWaterMark: HIGH_WATER_BYTES, writableHighWaterMark: HIGH_WATER_BYTES });
+    this.#channel = channel;
+    channel.attach({
+      onReadable: () => this.#pushMore(),
+      onDrain: () => this.#continueWriting(),
+      onClose: (error) => {
+        if (error !== undefined) this.destroy(error);
+      },
+    });
+  }
+
+  override _read(): void {
+    this.#wanted = true;
+    this.#pushMore();
+  }
+
+  override _write(chunk: Uint8Array, _encoding: string, callback: (error?: Error | null) => void): void {
+    if (this.#channel.write(chunk)) callback();
+    else this.#writeCallback = callback;
+  }
+
+  override _writev(chunks: { chunk: Uint8Array }[], callback: (error?: Error | null) => void): void {
+    let goOn = true;
+    for (const { chunk } of chunks) goOn = this.#channel.write(chunk);
+    if (goOn) callback();
+    else this.#writeCallback = callback;
+  }
+
+  override _final(callback: (error?: Error | null) => void): void {
+    this.#endSent = true;
+    this.#channel.end();
+    callback();
+  }
+
+  override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
+    // With both ends said, what is still queued goes out by itself; a reset would lose it.
+    if (error !== null || !this.#endSent || !this.#endPushed) {
+      this.#channel.reset(RESET_CODES[resetNameOf(error)], error?.message ?? 'closed before its end');
+    }
+    this.#writeCallback = undefined;
+    callback(error);
+  }
+
+  #pushMore(): void {
+    while (this.#wanted) {
+      const chunk = this.#channel.read();
+      if (chunk === undefined) break;
+      this.#wanted = this.push(chunk);
+    }
+    if (this.#channel.ended && !this.#endPushed) {
+      this.#endPushed = true;
+      this.push(null);
+    }
+  }
+
+  #continueWriting(): void {
+    const callback = this.#writeCallback;
+    this.#writeCallback = undefined;
+    callback?.();
+  }
+}
+
+const ERRNO_RESETS: Readonly<Record<string, ResetName>> = {
+  ECONNRESET: 'RESET',
+  EPIPE: 'RESET',
+  ECONNABORTED: 'RESET',
+  ETIMEDOUT: 'TIMEOUT',
+  ENODEV: 'NO_DEVICE',
+  ABORT_ERR: 'CANCELLED',
+};
+
+/** What a failure is called on the other side. The reset of another stream is passed on as it is. */
+function resetNameOf(error: Error | null): ResetName {
+  if (error === null) return 'CANCELLED';
+  if (isFairleadError(error)) {
+    const reset = error.details?.['reset'];
+    if (typeof reset === 'string' && Object.hasOwn(RESET_CODES, reset)) {
+      // SAFETY: a key of the table, just checked.
+      return reset as ResetName;
+    }
+    return error.code === 'CANCELLED' || error.code === 'TIMEOUT' ? error.code : 'INTERNAL';
+  }
+  const code = 'code' in error ? String(error.code) : '';
+  return ERRNO_RESETS[code] ?? 'INTERNAL';
+}
+
+export { joinDuplex, type JoinOptions } from './join-duplex.ts';

@@ -1,18 +1,113 @@
-/** A MessageSocket over a WebSocket of the `ws` package (being written; the signatures are final). */
-import type { WebSocket } from 'ws';
-import type { MessageSocket } from '../line/message-socket.ts';
+/**
+ * A MessageSocket over a WebSocket of the `ws` package.
+ *
+ * Make it right after the WebSocket, even before that is open: `ws` keeps no message for a listener that comes later, and the first one
+ * may come together with the answer to the upgrade. What comes before `start` waits; `start` it when the WebSocket is open.
+ */
+import type { RawData, WebSocket } from 'ws';
+import type { MessageSocket, MessageSocketHandlers } from '../line/message-socket.ts';
 
-/** Options for `new WebSocketServer` and `new WebSocket` alike. */
+/** For `new WebSocketServer` and `new WebSocket` alike. */
 export const WS_OPTIONS = {
+  /** Bulk data is often compressed already, and a context costs hundreds of KiB a connection. */
   perMessageDeflate: false,
-  maxPayload: 256 * 1024 + 64,
-  maxFragments: 64,
-  maxBufferedChunks: 1024,
+  /** Bytes of one message: what HELLO allows by default, for text as for binary. */
+  maxPayload: 256 * 1024,
+  /** Fragments of one message: this side never fragments, a proxy may. */
+  maxFragments: 256,
+  /** Chunks that one frame may come in. 256 KiB in TCP segments of 536 bytes are fewer than 512. */
+  maxBufferedChunks: 4096,
 } as const;
 
-/** Leaves the mask zero, so that nothing is XORed; for `wss:` diallers only (RFC 6455 §10.3 is about plain text and browsers). */
+/** Time for the other side to answer a close frame before the connection is destroyed. */
+const CLOSE_TIMEOUT_MS = 3_000;
+
+/**
+ * As `generateMask` of a `wss:` dialler: leaves the mask zero, so that `ws` neither copies nor XORs. Masks protect old proxies on plain
+ * connections from what a browser's script may send (RFC 6455 §10.3); under TLS no proxy reads the bytes, and this is no browser.
+ */
 export function zeroMask(mask: Uint8Array): void {
   mask.fill(0);
 }
 
-export declare function wsSocket(socket: WebSocket): MessageSocket;
+export function wsSocket(socket: WebSocket): MessageSocket {
+  return new WsSocket(socket);
+}
+
+class WsSocket implements MessageSocket {
+  readonly #socket: WebSocket;
+  #handlers: MessageSocketHandlers | undefined;
+  /** What happened before `start`. */
+  #early: ((handlers: MessageSocketHandlers) => void)[] = [];
+  #cause = '';
+  #closeTimer: NodeJS.Timeout | undefined;
+
+  constructor(socket: WebSocket) {
+    this.#socket = socket;
+    socket.on('message', (data: RawData, isBinary: boolean) => {
+      // SAFETY: `binaryType` is left at its default, with which every message is one Buffer.
+      const bytes = data as Buffer;
+      if (isBinary) this.#tell((handlers) => handlers.onBinary(bytes));
+      else this.#tell((handlers) => handlers.onText(bytes.toString()));
+    });
+    socket.on('error', (error) => {
+      this.#cause = error.message;
+    });
+    socket.once('close', (code: number, reason: Buffer) => {
+      clearTimeout(this.#closeTimer);
+      this.#tell((handlers) => handlers.onClose(code, reason.length > 0 ? reason.toString() : this.#cause));
+    });
+  }
+
+  start(handlers: MessageSocketHandlers): void {
+    // In a turn of its own: whoever starts a socket has not yet got what it is making on top of it.
+    queueMicrotask(() => {
+      for (const event of this.#early) event(handlers);
+      this.#early = [];
+      this.#handlers = handlers;
+      this.#socket.resume();
+    });
+  }
+
+  get bufferedBytes(): number {
+    return this.#socket.bufferedAmount;
+  }
+
+  sendText(text: string): void {
+    if (this.#isOpen) this.#socket.send(text, this.#onSent);
+  }
+
+  sendBinary(parts: readonly Uint8Array[]): void {
+    const [first] = parts;
+    if (first === undefined || !this.#isOpen) return;
+    this.#socket.send(parts.length === 1 ? first : Buffer.concat(parts), this.#onSent);
+  }
+
+  close(code: number, reason: string): void {
+    this.#socket.close(code, reason);
+    this.#closeTimer ??= setTimeout(() => this.#socket.terminate(), CLOSE_TIMEOUT_MS).unref();
+  }
+
+  terminate(): void {
+    this.#socket.terminate();
+  }
+
+  #tell(event: (handlers: MessageSocketHandlers) => void): void {
+    if (this.#handlers !== undefined) {
+      event(this.#handlers);
+    } else {
+      this.#early.push(event);
+      this.#socket.pause();
+    }
+  }
+
+  /** A failed send is followed by `close`, which tells. */
+  readonly #onSent = (error?: Error | null): void => {
+    if (error === undefined || error === null) this.#handlers?.onDrain();
+  };
+
+  /** `ws` counts what is sent later as buffered for ever. */
+  get #isOpen(): boolean {
+    return this.#socket.readyState === this.#socket.OPEN;
+  }
+}

@@ -1,0 +1,98 @@
+/**
+ * What goes to the socket next: control frames, then RPC text, then data, as long as little waits in the socket.
+ *
+ * Packing is by availability, never by time: all that one turn of the event loop made ready leaves in one go at its end (a
+ * microtask), and more goes when the socket has drained. Text that never ends lets data through now and then.
+ */
+import { FairleadError } from '../errors.ts';
+import type { MuxSession } from '../mux/session.ts';
+import type { MessageSocket } from './message-socket.ts';
+import { Pacer } from './pacer.ts';
+
+/** Bytes of one binary message: four full frames. More would hold up control calls, less would cost more calls to the kernel. */
+const MESSAGE_BYTES = 4 * (16 * 1024 + 8);
+const MIN_MESSAGE_BYTES = 16 * 1024 + 8;
+/** Bytes of text in a row after which one message of data may pass. */
+const TEXT_RUN_BYTES = 256 * 1024;
+/** UTF-16 units of text that may wait: a peer that asks for more and reads none of it is cut off. */
+const MAX_TEXT_QUEUE = 16 * 1024 * 1024;
+
+export class Outbox {
+  readonly #socket: MessageSocket;
+  readonly #mux: MuxSession;
+  readonly #now: () => number;
+  readonly #pacer = new Pacer();
+  #texts: string[] = [];
+  #textLength = 0;
+  #textRun = 0;
+  #sentBytes = 0;
+  #scheduled = false;
+  #stopped = false;
+
+  constructor(socket: MessageSocket, mux: MuxSession, now: () => number) {
+    this.#socket = socket;
+    this.#mux = mux;
+    this.#now = now;
+  }
+
+  /** Throws LIMIT_EXCEEDED when too much waits. */
+  pushText(text: string): void {
+    if (this.#stopped) return;
+    if (this.#textLength + text.length > MAX_TEXT_QUEUE) {
+      throw new FairleadError(
+        'LIMIT_EXCEEDED',
+        `more than ${MAX_TEXT_QUEUE} characters of messages wait for a peer that does not read`,
+      );
+    }
+    this.#texts.push(text);
+    this.#textLength += text.length;
+    this.schedule();
+  }
+
+  /** Something is ready, or the socket has drained. */
+  schedule(): void {
+    if (this.#scheduled || this.#stopped) return;
+    this.#scheduled = true;
+    queueMicrotask(() => {
+      this.#scheduled = false;
+      this.flush();
+    });
+  }
+
+  /** Send as much as the socket should have. */
+  flush(): void {
+    while (!this.#stopped) {
+      const waiting = this.#socket.bufferedBytes;
+      this.#pacer.observe(this.#now(), this.#sentBytes - waiting, waiting > 0);
+      const room = this.#pacer.budgetBytes - waiting;
+      if (room <= 0 || !this.#sendNext(Math.min(MESSAGE_BYTES, Math.max(room, MIN_MESSAGE_BYTES)))) return;
+    }
+  }
+
+  /** Nothing is sent from here on. */
+  stop(): void {
+    this.#stopped = true;
+    this.#texts = [];
+  }
+
+  #sendNext(maxBytes: number): boolean {
+    const limit = Math.min(maxBytes, this.#mux.peerHello?.limits.maxMessageBytes ?? maxBytes);
+    const textFirst = this.#texts.length > 0 && this.#textRun < TEXT_RUN_BYTES;
+    const parts = textFirst ? this.#mux.pullControl(limit) : this.#mux.pull(limit);
+    if (!textFirst) this.#textRun = 0;
+    if (parts === undefined) return this.#sendText();
+    this.#sentBytes += parts.reduce((sum, part) => sum + part.length, 0);
+    this.#socket.sendBinary(parts);
+    return true;
+  }
+
+  #sendText(): boolean {
+    const text = this.#texts.shift();
+    if (text === undefined) return false;
+    this.#textLength -= text.length;
+    this.#textRun += text.length;
+    this.#sentBytes += text.length;
+    this.#socket.sendText(text);
+    return true;
+  }
+}

@@ -1,0 +1,42 @@
+/** Joins two Duplex streams as if they were one connection. */
+import type { Duplex } from 'node:stream';
+import { finished } from 'node:stream/promises';
+
+export interface JoinOptions {
+  /**
+   * False when `b` cannot end one direction alone: the end of `a` is then held back until `b` has ended, since passing it on would
+   * lose what `b` still has to send.
+   */
+  readonly halfClose?: boolean;
+  /** Aborting destroys both with its reason. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Pipes both ways; the end of one side is the end of the other's writing. Resolves when all four ends have come. When either fails
+ * or is destroyed early, both are destroyed with that error and it rejects.
+ */
+export async function joinDuplex(a: Duplex, b: Duplex, options: JoinOptions = {}): Promise<void> {
+  const { halfClose = true, signal } = options;
+  a.pipe(b, { end: false });
+  b.pipe(a);
+  a.once('end', () => {
+    if (halfClose || b.readableEnded) b.end();
+    else b.once('end', () => b.end());
+  });
+  try {
+    await Promise.all([finished(a, { signal }), finished(b, { signal })]);
+  } catch (thrown) {
+    const error = signal?.aborted === true && signal.reason instanceof Error ? signal.reason : asError(thrown);
+    // Whichever side has not failed hears of it; its own 'error' event has no other listener then.
+    for (const side of [a, b]) {
+      side.on('error', () => {});
+      side.destroy(error);
+    }
+    throw error;
+  }
+}
+
+function asError(thrown: unknown): Error {
+  return thrown instanceof Error ? thrown : new Error(String(thrown));
+}
