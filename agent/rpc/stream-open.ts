@@ -23,7 +23,8 @@ export interface StreamObserver {
 }
 
 export interface StreamOpenerOptions {
-  readonly vms: Vms;
+  /** Streams that come before the VMs are adopted wait for it. */
+  readonly vms: Promise<Vms>;
   readonly policy: Policy;
   readonly observer: RpcObserver & StreamObserver;
   readonly logger: Logger;
@@ -66,7 +67,7 @@ export class StreamOpener {
     observer.opened(guest);
     try {
       const channel = MuxChannel.accept(session, stream, { transport, halfClose, generation });
-      await joinDuplex(channelDuplex(channel), guest);
+      await joinDuplex(channelDuplex(channel), guest, { halfClose });
     } catch (error) {
       logger.debug({ ch: stream.id, err: toFairleadError(error).message }, 'stream ended by an error');
       guest.destroy();
@@ -85,6 +86,6 @@ export class StreamOpener {
     policy.checkMethod('stream.open');
     const { vm, port, connectTimeoutMs } = parseParams('stream.open', params);
     policy.checkPort(port);
-    return vms.openStream({ vm, port, connectTimeoutMs }, { signal });
+    return (await vms).openStream({ vm, port, connectTimeoutMs }, { signal });
   }
 }

@@ -1,0 +1,205 @@
+/**
+ * The agent put together: the one place that knows all its parts. Nothing here reads argv, the environment or signals (main.ts does), so
+ * that an agent can also run inside another program.
+ *
+ *     idle ─ start ─► starting ─► running ─ stop ─► stopping ─► stopped
+ *                        └─────── fails ───────────────────────────┘
+ *
+ * The line is dialled first and everything else is made meanwhile: calls that come early wait for the VMs to be adopted. Neither the
+ * absence of the hub nor that of QEMU or vsock keeps an agent from running; `/readyz` tells of it. Stopping leaves every VM as it is.
+ */
+import { access, constants, mkdir } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+import type { JsonObject } from '../shared/errors.ts';
+import { VERSION } from '../shared/node/version.ts';
+import type { VmEvent } from '../shared/protocol/vm.ts';
+import { type AgentConfig, parseHttpListen } from './config.ts';
+import type { HttpEndpoint } from './http/server.ts';
+import type { ReadinessCheck } from './http/readiness.ts';
+import { Link, type LinkStatus } from './link/link.ts';
+import { Dispatcher } from './rpc/dispatcher.ts';
+import { hostHandlers } from './rpc/handlers/host.ts';
+import { vmHandlers } from './rpc/handlers/vm.ts';
+import { Policy } from './rpc/policy.ts';
+import { StreamOpener } from './rpc/stream-open.ts';
+import { chooseTransport } from './streams/choose.ts';
+import { Telemetry } from './telemetry.ts';
+import type { HostVsock, Logger, Vms } from './vm/api.ts';
+
+export interface AgentOptions {
+  readonly config: AgentConfig;
+  readonly logger: Logger;
+  /** Where programs are looked for, as in PATH. */
+  readonly searchPath: string;
+  /** For tests: instead of the real VM manager. */
+  readonly openVms?: ((vsock: HostVsock) => Promise<Vms>) | undefined;
+}
+
+export interface Agent extends AsyncDisposable {
+  readonly link: LinkStatus;
+  /** Where the HTTP endpoint listens, once started: `http://127.0.0.1:7081`, `unix:/path`, or undefined when it is off. */
+  readonly httpAddress: string | undefined;
+  /** Settles when VMs are adopted and the endpoint listens; the line may take longer. Rejects when the host's own state is in the way. */
+  start(): Promise<void>;
+  /** Idempotent. VMs go on. */
+  stop(): Promise<void>;
+}
+
+/** The endpoint waits so long for the first attempt at the line, because loading it would hold that up. */
+const HTTP_DELAY_MS = 150;
+
+export function createAgent(options: AgentOptions): Agent {
+  return new FairleadAgent(options);
+}
+
+class FairleadAgent implements Agent {
+  readonly #options: AgentOptions;
+  readonly #link: Link;
+  readonly #telemetry: Telemetry;
+  readonly #vms = Promise.withResolvers<Vms>();
+  readonly #firstAttempt = Promise.withResolvers<void>();
+  readonly #scope = new AsyncDisposableStack();
+  #adopted: Vms | undefined;
+  #http: HttpEndpoint | undefined;
+  #starting: Promise<void> | undefined;
+  #stopped: Promise<void> | undefined;
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    const { config, logger } = options;
+    const policy = new Policy(config);
+    const telemetry = new Telemetry({ link: () => this.#link.status, vms: () => this.#adopted?.list() ?? [] });
+    this.#telemetry = telemetry;
+    // Whoever needs the VMs is told of a failure; if nobody does, `start` tells it.
+    this.#vms.promise.catch(() => {});
+    const vms = this.#vms.promise;
+    const dispatcher = vms.then(
+      (vms) => new Dispatcher({ handlers: { ...hostHandlers(vms), ...vmHandlers(vms, policy) }, policy, observer: telemetry }),
+    );
+    dispatcher.catch(() => {});
+    const opener = new StreamOpener({ vms, policy, observer: telemetry, logger });
+    this.#link = new Link({
+      config,
+      logger,
+      service: {
+        onRequest: async (method, params, context) => (await dispatcher).request(method, params, context),
+        onOpen: (stream, meta, session) => opener.open(stream, meta, session),
+      },
+      onState: ({ state }) => state === 'up' && this.#firstAttempt.resolve(),
+      onAttempt: (result) => {
+        telemetry.connectEnded(result);
+        this.#firstAttempt.resolve();
+      },
+    });
+  }
+
+  get link(): LinkStatus {
+    return this.#link.status;
+  }
+
+  get httpAddress(): string | undefined {
+    return this.#http?.address;
+  }
+
+  start(): Promise<void> {
+    this.#starting ??= this.#start();
+    return this.#starting;
+  }
+
+  stop(): Promise<void> {
+    this.#stopped ??= this.#stop();
+    return this.#stopped;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.stop();
+  }
+
+  async #start(): Promise<void> {
+    const { config } = this.#options;
+    try {
+      await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
+      await mkdir(config.runDir, { recursive: true, mode: 0o700 });
+      this.#link.start();
+      await Promise.all([this.#adopt(), this.#serve()]);
+    } catch (error) {
+      this.#vms.reject(error);
+      await this.stop();
+      throw error;
+    }
+  }
+
+  async #adopt(): Promise<void> {
+    const { config, logger, searchPath, openVms } = this.#options;
+    const { vsock: want, vhostDeviceVsock: daemon } = config;
+    const vsock = await chooseTransport({ want, daemon, path: searchPath, logger });
+    if (!vsock.available) logger.warn({ reason: vsock.reason }, 'no vsock on this host');
+    const vms = await (openVms === undefined ? this.#openManager(vsock) : openVms(vsock));
+    this.#scope.use(vms);
+    this.#scope.use(vms.events.listen((event) => this.#link.notify('vm.event', jsonOf(event))));
+    this.#adopted = vms;
+    this.#vms.resolve(vms);
+  }
+
+  async #openManager(vsock: HostVsock): Promise<Vms> {
+    const { config, logger } = this.#options;
+    const { stateDir, runDir, maxVms, maxStreamsPerVm, labels, qemuBinary } = config;
+    const { VmManager } = await import('./vm/manager.ts');
+    return VmManager.open({
+      stateDir,
+      runDir,
+      vsock,
+      logger,
+      limits: { maxVms, maxStreamsPerVm },
+      // rpc/policy.ts has decided before a call comes here, by patterns that this list has no notion of.
+      policy: { qmpCommands: ['*'] },
+      agentVersion: VERSION,
+      labels,
+      qemuBinary,
+    });
+  }
+
+  async #serve(): Promise<void> {
+    const listen = parseHttpListen(this.#options.config.httpListen) ?? 'off';
+    if (listen === 'off') return;
+    await Promise.race([this.#firstAttempt.promise, sleep(HTTP_DELAY_MS)]);
+    const [{ createApp }, { serveHttp }] = await Promise.all([import('./http/app.ts'), import('./http/server.ts')]);
+    const app = createApp({ checks: this.#checks(), metrics: () => this.#telemetry.metrics() });
+    this.#http = this.#scope.use(await serveHttp(app, listen));
+    this.#options.logger.info({ address: this.#http.address }, 'health and metrics are served');
+  }
+
+  async #stop(): Promise<void> {
+    await this.#link.stop(this.#options.config.drainTimeout);
+    await this.#scope.disposeAsync();
+  }
+
+  /** The readiness of the host for its hub. None of it is a reason to restart the agent. */
+  #checks(): ReadinessCheck[] {
+    const { stateDir } = this.#options.config;
+    return [
+      { name: 'shutdown', run: () => (this.#stopped === undefined ? undefined : 'the agent is stopping') },
+      { name: 'link', run: () => linkReason(this.#link.status) },
+      { name: 'state-dir', run: () => access(stateDir, constants.W_OK).then(() => undefined) },
+      { name: 'vms', run: () => (this.#adopted === undefined ? 'VMs are being adopted' : undefined) },
+      { name: 'qemu', run: () => this.#qemuReason() },
+    ];
+  }
+
+  async #qemuReason(): Promise<string | undefined> {
+    const info = await this.#adopted?.hostInfo();
+    if (info === undefined) return 'not looked for yet';
+    return info.qemu.available ? undefined : (info.qemu.reason ?? 'not found');
+  }
+}
+
+function jsonOf(event: VmEvent): JsonObject {
+  // SAFETY: an event of the contract is JSON; its `data` is typed as unknown values because each type of event has its own.
+  return event as unknown as JsonObject;
+}
+
+function linkReason({ state, hub, lastError, retryInMs }: LinkStatus): string | undefined {
+  if (state === 'up') return undefined;
+  const next = retryInMs === undefined ? '' : `; next attempt in ${retryInMs} ms`;
+  return `${state}, hub ${hub}${lastError === undefined ? '' : `: ${lastError}`}${next}`;
+}
