@@ -4,7 +4,6 @@
  */
 import type { Socket } from 'node:net';
 import { TLSSocket } from 'node:tls';
-import { FairleadError } from '../../shared/errors.ts';
 import { verifySignature } from '../../shared/node/host-key.ts';
 import {
   CHANNEL_BINDING_BYTES,
@@ -16,18 +15,7 @@ import {
 import type { HostState } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { Challenges } from './challenges.ts';
-
-/** Why a proof was refused; the label of a metric, hence short and few. */
-export type RefusalReason = 'malformed' | 'nonce' | 'expired' | 'binding' | 'unknown-host' | 'signature';
-
-export class ProofRefused extends FairleadError {
-  readonly reason: RefusalReason;
-
-  constructor(reason: RefusalReason, message: string) {
-    super('UNAUTHENTICATED', message);
-    this.reason = reason;
-  }
-}
+import { HandshakeRefused, type RefusalReason } from './refused.ts';
 
 export interface ConnectProofContext {
   readonly store: Store;
@@ -35,22 +23,21 @@ export interface ConnectProofContext {
   readonly hubId: string;
 }
 
-/** The enrolled host that the proof is of. @throws ProofRefused */
+/** The enrolled host that the proof is of. @throws HandshakeRefused */
 export async function verifyConnectProof(
   header: string | undefined,
   socket: Socket,
   context: ConnectProofContext,
 ): Promise<HostState> {
   const proof = parseAuthorization(header);
-  if (proof === undefined) throw new ProofRefused('malformed', 'the authorization header holds no proof of a host key');
+  if (proof === undefined) throw refused('malformed', 'the authorization header holds no proof of a host key');
   requireFresh(context.challenges, proof);
   const bindingBytes = channelBinding(proof, socket);
   const host = (await context.store.hosts.get(proof.host))?.value;
-  if (host === undefined)
-    throw new ProofRefused('unknown-host', `host ${proof.host} is not enrolled here; enrol it with a token`);
+  if (host === undefined) throw refused('unknown-host', `host ${proof.host} is not enrolled here; enrol it with a token`);
   const { signature, ...signed } = proof;
   if (!verifySignature(host.publicKey, connectProofBytes(signed, { hubId: context.hubId, bindingBytes }), signature)) {
-    throw new ProofRefused('signature', `the proof is not signed with the key that host ${proof.host} enrolled`);
+    throw refused('signature', `the proof is not signed with the key that host ${proof.host} enrolled`);
   }
   return host;
 }
@@ -58,8 +45,8 @@ export async function verifyConnectProof(
 function requireFresh(challenges: Challenges, proof: ConnectProof): void {
   const check = challenges.take(proof.nonce, proof.expiresAt);
   if (check === 'fresh') return;
-  if (check === 'expired') throw new ProofRefused('expired', 'the challenge has expired; ask for another');
-  throw new ProofRefused('nonce', 'the challenge is not of this hub, or was used already; ask for another');
+  if (check === 'expired') throw refused('expired', 'the challenge has expired; ask for another');
+  throw refused('nonce', 'the challenge is not of this hub, or was used already; ask for another');
 }
 
 function channelBinding(proof: ConnectProof, socket: Socket): Uint8Array {
@@ -67,9 +54,13 @@ function channelBinding(proof: ConnectProof, socket: Socket): Uint8Array {
     if (proof.binding === 'none') return new Uint8Array(0);
     const message =
       'the proof is bound to a TLS connection, but TLS does not end in this hub; tell the agent that a proxy is between';
-    throw new ProofRefused('binding', message);
+    throw refused('binding', message);
   }
-  if (proof.binding === 'none') throw new ProofRefused('binding', 'the proof is not bound to this TLS connection');
+  if (proof.binding === 'none') throw refused('binding', 'the proof is not bound to this TLS connection');
   // @types/node demands a context; RFC 9266 §4 wants none, and from TLS 1.3 on an empty one is the same (RFC 8446 §7.5).
   return socket.exportKeyingMaterial(CHANNEL_BINDING_BYTES, CHANNEL_BINDING_LABEL, Buffer.alloc(0));
+}
+
+function refused(reason: RefusalReason, message: string): HandshakeRefused {
+  return new HandshakeRefused('UNAUTHENTICATED', reason, message);
 }

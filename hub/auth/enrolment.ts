@@ -32,7 +32,7 @@ export async function enrol(request: EnrolRequest, options: EnrolmentOptions): P
   const known = (await store.hosts.get(host))?.value;
   requireSameKey(known, request);
   if (known?.enrolledWith === token.id && !token.revoked) return answer;
-  if (known === undefined && (await store.hosts.list()).length >= options.maxHosts) {
+  if (known === undefined && (await store.hosts.count()) >= options.maxHosts) {
     throw new FairleadError('LIMIT_EXCEEDED', `the hub has ${options.maxHosts} hosts; remove some or raise maxHosts`);
   }
   await tokens.consumeEnrolToken(token.id);

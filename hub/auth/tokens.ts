@@ -11,7 +11,8 @@ import { modify, type Store } from '../store/store.ts';
 import type { Principal } from './principal.ts';
 import { newSecret, parseToken, secretMatches, type TokenKind } from './secrets.ts';
 
-const MAX_TOKENS = 10_000;
+/** `token.list` answers in one message. */
+const MAX_TOKENS = 1000;
 /** How long a token that has expired is still listed. */
 const KEEP_EXPIRED_MS = 7 * 24 * 3600 * 1000;
 

@@ -102,6 +102,7 @@ class SqliteCollection<T> implements Collection<T> {
   readonly #write: Write;
   readonly #get: StatementSync;
   readonly #list: StatementSync;
+  readonly #count: StatementSync;
   readonly #create: StatementSync;
   readonly #update: StatementSync;
   readonly #remove: StatementSync;
@@ -112,6 +113,7 @@ class SqliteCollection<T> implements Collection<T> {
     this.#write = write;
     this.#get = database.prepare(`SELECT key, value, revision FROM ${table} WHERE key = ?`);
     this.#list = database.prepare(`SELECT key, value, revision FROM ${table} ORDER BY key`);
+    this.#count = database.prepare(`SELECT count(*) AS count FROM ${table}`);
     this.#create = database.prepare(`INSERT INTO ${table} (key, value, revision) VALUES (?, ?, ?) ON CONFLICT DO NOTHING`);
     this.#update = database.prepare(`UPDATE ${table} SET value = ?, revision = ? WHERE key = ? AND revision = ?`);
     this.#remove = database.prepare(`DELETE FROM ${table} WHERE key = ? AND revision = ?`);
@@ -124,6 +126,10 @@ class SqliteCollection<T> implements Collection<T> {
 
   async list(): Promise<ReadonlyArray<Stored<T>>> {
     return this.#list.all().map((row) => this.#decode(row));
+  }
+
+  async count(): Promise<number> {
+    return Number(this.#count.get()?.['count']);
   }
 
   async create(key: string, value: T): Promise<boolean> {

@@ -21,6 +21,7 @@ export interface Collection<T> {
   get(key: string): Promise<Stored<T> | undefined>;
   /** Every record in the order of its key. */
   list(): Promise<ReadonlyArray<Stored<T>>>;
+  count(): Promise<number>;
   /** False when a record of that key exists already. */
   create(key: string, value: T): Promise<boolean>;
   /** False when the record is gone or its revision is another by now. */
@@ -55,7 +56,17 @@ export async function modify<T>(
     if (value === undefined) return undefined;
     if (await collection.update(key, value, stored.revision)) return value;
   }
-  throw new FairleadError('INTERNAL', `record ${key} changed ${MAX_ROUNDS} times while it was being written`);
+  throw tooManyRounds(key);
+}
+
+/** Removes the record as it is by then. False when there is none. */
+export async function removeLatest<T>(collection: Collection<T>, key: string): Promise<boolean> {
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const stored = await collection.get(key);
+    if (stored === undefined) return false;
+    if (await collection.remove(key, stored.revision)) return true;
+  }
+  throw tooManyRounds(key);
 }
 
 /** The value under `key`, made from `initial` when it is not there yet. Of several that try at once all get the same one. */
@@ -65,4 +76,8 @@ export async function getOrCreate<T>(collection: Collection<T>, key: string, ini
   const value = initial();
   if (await collection.create(key, value)) return value;
   return await getOrCreate(collection, key, initial);
+}
+
+function tooManyRounds(key: string): FairleadError {
+  return new FairleadError('INTERNAL', `record ${key} changed ${MAX_ROUNDS} times while it was being written`);
 }

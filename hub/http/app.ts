@@ -1,0 +1,135 @@
+/**
+ * What the hub answers over plain HTTP: probes and metrics, enrolment and challenges of agents, and JSON-RPC by POST. The WebSockets
+ * on `/agent` and `/rpc` are the upgrade's business (hub/sessions/upgrade.ts).
+ *
+ * `/livez` says that the event loop turns and nothing else; `/readyz` says whether to send traffic here.
+ */
+import type { Socket } from 'node:net';
+import type { HttpBindings } from '@hono/node-server';
+import { type Context, Hono } from 'hono';
+import { bodyLimit } from 'hono/body-limit';
+import { cors } from 'hono/cors';
+import type { ContentfulStatusCode } from 'hono/utils/http-status';
+import { toFairleadError } from '../../shared/errors.ts';
+import { VERSION } from '../../shared/node/version.ts';
+import { CHALLENGE_PATH, ENROL_PATH, EnrolRequest } from '../../shared/protocol/handshake.ts';
+import { parseWith } from '../../shared/protocol/parse-with.ts';
+import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
+import type { IssuedChallenge } from '../auth/challenges.ts';
+import { HandshakeRefused, refusalBody, refusalHeaders, toRefusal } from '../auth/refused.ts';
+import { remoteAddress } from './address.ts';
+import type { HubMetrics } from './metrics.ts';
+import type { RpcPost } from './rpc-post.ts';
+
+export interface HealthCheck {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly reason?: string;
+}
+
+export interface AppServices {
+  readonly hubId: string;
+  readonly metrics: HubMetrics;
+  readonly behindProxy: boolean;
+  readonly allowedOrigins: readonly string[];
+  readiness(): readonly HealthCheck[];
+  enrol(request: EnrolRequest, address: string): Promise<{ host: string; hubId: string }>;
+  /** Takes one handshake of that address. @throws HandshakeRefused */
+  admit(address: string): void;
+  issueChallenge(): IssuedChallenge;
+  /** The connection is somebody's now. */
+  onAuthenticated(socket: Socket): void;
+  rpcPost: RpcPost;
+}
+
+type Env = { Bindings: HttpBindings };
+type HttpContext = Context<Env>;
+
+const MAX_ENROL_BYTES = 32 * 1024;
+/** The longest message of the line, and so the longest call by POST. */
+const MAX_RPC_BYTES = 256 * 1024;
+
+export function createApp(services: AppServices): Hono<Env> {
+  const app = new Hono<Env>();
+  const address = (context: HttpContext) => remoteAddress(context.env.incoming, services.behindProxy);
+
+  const alive = (context: HttpContext) => context.text('ok\n');
+  app.get('/livez', alive);
+  app.get('/healthz', alive);
+  app.get('/readyz', (context) => readyz(context, services.readiness()));
+  app.get('/version', (context) => context.json({ version: VERSION, contractVersion: CONTRACT_VERSION, hubId: services.hubId }));
+  app.get('/metrics', async (context) => {
+    const { registry } = services.metrics;
+    return context.body(await registry.metrics(), 200, { 'content-type': registry.contentType });
+  });
+
+  app.get(CHALLENGE_PATH, (context) => {
+    try {
+      services.admit(address(context));
+      return context.json({ ...services.issueChallenge(), hubId: services.hubId }, 200, { 'cache-control': 'no-store' });
+    } catch (error) {
+      return refuse(context, services.metrics, 'challenge', error);
+    }
+  });
+
+  app.post(ENROL_PATH, bodyLimit({ maxSize: MAX_ENROL_BYTES, onError: tooLong }), async (context) => {
+    try {
+      services.admit(address(context));
+      const request = parseWith(EnrolRequest, await readJson(context), 'enrolment');
+      const { host, hubId } = await services.enrol(request, address(context));
+      return context.json({ host, hubId }, 200, { 'cache-control': 'no-store' });
+    } catch (error) {
+      return refuse(context, services.metrics, 'enrol', error);
+    }
+  });
+
+  app.use('/rpc', cors({ origin: [...services.allowedOrigins], allowMethods: ['POST'], maxAge: 600 }));
+  app.post('/rpc', bodyLimit({ maxSize: MAX_RPC_BYTES, onError: tooLong }), async (context) => {
+    const { status, body, headers } = await services.rpcPost.answer({
+      authorization: context.req.header('authorization'),
+      origin: context.req.header('origin'),
+      address: address(context),
+      text: await context.req.text(),
+      signal: context.req.raw.signal,
+      onAuthenticated: () => services.onAuthenticated(context.env.incoming.socket),
+    });
+    return context.body(body, asStatus(status), { 'content-type': 'application/json', 'cache-control': 'no-store', ...headers });
+  });
+
+  app.notFound((context) => context.json({ error: { code: 'NOT_FOUND', message: `no ${context.req.path} here` } }, 404));
+  app.onError((error, context) => refuse(context, services.metrics, 'rpc', error));
+  return app;
+}
+
+function readyz(context: HttpContext, checks: readonly HealthCheck[]) {
+  const excluded = new Set(context.req.queries('exclude') ?? []);
+  const counted = checks.filter((check) => !excluded.has(check.name));
+  const ok = counted.every((check) => check.ok);
+  const lines = counted.map(({ name, ok, reason }) => (ok ? `[+]${name} ok` : `[-]${name} failed: ${reason ?? 'unknown'}`));
+  const isVerbose = context.req.query('verbose') !== undefined || !ok;
+  return context.text(`${[...(isVerbose ? lines : []), ok ? 'ok' : 'not ready'].join('\n')}\n`, ok ? 200 : 503);
+}
+
+async function readJson(context: HttpContext): Promise<unknown> {
+  try {
+    return await context.req.json();
+  } catch (cause) {
+    throw new HandshakeRefused('PARSE_ERROR', 'malformed', 'the body is no JSON', { cause });
+  }
+}
+
+function refuse(context: HttpContext, metrics: HubMetrics, endpoint: 'challenge' | 'enrol' | 'rpc', thrown: unknown) {
+  const refusal = toRefusal(thrown);
+  metrics.handshakeRefused(endpoint, refusal.reason);
+  return context.json(refusalBody(refusal), asStatus(refusal.status), refusalHeaders(refusal));
+}
+
+function tooLong(context: Context) {
+  const error = toFairleadError(new HandshakeRefused('INVALID_REQUEST', 'malformed', 'the body is too long'));
+  return context.json({ error: { code: error.code, message: error.message } }, 413);
+}
+
+function asStatus(status: number): ContentfulStatusCode {
+  // SAFETY: statuses come from the error table and HandshakeRefused: all of them may have a body. Hono's type lists the registered ones.
+  return status as ContentfulStatusCode;
+}

@@ -1,0 +1,86 @@
+/** The one listening socket: plain or TLS, with the time limits that a slow or silent client runs into. */
+import { readFileSync } from 'node:fs';
+import { createServer as createHttpServer, type Server } from 'node:http';
+import { createServer as createHttpsServer } from 'node:https';
+import type { AddressInfo } from 'node:net';
+import { getRequestListener, type HttpBindings } from '@hono/node-server';
+import type { Hono } from 'hono';
+import { FairleadError } from '../../shared/errors.ts';
+import { type HubConfig, parseListen } from '../config.ts';
+import type { UpgradeHandler } from '../sessions/upgrade.ts';
+import type { Strangers } from './strangers.ts';
+
+/** Bytes of a request's header; a proof is about 700. */
+const MAX_HEADER_BYTES = 16 * 1024;
+/** A connection that waits for its next request. */
+const KEEP_ALIVE_MS = 5000;
+/** Time for a whole request, body included, on top of that for its header. */
+const BODY_TIMEOUT_MS = 20_000;
+const MAX_CHECK_INTERVAL_MS = 1000;
+const LISTEN_BACKLOG = 4096;
+
+export interface ServerParts {
+  readonly config: HubConfig;
+  readonly app: Hono<{ Bindings: HttpBindings }>;
+  readonly upgrade: UpgradeHandler;
+  readonly strangers: Strangers;
+}
+
+export function createServer({ config, app, upgrade, strangers }: ServerParts): Server {
+  const { handshakeTimeoutMs } = config;
+  const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const options = {
+    headersTimeout: handshakeTimeoutMs,
+    requestTimeout: handshakeTimeoutMs + BODY_TIMEOUT_MS,
+    connectionsCheckingInterval: Math.min(MAX_CHECK_INTERVAL_MS, handshakeTimeoutMs),
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    maxHeaderSize: MAX_HEADER_BYTES,
+    noDelay: true,
+  };
+  const { tlsCert, tlsKey } = config;
+  const server =
+    tlsCert === undefined || tlsKey === undefined
+      ? createHttpServer(options, (request, response) => void listener(request, response))
+      : createHttpsServer(
+          {
+            ...options,
+            cert: readPem(tlsCert),
+            key: readPem(tlsKey),
+            // Channel binding by exporter is unambiguous from 1.3 on only (RFC 9266 §4.2).
+            minVersion: 'TLSv1.3',
+            ALPNProtocols: ['http/1.1'],
+            handshakeTimeout: handshakeTimeoutMs,
+          },
+          (request, response) => void listener(request, response),
+        );
+  server.on('connection', (socket) => strangers.add(socket));
+  server.on('upgrade', (request, socket, head) => upgrade.handle(request, socket, head));
+  return server;
+}
+
+/** @throws FairleadError CONNECT_FAILED */
+export async function listen(server: Server, address: string): Promise<AddressInfo> {
+  const { host, port } = parseListen(address) ?? { host: address, port: 0 };
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  server.once('error', reject);
+  server.listen({ host, port, backlog: LISTEN_BACKLOG }, resolve);
+  try {
+    await promise;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new FairleadError('CONNECT_FAILED', `could not listen on ${address}: ${reason}`, { cause });
+  }
+  server.removeListener('error', reject);
+  const bound = server.address();
+  if (bound === null || typeof bound === 'string') throw new FairleadError('INTERNAL', `${address} is no TCP address`);
+  return bound;
+}
+
+function readPem(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new FairleadError('INVALID_PARAMS', `could not read ${path} for TLS: ${reason}`, { cause });
+  }
+}

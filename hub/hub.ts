@@ -1,0 +1,192 @@
+/**
+ * The hub, put together.
+ *
+ *     idle ──start()──▶ running ──stop()──▶ draining ──▶ stopped
+ *        └── start() fails: everything that was opened is closed again ──▶ stopped
+ *
+ * Draining: `/readyz` says no, no new session is taken, every peer is asked to leave and come back within a spread; after `drainMs` what
+ * is left is closed. Hosts and their VMs do not mind.
+ */
+import { randomBytes } from 'node:crypto';
+import { mkdirSync } from 'node:fs';
+import type { Server } from 'node:http';
+import { join } from 'node:path';
+import { type Clock, systemClock } from '../shared/clock.ts';
+import { FairleadError } from '../shared/errors.ts';
+import { ensureFirstAdmin } from './auth/first-admin.ts';
+import { TokenService } from './auth/tokens.ts';
+import type { HubConfig } from './config.ts';
+import { createServer, listen } from './http/server.ts';
+import { Strangers } from './http/strangers.ts';
+import type { HubLogger } from './logger.ts';
+import { createService, type HubService } from './service.ts';
+import { openSqliteStore } from './store/sqlite-store.ts';
+import { getOrCreate, type Store } from './store/store.ts';
+
+const IN_MEMORY = ':memory:';
+const STORE_FILE = 'hub.db';
+
+export interface HubAddress {
+  readonly host: string;
+  readonly port: number;
+  /** For people and programs on this machine: `http://127.0.0.1:7080`. */
+  readonly url: string;
+}
+
+export interface Hub {
+  /** @throws FairleadError CONFLICT (another hub has the data), UNSUPPORTED (newer data), CONNECT_FAILED (the address) */
+  start(): Promise<void>;
+  /** Idempotent. */
+  stop(): Promise<void>;
+  /** @throws FairleadError WRONG_STATE unless running */
+  readonly address: HubAddress;
+  readonly hubId: string;
+  /** Tokens for whoever started the hub inside their own process. */
+  readonly bootstrap: {
+    adminToken(description?: string): Promise<string>;
+    enrolToken(options?: { readonly labels?: Readonly<Record<string, string>>; readonly maxUses?: number }): Promise<string>;
+  };
+}
+
+export interface HubOptions {
+  readonly logger: HubLogger;
+  readonly clock?: Clock;
+  /** Unix milliseconds. */
+  readonly now?: () => number;
+}
+
+interface Running {
+  readonly store: Store;
+  readonly tokens: TokenService;
+  readonly hubId: string;
+  readonly service: HubService;
+  readonly server: Server;
+  readonly address: HubAddress;
+}
+
+export function createHub(config: HubConfig, options: HubOptions): Hub {
+  return new EmbeddableHub(config, options);
+}
+
+class EmbeddableHub implements Hub {
+  readonly #config: HubConfig;
+  readonly #logger: HubLogger;
+  readonly #clock: Clock;
+  readonly #now: () => number;
+  #running: Running | undefined;
+  #stopping: Promise<void> | undefined;
+
+  readonly bootstrap: Hub['bootstrap'] = {
+    adminToken: async (description = 'embedded hub') => {
+      const { token } = await this.#require().tokens.create({ kind: 'operator', role: 'admin', description });
+      return token;
+    },
+    enrolToken: async ({ labels = {}, maxUses = 1 } = {}) => {
+      const params = { kind: 'enrol', ttlMs: 3600_000, maxUses, labels, description: 'embedded hub' } as const;
+      return (await this.#require().tokens.create(params)).token;
+    },
+  };
+
+  constructor(config: HubConfig, options: HubOptions) {
+    this.#config = config;
+    this.#logger = options.logger;
+    this.#clock = options.clock ?? systemClock;
+    this.#now = options.now ?? Date.now;
+  }
+
+  get address(): HubAddress {
+    return this.#require().address;
+  }
+
+  get hubId(): string {
+    return this.#require().hubId;
+  }
+
+  async start(): Promise<void> {
+    if (this.#running !== undefined) throw new FairleadError('WRONG_STATE', 'the hub is running already');
+    const store = this.#openStore();
+    try {
+      this.#running = await this.#startOn(store);
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
+    const { address, hubId } = this.#running;
+    const tls = this.#config.tlsCert !== undefined;
+    this.#logger.info({ address: address.host, port: address.port, hubId, tls }, `hub listens on ${address.url}`);
+  }
+
+  async stop(): Promise<void> {
+    if (this.#running !== undefined) this.#stopping ??= this.#stop(this.#running);
+    await this.#stopping;
+  }
+
+  async #startOn(store: Store): Promise<Running> {
+    const config = this.#config;
+    const hubId = await getOrCreate(store.meta, 'hubId', () => randomBytes(16).toString('base64url'));
+    const tokens = new TokenService({
+      store,
+      now: this.#now,
+      onRevoked: (id) => this.#running?.service.endOperatorsOf(id),
+    });
+    await this.#makeFirstAdmin(store, tokens);
+    const strangers = new Strangers(config.maxUnauthenticated);
+    const service = createService({
+      config,
+      store,
+      tokens,
+      hubId,
+      strangers,
+      logger: this.#logger,
+      clock: this.#clock,
+      now: this.#now,
+    });
+    const server = createServer({ config, app: service.app, upgrade: service.upgrade, strangers });
+    const bound = await listen(server, config.listen);
+    return { store, tokens, hubId, service, server, address: addressOf(bound.address, bound.port, config) };
+  }
+
+  async #stop({ service, server, store }: Running): Promise<void> {
+    const startedMs = this.#clock.now();
+    this.#logger.info({}, 'hub drains');
+    await service.drain(this.#config.drainMs);
+    const leftMs = Math.max(0, this.#config.drainMs - (this.#clock.now() - startedMs));
+    const { promise, resolve } = Promise.withResolvers<void>();
+    server.close(() => resolve());
+    server.closeIdleConnections();
+    const timer = this.#clock.setTimeout(() => server.closeAllConnections(), leftMs);
+    await promise;
+    timer.cancel();
+    await store.close();
+    this.#running = undefined;
+    this.#logger.info({}, 'hub stopped');
+  }
+
+  #openStore(): Store {
+    const { dataDir } = this.#config;
+    if (dataDir === IN_MEMORY) return openSqliteStore(IN_MEMORY);
+    try {
+      mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    } catch (cause) {
+      throw new FairleadError('PERMISSION_DENIED', `could not make the data directory ${dataDir}: ${String(cause)}`, { cause });
+    }
+    return openSqliteStore(join(dataDir, STORE_FILE));
+  }
+
+  async #makeFirstAdmin(store: Store, tokens: TokenService): Promise<void> {
+    const { dataDir } = this.#config;
+    if (dataDir === IN_MEMORY) return;
+    const path = await ensureFirstAdmin(store, tokens, dataDir);
+    if (path !== undefined) this.#logger.info({ path }, `the first administrator's token is in ${path}`);
+  }
+
+  #require(): Running {
+    if (this.#running === undefined) throw new FairleadError('WRONG_STATE', 'the hub does not run');
+    return this.#running;
+  }
+}
+
+function addressOf(host: string, port: number, config: HubConfig): HubAddress {
+  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host.includes(':') ? `[${host}]` : host;
+  return { host, port, url: `${config.tlsCert === undefined ? 'http' : 'https'}://${reachable}:${port}` };
+}

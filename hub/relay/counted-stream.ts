@@ -1,0 +1,64 @@
+/** A stream that counts what comes in on it; everything else is the stream's own. `sentBytes` counts the other direction already. */
+import type { FairleadError, JsonObject } from '../../shared/errors.ts';
+import type { RawStream, StreamHandler } from '../../shared/mux/stream-handler.ts';
+
+export class CountedStream implements RawStream {
+  readonly id: number;
+  readonly #stream: RawStream;
+  #receivedBytes = 0;
+
+  constructor(stream: RawStream) {
+    this.#stream = stream;
+    this.id = stream.id;
+  }
+
+  get receivedBytes(): number {
+    return this.#receivedBytes;
+  }
+
+  get sendLimit(): number {
+    return this.#stream.sendLimit;
+  }
+
+  get sentBytes(): number {
+    return this.#stream.sentBytes;
+  }
+
+  get queuedBytes(): number {
+    return this.#stream.queuedBytes;
+  }
+
+  attach(handler: StreamHandler): void {
+    this.#stream.attach({
+      ...handler,
+      onData: (payload, exhausted) => {
+        this.#receivedBytes += payload.length;
+        handler.onData(payload, exhausted);
+      },
+    });
+  }
+
+  accept(meta: JsonObject, creditBytes: number): void {
+    this.#stream.accept(meta, creditBytes);
+  }
+
+  refuse(error: FairleadError): void {
+    this.#stream.refuse(error);
+  }
+
+  send(payload: Uint8Array, exhausted?: boolean): void {
+    this.#stream.send(payload, exhausted);
+  }
+
+  grant(limit: number, acked: number): void {
+    this.#stream.grant(limit, acked);
+  }
+
+  fin(): void {
+    this.#stream.fin();
+  }
+
+  reset(code: number, reason: string): void {
+    this.#stream.reset(code, reason);
+  }
+}

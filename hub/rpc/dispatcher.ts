@@ -1,0 +1,126 @@
+/**
+ * Answers operators, the same for a WebSocket and for a POST: is there such a method, may they, are the params right, and then either
+ * the hub's own handler or the host that the call is for.
+ *
+ * A call to a host is validated here once, so that a mistake is told without a trip to the host; the host gets the params as they were
+ * written and its answer is passed through.
+ */
+import type { Clock } from '../../shared/clock.ts';
+import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import { forwardOptions } from '../../shared/jsonrpc/forward.ts';
+import type { JsonRpcPeer } from '../../shared/jsonrpc/peer.ts';
+import type { RequestContext } from '../../shared/jsonrpc/types.ts';
+import type { MuxSession } from '../../shared/mux/session.ts';
+import type { MethodContract } from '../../shared/protocol/contract.ts';
+import { isMethodName, type MethodName, methodContract } from '../../shared/protocol/methods.ts';
+import { splitHost } from '../../shared/protocol/operator.ts';
+import { requireKnownMethod } from '../../shared/protocol/skew.ts';
+import { parseParams } from '../../shared/protocol/validate.ts';
+import { requireRole } from '../auth/principal.ts';
+import type { HubMetrics } from '../http/metrics.ts';
+import type { AwayHost, Fleet, FleetSession } from '../sessions/fleet.ts';
+import type { Audit } from './audit.ts';
+import type { Caller } from './caller.ts';
+import { answerHubMethod, type HubServices, isHubMethod } from './hub-methods.ts';
+
+/** What calls and streams need of a host's session. */
+export interface HostSession extends FleetSession {
+  readonly contractVersion: number;
+  readonly peer: JsonRpcPeer;
+  readonly mux: MuxSession;
+}
+
+export interface DispatcherOptions {
+  readonly fleet: Fleet<HostSession>;
+  readonly services: HubServices;
+  readonly metrics: HubMetrics;
+  readonly audit: Audit;
+  readonly clock: Clock;
+  /** Unix milliseconds. */
+  readonly now: () => number;
+}
+
+/** A call once it is known to be allowed and well formed. */
+export interface CheckedCall {
+  readonly method: MethodName;
+  readonly contract: MethodContract;
+  readonly host: string | undefined;
+  /** As the caller wrote them, without `host`. */
+  readonly params: JsonObject;
+}
+
+export class Dispatcher {
+  readonly #options: DispatcherOptions;
+  #inFlight = 0;
+
+  constructor(options: DispatcherOptions) {
+    this.#options = options;
+  }
+
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** @throws FairleadError, as the method's contract says */
+  async call(method: string, params: JsonObject, context: RequestContext, caller: Caller): Promise<unknown> {
+    const { clock, metrics } = this.#options;
+    const startedMs = clock.now();
+    this.#inFlight += 1;
+    let code = 'OK';
+    let host: string | undefined;
+    try {
+      const call = this.check(method, params, caller);
+      if (call.contract.kind === 'stream') {
+        throw new FairleadError('INVALID_REQUEST', `${method} is opened as a stream on the WebSocket, not called`);
+      }
+      if (isHubMethod(call.method)) return await answerHubMethod(call.method, call.params, this.#options.services);
+      const session = this.locate(call);
+      if ('away' in session) throw await this.#options.fleet.unreachable(session);
+      host = session.host;
+      return await this.#forward(call, session, context);
+    } catch (thrown) {
+      code = toFairleadError(thrown).code;
+      throw thrown;
+    } finally {
+      this.#inFlight -= 1;
+      const known = isMethodName(method) ? method : undefined;
+      const durationMs = clock.now() - startedMs;
+      metrics.rpcEnded(known ?? 'unknown', code, durationMs);
+      if (known !== undefined && methodContract(known).role !== 'viewer') {
+        this.#options.audit.call(caller, { method, params, host, code, durationMs });
+      }
+    }
+  }
+
+  /** @throws FairleadError METHOD_NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED, INVALID_PARAMS */
+  check(method: string, params: JsonObject, caller: Caller): CheckedCall {
+    if (!isMethodName(method)) throw new FairleadError('METHOD_NOT_FOUND', `there is no method ${method.slice(0, 128)}`);
+    const contract = methodContract(method);
+    requireRole(caller.principal, contract.role, method, this.#options.now());
+    const call = splitHost(method, params);
+    if (contract.target === 'agent') parseParams(method, call.params);
+    return { method, contract, ...call };
+  }
+
+  /** The host's session, new enough for the method, or the host that has none. */
+  locate({ method, host, params }: CheckedCall): HostSession | AwayHost {
+    const found = this.#options.fleet.locate(host, params);
+    if (!('away' in found)) requireKnownMethod(found.contractVersion, method, `host ${found.host}`);
+    return found;
+  }
+
+  async #forward(call: CheckedCall, session: HostSession, context: RequestContext): Promise<unknown> {
+    const result = await session.peer.call(call.method, call.params, forwardOptions(context));
+    this.#remember(call, session.host);
+    return result;
+  }
+
+  /** The host's event says the same, but the caller's next call may be faster than that. */
+  #remember({ method, params }: CheckedCall, host: string): void {
+    const { inventory } = this.#options.fleet;
+    if (method === 'vm.delete' && typeof params['vm'] === 'string') inventory.remove(host, params['vm']);
+    if (method !== 'vm.create' && method !== 'vm.run') return;
+    const { spec } = parseParams(method, params);
+    inventory.add(host, spec.name);
+  }
+}

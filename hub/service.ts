@@ -1,0 +1,141 @@
+/** What the hub does once it has a store: sessions, calls, streams and HTTP, wired to one another. */
+import type { HttpBindings } from '@hono/node-server';
+import type { Hono } from 'hono';
+import type { Clock } from '../shared/clock.ts';
+import { toFairleadError } from '../shared/errors.ts';
+import type { EnrolRequest } from '../shared/protocol/handshake.ts';
+import { enrol } from './auth/enrolment.ts';
+import { Gate } from './auth/gate.ts';
+import { HandshakeRefused } from './auth/refused.ts';
+import type { TokenService } from './auth/tokens.ts';
+import type { HubConfig } from './config.ts';
+import { createApp, type HealthCheck } from './http/app.ts';
+import { HubMetrics } from './http/metrics.ts';
+import { RpcPost } from './http/rpc-post.ts';
+import type { Strangers } from './http/strangers.ts';
+import type { HubLogger } from './logger.ts';
+import { StreamRelay } from './relay/stream-relay.ts';
+import { Audit } from './rpc/audit.ts';
+import { Dispatcher } from './rpc/dispatcher.ts';
+import type { HubServices } from './rpc/hub-methods.ts';
+import type { AgentSession } from './sessions/agent-session.ts';
+import { Fleet } from './sessions/fleet.ts';
+import { Sessions } from './sessions/sessions.ts';
+import { UpgradeHandler } from './sessions/upgrade.ts';
+import type { Store } from './store/store.ts';
+
+export interface ServiceOptions {
+  readonly config: HubConfig;
+  readonly store: Store;
+  readonly tokens: TokenService;
+  readonly hubId: string;
+  readonly strangers: Strangers;
+  readonly logger: HubLogger;
+  readonly clock: Clock;
+  /** Unix milliseconds. */
+  readonly now: () => number;
+}
+
+export interface HubService {
+  readonly app: Hono<{ Bindings: HttpBindings }>;
+  readonly upgrade: UpgradeHandler;
+  endOperatorsOf(tokenId: string): void;
+  /** From now on not ready and closed to new sessions; resolves when no line is left. */
+  drain(drainMs: number): Promise<void>;
+}
+
+export function createService(options: ServiceOptions): HubService {
+  const { config, store, tokens, hubId, strangers, logger, clock, now } = options;
+  const startedMs = clock.now();
+  let isDraining = false;
+
+  const counts = () => ({
+    hostsConnected: fleet.size,
+    operatorsConnected: sessions.operatorCount,
+    streamsOpen: relay.openCount,
+    uptimeMs: Math.round(clock.now() - startedMs),
+  });
+  const metrics = new HubMetrics(() => ({ ...counts(), rpcInFlight: dispatcher.inFlight }));
+  const audit = new Audit(logger);
+  const fleet = new Fleet<AgentSession>({ store, maxVmsPerHost: config.maxVmsPerHost });
+  const services: HubServices = {
+    hubId,
+    store,
+    tokens,
+    counts,
+    liveHost: (host) => fleet.get(host),
+    disconnectHost: (host) => {
+      fleet.get(host)?.close(1008, 'the host was removed');
+      fleet.inventory.forget(host);
+    },
+  };
+  const dispatcher: Dispatcher = new Dispatcher({ fleet, services, metrics, audit, clock, now });
+  const relay: StreamRelay = new StreamRelay({ dispatcher, fleet, metrics, audit, maxStreamsPerHost: config.maxStreamsPerHost });
+  const sessions: Sessions = new Sessions({ config, store, fleet, dispatcher, relay, metrics, logger, now });
+  const gate = new Gate({ config, store, tokens, hubId, clock, now });
+
+  const app = createApp({
+    hubId,
+    metrics,
+    behindProxy: config.behindProxy,
+    allowedOrigins: config.allowedOrigins,
+    readiness: () => readiness(isDraining),
+    admit: (address) => gate.admit(address),
+    issueChallenge: () => gate.issueChallenge(),
+    enrol: (request, address) => auditedEnrol(request, address),
+    onAuthenticated: (socket) => strangers.authenticated(socket),
+    rpcPost: new RpcPost({
+      dispatcher,
+      authenticate: (call) => gate.operatorByPost(call),
+      onFault: (err, method) => logger.error({ err, method }, 'a request handler failed'),
+    }),
+  });
+
+  const upgrade = new UpgradeHandler({
+    behindProxy: config.behindProxy,
+    metrics,
+    logger,
+    draining: () => isDraining,
+    admit: (address) => gate.admit(address),
+    authenticateAgent: (request) => gate.agent(request),
+    authenticateOperator: (request) => {
+      if (sessions.operatorCount >= config.maxOperators) {
+        const message = `${config.maxOperators} operators are connected; try again later`;
+        throw new HandshakeRefused('LIMIT_EXCEEDED', 'capacity', message, { status: 503, retryAfterMs: 5000 });
+      }
+      return gate.operator({ authorization: request.headers.authorization, origin: request.headers.origin });
+    },
+    onAuthenticated: (socket) => strangers.authenticated(socket),
+    onAgent: (host, socket, tcp, address) => sessions.addAgent(host, socket, tcp, address),
+    onOperator: (principal, socket, tcp, address) => sessions.addOperator(principal, socket, tcp, address),
+  });
+
+  async function auditedEnrol(request: EnrolRequest, address: string): Promise<{ host: string; hubId: string }> {
+    const { host } = request;
+    try {
+      const { tokenId, ...answer } = await enrol(request, { store, tokens, hubId, maxHosts: config.maxHosts, now });
+      audit.enrolment({ host, tokenId, address, code: 'OK' });
+      return answer;
+    } catch (thrown) {
+      audit.enrolment({ host, address, code: toFairleadError(thrown).code });
+      throw thrown;
+    }
+  }
+
+  return {
+    app,
+    upgrade,
+    endOperatorsOf: (tokenId) => sessions.endOperatorsOf(tokenId),
+    drain: async (drainMs) => {
+      isDraining = true;
+      await sessions.drain(drainMs);
+    },
+  };
+}
+
+function readiness(isDraining: boolean): readonly HealthCheck[] {
+  return [
+    { name: 'store', ok: true },
+    isDraining ? { name: 'accepting', ok: false, reason: 'the hub is shutting down' } : { name: 'accepting', ok: true },
+  ];
+}

@@ -1,0 +1,193 @@
+/**
+ * One line from one host.
+ *
+ *     connecting ──HELLO──▶ serving ──line closed──▶ ended
+ *         └── no HELLO, wrong role, contract too old ──▶ ended        never seen by a call
+ *                         serving ──newer session──▶ fenced ──▶ ended    no call from the moment the newer one serves
+ *
+ * `run` carries it from the first to the last state and never rejects: what goes wrong closes this line and is logged.
+ */
+import { randomBytes } from 'node:crypto';
+import * as v from 'valibot';
+import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import type { JsonRpcPeer } from '../../shared/jsonrpc/peer.ts';
+import { Line } from '../../shared/line/line.ts';
+import type { MessageSocket } from '../../shared/line/message-socket.ts';
+import type { PeerHello } from '../../shared/mux/hello.ts';
+import type { MuxSession } from '../../shared/mux/session.ts';
+import { VERSION } from '../../shared/node/version.ts';
+import { isSupportedVersion, OLDEST_SUPPORTED_VERSION } from '../../shared/protocol/skew.ts';
+import { parseResult } from '../../shared/protocol/validate.ts';
+import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
+import { VmEvent } from '../../shared/protocol/vm.ts';
+import type { HubLogger } from '../logger.ts';
+import type { Fleet, FleetSession } from './fleet.ts';
+
+/** RFC 6455 §7.4.1: a policy of the hub's was violated. */
+const POLICY_VIOLATION = 1008;
+const GOING_AWAY = 1001;
+
+export interface AgentSessionOptions {
+  readonly host: string;
+  readonly epoch: number;
+  readonly socket: MessageSocket;
+  readonly remoteAddress: string;
+  readonly helloTimeoutMs: number;
+  readonly fleet: Fleet<AgentSession>;
+  readonly logger: HubLogger;
+  /** The session serves: the peer's HELLO is good and no newer session is there. */
+  readonly onServing: (session: AgentSession, hello: PeerHello) => void;
+}
+
+export type SessionEnd = 'closed' | 'superseded' | 'failed';
+
+export class AgentSession implements FleetSession {
+  readonly host: string;
+  readonly epoch: number;
+  readonly remoteAddress: string;
+  readonly #options: AgentSessionOptions;
+  readonly #logger: HubLogger;
+  readonly #line: Line;
+  #contractVersion = 0;
+  #superseded = false;
+  /** Changes of the inventory that came while the host's list was on its way; undefined once it is here. */
+  #early: VmEvent[] | undefined = [];
+
+  constructor(options: AgentSessionOptions) {
+    this.#options = options;
+    this.host = options.host;
+    this.epoch = options.epoch;
+    this.remoteAddress = options.remoteAddress;
+    this.#logger = options.logger.child({ host: options.host, epoch: options.epoch });
+    this.#line = new Line({
+      socket: options.socket,
+      role: 'acceptor',
+      hello: {
+        contract: CONTRACT_VERSION,
+        software: `fairlead-hub/${VERSION}`,
+        role: 'hub',
+        session: { id: randomBytes(16).toString('base64url'), epoch: options.epoch },
+      },
+      handlers: {
+        onRequest: async (method) => {
+          throw new FairleadError('METHOD_NOT_FOUND', `the hub answers no calls of hosts, ${method.slice(0, 128)} neither`);
+        },
+        onNotification: (method, params) => this.#onNotification(method, params),
+      },
+      limits: { helloTimeoutMs: options.helloTimeoutMs },
+      logger: this.#logger,
+    });
+  }
+
+  get contractVersion(): number {
+    return this.#contractVersion;
+  }
+
+  get peer(): JsonRpcPeer {
+    return this.#line.peer;
+  }
+
+  get mux(): MuxSession {
+    return this.#line.mux;
+  }
+
+  get rttMs(): number | undefined {
+    return this.#line.rttMs;
+  }
+
+  /** Bottom half: resolves when the line is closed. */
+  async run(): Promise<SessionEnd> {
+    const { fleet } = this.#options;
+    try {
+      await this.#serve(await this.#line.ready);
+    } catch (thrown) {
+      const error = toFairleadError(thrown);
+      this.#logger.warn({ code: error.code, err: error }, `session of host ${this.host} failed: ${error.message}`);
+      this.close(POLICY_VIOLATION, error.message);
+    }
+    const { error, code, reason } = await this.#line.closed;
+    fleet.remove(this);
+    this.#logger.info({ closeCode: code, reason, err: error }, `host ${this.host} disconnected`);
+    if (this.#superseded) return 'superseded';
+    return error === undefined ? 'closed' : 'failed';
+  }
+
+  supersede(byEpoch: number): void {
+    this.#superseded = true;
+    this.#logger.warn({ byEpoch }, `session ${this.epoch} of host ${this.host} is superseded by ${byEpoch}`);
+    this.close(POLICY_VIOLATION, `superseded by session ${byEpoch} of this host`);
+  }
+
+  goAway(options: { drainMs: number; spreadMs: number; reason: string }): void {
+    this.#line.goAway(options);
+  }
+
+  close(code = GOING_AWAY, reason = 'the hub closes the line'): void {
+    this.#line.close(code, reason);
+  }
+
+  get closed(): Promise<unknown> {
+    return this.#line.closed;
+  }
+
+  async #serve(hello: PeerHello): Promise<void> {
+    if (hello.role !== 'agent') throw new FairleadError('PROTOCOL_ERROR', `a host's HELLO says role ${hello.role}, not agent`);
+    if (!isSupportedVersion(hello.contract)) {
+      const message = `contract version ${hello.contract} is too old, ${OLDEST_SUPPORTED_VERSION} is the least; upgrade the agent`;
+      throw new FairleadError('UNSUPPORTED', message);
+    }
+    this.#contractVersion = hello.contract;
+    if (!this.#options.fleet.add(this)) return;
+    this.#options.onServing(this, hello);
+    this.#logger.info({ software: hello.software, contract: hello.contract }, `host ${this.host} connected`);
+    await this.#resync();
+  }
+
+  /** Asks for all VMs once; what changes meanwhile is applied after that, in its order. */
+  async #resync(): Promise<void> {
+    const names: string[] = [];
+    let after: string | undefined;
+    do {
+      const params = after === undefined ? {} : { after };
+      const page = parseResult('vm.list', await this.#line.peer.call('vm.list', params));
+      names.push(...page.vms.map((vm) => vm.name));
+      if (page.next !== undefined && after !== undefined && page.next <= after) {
+        throw new FairleadError('PROTOCOL_ERROR', `vm.list of host ${this.host} goes round in circles at ${after}`);
+      }
+      after = page.next;
+    } while (after !== undefined);
+    if (this.#superseded) return;
+    if (!this.#options.fleet.inventory.replace(this.host, names)) this.#warnOfTooMany(names.length);
+    const early = this.#early ?? [];
+    this.#early = undefined;
+    for (const event of early) this.#apply(event);
+  }
+
+  /** What it throws closes the line. */
+  #onNotification(method: string, params: JsonObject): void {
+    if (method !== 'vm.event') return;
+    const parsed = v.safeParse(VmEvent, params);
+    if (!parsed.success) throw new FairleadError('PROTOCOL_ERROR', `host ${this.host} sent a vm.event that is none`);
+    if (parsed.output.type !== 'vm.created' && parsed.output.type !== 'vm.deleted') return;
+    if (this.#early === undefined) return this.#apply(parsed.output);
+    if (this.#early.length >= MAX_EARLY_EVENTS)
+      throw new FairleadError('LIMIT_EXCEEDED', 'too many events before the list of VMs');
+    this.#early.push(parsed.output);
+  }
+
+  #apply({ type, vm }: VmEvent): void {
+    const { inventory } = this.#options.fleet;
+    if (this.#superseded) return;
+    if (type === 'vm.deleted') inventory.remove(this.host, vm);
+    else if (!inventory.add(this.host, vm)) this.#warnOfTooMany(undefined);
+  }
+
+  #warnOfTooMany(vms: number | undefined): void {
+    this.#logger.warn(
+      { vms },
+      `host ${this.host} has more VMs than the hub remembers (maxVmsPerHost); calls for some must name the host`,
+    );
+  }
+}
+
+const MAX_EARLY_EVENTS = 10_000;

@@ -1,0 +1,140 @@
+/** All sessions of the hub: made when an upgrade was accepted, counted, ended together when the hub drains. */
+import type { Socket } from 'node:net';
+import type { WebSocket } from 'ws';
+import type { PeerHello } from '../../shared/mux/hello.ts';
+import { wsSocket } from '../../shared/node/ws-socket.ts';
+import type { Principal } from '../auth/principal.ts';
+import type { HubConfig } from '../config.ts';
+import type { HubMetrics } from '../http/metrics.ts';
+import type { HubLogger } from '../logger.ts';
+import { limitUnsentBytes } from '../native.ts';
+import type { StreamRelay } from '../relay/stream-relay.ts';
+import type { Dispatcher } from '../rpc/dispatcher.ts';
+import type { HostState } from '../store/records.ts';
+import { modify, type Store } from '../store/store.ts';
+import { AgentSession } from './agent-session.ts';
+import type { Fleet } from './fleet.ts';
+import { OperatorSession } from './operator-session.ts';
+
+/** Least time over which hosts come back, however few they are. */
+const MIN_SPREAD_MS = 500;
+/** RFC 6455 §7.4.1. */
+const POLICY_VIOLATION = 1008;
+
+export interface SessionsOptions {
+  readonly config: HubConfig;
+  readonly store: Store;
+  readonly fleet: Fleet<AgentSession>;
+  readonly dispatcher: Dispatcher;
+  readonly relay: StreamRelay;
+  readonly metrics: HubMetrics;
+  readonly logger: HubLogger;
+  /** Unix milliseconds. */
+  readonly now: () => number;
+}
+
+export class Sessions {
+  readonly #options: SessionsOptions;
+  /** From the 101 on, whether they serve yet or not, until what follows their end is done. */
+  readonly #agents = new Map<AgentSession, Promise<void>>();
+  readonly #operators = new Map<OperatorSession, Promise<void>>();
+
+  constructor(options: SessionsOptions) {
+    this.#options = options;
+  }
+
+  get operatorCount(): number {
+    return this.#operators.size;
+  }
+
+  addAgent(host: HostState, socket: WebSocket, tcp: Socket, remoteAddress: string): void {
+    const { config, fleet, logger } = this.#options;
+    this.#tune(tcp);
+    const session = new AgentSession({
+      host: host.host,
+      epoch: host.epoch,
+      socket: wsSocket(socket),
+      remoteAddress,
+      helloTimeoutMs: config.handshakeTimeoutMs,
+      fleet,
+      logger,
+      onServing: (_session, hello) => void this.#noteSeen(host.host, hello),
+    });
+    this.#agents.set(session, this.#runAgent(session));
+  }
+
+  addOperator(principal: Principal, socket: WebSocket, tcp: Socket, address: string): void {
+    const { config, dispatcher, relay, logger } = this.#options;
+    this.#tune(tcp);
+    const session = new OperatorSession({
+      caller: { principal, address },
+      socket: wsSocket(socket),
+      helloTimeoutMs: config.handshakeTimeoutMs,
+      maxStreams: config.maxStreamsPerOperator,
+      dispatcher,
+      relay,
+      logger,
+    });
+    this.#operators.set(session, this.#runOperator(session));
+  }
+
+  /** Closes the sessions of a token that is worthless now. */
+  endOperatorsOf(tokenId: string): void {
+    for (const session of this.#operators.keys()) {
+      if (session.caller.principal.tokenId === tokenId) session.close(POLICY_VIOLATION, 'the token was revoked');
+    }
+  }
+
+  /** Asks all to leave, gives them `drainMs`, closes the rest. Resolves when no line is left. */
+  async drain(drainMs: number): Promise<void> {
+    const spreadMs = MIN_SPREAD_MS + (this.#agents.size / this.#options.config.handshakesPerSecond) * 1000;
+    const sessions = [...this.#agents.keys(), ...this.#operators.keys()];
+    for (const session of sessions) session.goAway({ drainMs, spreadMs: Math.round(spreadMs), reason: 'the hub shuts down' });
+    const { promise: patience, resolve } = Promise.withResolvers<void>();
+    const timer = setTimeout(resolve, drainMs);
+    await Promise.race([patience, Promise.all(sessions.map((session) => session.closed))]);
+    clearTimeout(timer);
+    // Also those that were let in while the rest drained.
+    for (const session of [...this.#agents.keys(), ...this.#operators.keys()]) session.close();
+    await this.ended();
+  }
+
+  /** Resolves when nothing of any session is under way. */
+  async ended(): Promise<void> {
+    await Promise.all([...this.#agents.values(), ...this.#operators.values()]);
+  }
+
+  async #runAgent(session: AgentSession): Promise<void> {
+    const end = await session.run();
+    this.#options.metrics.sessionEnded('agent', end);
+    await this.#noteSeen(session.host);
+    this.#agents.delete(session);
+  }
+
+  async #runOperator(session: OperatorSession): Promise<void> {
+    this.#options.metrics.sessionEnded('operator', await session.run());
+    this.#operators.delete(session);
+  }
+
+  /** Only for people to read: when it cannot be written, the session goes on. */
+  async #noteSeen(host: string, hello?: PeerHello): Promise<void> {
+    const { store, now, logger } = this.#options;
+    const seen = hello === undefined ? {} : { agentVersion: versionOf(hello.software), contractVersion: hello.contract };
+    try {
+      await modify(store.hosts, host, (state) => ({ ...state, ...seen, lastSeenAtMs: now() }));
+    } catch (err) {
+      logger.error({ host, err }, `could not note that host ${host} was seen`);
+    }
+  }
+
+  #tune(tcp: Socket): void {
+    const reason = limitUnsentBytes(tcp);
+    if (reason !== undefined)
+      this.#options.logger.debug({ reason }, 'TCP_NOTSENT_LOWAT is not set: control calls may wait behind bulk data');
+  }
+}
+
+/** `fairlead-agent/0.1.0` → `0.1.0`. */
+function versionOf(software: string): string {
+  return software.split('/').at(-1) ?? software;
+}
