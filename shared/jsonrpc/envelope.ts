@@ -95,11 +95,11 @@ function readResponse(value: JsonObject): Message {
   }
 }
 
-export function writeRequest(id: RequestId, method: string, params: JsonObject): string {
+export function writeRequest(id: RequestId, method: string, params: object): string {
   return JSON.stringify({ jsonrpc: '2.0', id, method, params });
 }
 
-export function writeNotification(method: string, params: JsonObject): string {
+export function writeNotification(method: string, params: object): string {
   return JSON.stringify({ jsonrpc: '2.0', method, params });
 }
 

@@ -131,9 +131,7 @@ export class IncomingRequests {
     const { progressToken: token } = meta;
     if (token === undefined || controller.signal.aborted || this.#running.get(id) !== controller) return;
     try {
-      // SAFETY: what a handler reports is JSON by its contract (`progress` of the method table); anything else fails right here.
-      const params = { token, value } as JsonObject;
-      this.#answer(id, this.#writeBounded(`progress of ${method}`, writeNotification('$/progress', params)));
+      this.#answer(id, this.#writeBounded(`progress of ${method}`, writeNotification('$/progress', { token, value })));
     } catch (error) {
       controller.abort(toFairleadError(error));
     }

@@ -10,7 +10,7 @@
  * effect; after the other codes that is unknown.
  */
 import type { Clock, Timer } from '../clock.ts';
-import { FairleadError, isFairleadError, type JsonObject, toFairleadError } from '../errors.ts';
+import { FairleadError, isFairleadError, toFairleadError } from '../errors.ts';
 import { exceedsBytes, type RequestId, writeNotification, writeRequest } from './envelope.ts';
 import { MAX_TIMEOUT_MS } from './meta.ts';
 import type { CallOptions, PeerLimits, PeerStats } from './types.ts';
@@ -52,7 +52,7 @@ export class OutgoingCalls {
   }
 
   /** Upper half: rejects, never throws. */
-  call(method: string, params: JsonObject, options: CallOptions): Promise<unknown> {
+  call(method: string, params: object, options: CallOptions): Promise<unknown> {
     return new Promise((resolve, reject) => {
       const timeoutMs = options.timeoutMs ?? this.#port.limits.defaultTimeoutMs;
       this.#requireStartable(method, timeoutMs, options.signal);
@@ -125,7 +125,7 @@ export class OutgoingCalls {
     }
   }
 
-  #write(id: string, method: string, params: JsonObject, timeoutMs: number, options: CallOptions): string {
+  #write(id: string, method: string, params: object, timeoutMs: number, options: CallOptions): string {
     const text = writeRequest(id, method, {
       ...params,
       _meta: {

@@ -52,15 +52,15 @@ export class JsonRpcPeer {
   }
 
   /**
-   * Call a method of the other side. Rejects with a FairleadError: what the other side answered, TIMEOUT, CANCELLED (or the signal's
+   * Call a method of the other side; `params` is any object that JSON can say. Rejects with a FairleadError: what the other side answered, TIMEOUT, CANCELLED (or the signal's
    * own FairleadError), INTERRUPTED when the line dropped; CONNECT_FAILED, LIMIT_EXCEEDED or INVALID_PARAMS when it was not sent.
    */
-  call(method: string, params: JsonObject, options: CallOptions = {}): Promise<unknown> {
+  call(method: string, params: object, options: CallOptions = {}): Promise<unknown> {
     return this.#outgoing.call(method, params, options);
   }
 
   /** Tell the other side something that needs no answer; dropped when closed. Throws LIMIT_EXCEEDED for one that is too long. */
-  notify(method: string, params: JsonObject): void {
+  notify(method: string, params: object): void {
     if (this.#closed) return;
     const text = writeNotification(method, params);
     if (exceedsBytes(text, this.#limits.maxMessageBytes)) {
