@@ -290,7 +290,10 @@ export class Link {
     this.#refusals = error.kind === 'refused' || error.kind === 'wrong-hub' ? this.#refusals + 1 : 0;
     const waitMs = this.#waitAfter(error);
     onAttempt?.(error.kind);
-    logger.error({ result: error.kind, retryInMs: Math.round(waitMs) }, error.message);
+    const fields = { result: error.kind, retryInMs: Math.round(waitMs) };
+    // A hub that is away is daily life; everything else wants somebody to do something.
+    if (error.kind === 'unreachable' || error.kind === 'busy') logger.warn(fields, error.message);
+    else logger.error(fields, error.message);
     return waitMs;
   }
 
