@@ -56,6 +56,8 @@ export class QmpClient implements AsyncDisposable {
   #oob = false;
   #state: QmpState = 'connecting';
   #cause: FairleadError | undefined;
+  /** Commands that go out together at the end of the next turn of the event loop. */
+  #outgoing = '';
   #events = 0;
   #lateReplies = 0;
   #unknownReplies = 0;
@@ -72,7 +74,7 @@ export class QmpClient implements AsyncDisposable {
       monitor: options.name,
       commandTimeoutMs: options.commandTimeoutMs ?? COMMAND_TIMEOUT_MS,
       onCommand: (outcome) => this.#observe((observer) => observer.onCommand?.(outcome)),
-      write: (text) => this.#socket.write(text),
+      write: (text) => this.#write(text),
     });
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
     socket.on('end', () => this.#fail(failure.disconnected(this.#monitor)));
@@ -215,6 +217,23 @@ export class QmpClient implements AsyncDisposable {
     } catch (thrown) {
       this.#fail(toFairleadError(thrown));
     }
+  }
+
+  /**
+   * Writes once the event loop has read what there is to read: the first immediate may still be of the turn that is under way, only
+   * the second is sure to have a poll before it. A write at once would meet EPIPE when QEMU has closed, and Node then destroys the
+   * socket with QEMU's last words, such as the SHUTDOWN event, still unread in it. It costs some microseconds and saves system calls.
+   */
+  #write(text: string): void {
+    if (this.#outgoing === '') setImmediate(() => setImmediate(() => this.#flush()));
+    this.#outgoing += text;
+  }
+
+  #flush(): void {
+    if (this.#cause !== undefined) return;
+    const text = this.#outgoing;
+    this.#outgoing = '';
+    this.#socket.write(text);
   }
 
   #onData(chunk: Buffer): void {
