@@ -216,7 +216,7 @@ export class MuxSession {
   close(error: FairleadError): void {
     if (this.#closedWith !== undefined) return;
     this.#closedWith = error;
-    for (const stream of [...this.#streams.values()]) {
+    for (const stream of this.#streams.values()) {
       try {
         stream.onReset(RESET_CODES.SESSION_LOST, error.message);
       } catch (thrown) {
