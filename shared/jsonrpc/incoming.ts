@@ -159,9 +159,12 @@ export class IncomingRequests {
 
   #answerError(id: RequestId, error: FairleadError): void {
     const wire = toWireError(error);
-    const text = writeError(id, wire);
-    const isLong = exceedsBytes(text, this.#port.limits.maxMessageBytes);
-    this.#answer(id, isLong ? writeError(id, { code: wire.code, message: wire.message, data: { code: error.code } }) : text);
+    try {
+      this.#answer(id, this.#writeBounded('an error', writeError(id, wire)));
+    } catch {
+      // The details are too long or no JSON: code and message are what the caller needs most.
+      this.#answer(id, writeError(id, { ...wire, data: { code: error.code, retryable: error.retryable } }));
+    }
   }
 
   #answer(id: RequestId, text: string): void {

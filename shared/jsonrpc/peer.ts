@@ -117,7 +117,7 @@ export class JsonRpcPeer {
   }
 
   #fail(error: FairleadError): void {
-    this.#options.onProtocolError?.(error);
+    this.#options.onProtocolError(error);
   }
 }
 

@@ -68,9 +68,9 @@ export interface PeerOptions {
   /** Answers a request: `params` without `_meta`. What it throws goes to the caller as an error of the table. */
   readonly onRequest: (method: string, params: JsonObject, context: RequestContext) => Promise<unknown>;
   readonly onNotification?: ((method: string, params: JsonObject) => void) | undefined;
-  /** The other side broke the protocol, or a notification handler threw: the owner closes the line with this error. */
-  readonly onProtocolError?: ((error: FairleadError) => void) | undefined;
-  /** A handler threw something that is no FairleadError: a fault to log (`cause` is the original). The caller got INTERNAL. */
+  /** The other side broke the protocol, or a notification handler threw: the owner closes the line with this error. Does not throw. */
+  readonly onProtocolError: (error: FairleadError) => void;
+  /** A handler threw something that is no FairleadError: a fault to log (`cause` is the original). The caller got INTERNAL. Does not throw. */
   readonly onHandlerFault?: ((error: FairleadError, method: string) => void) | undefined;
   readonly clock?: Clock | undefined;
   readonly limits?: Partial<PeerLimits> | undefined;

@@ -170,7 +170,11 @@ describe('whatever text arrives', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(anyText, { maxLength: 10 }), async (texts) => {
         const answers: string[] = [];
-        const peer = new JsonRpcPeer({ send: (text) => answers.push(text), onRequest: async (_method, params) => params });
+        const peer = new JsonRpcPeer({
+          send: (text) => answers.push(text),
+          onRequest: async (_method, params) => params,
+          onProtocolError: () => {},
+        });
         const call = peer.call('a.b', {}, { timeoutMs: 0 }).then(
           () => 'settled',
           () => 'settled',

@@ -7,6 +7,8 @@ import { PeerPair, rejection, turn } from '../support/peer-pair.ts';
 /** A callee that never answers. */
 const silent = { onRequest: () => new Promise<never>(() => {}) };
 
+const unexpected = (error: FairleadError): void => expect.unreachable(error.message);
+
 describe('a call', () => {
   it('resolves with what the handler returned', async () => {
     const pair = new PeerPair({ callee: { onRequest: async (method, params) => ({ method, params }) } });
@@ -22,6 +24,7 @@ describe('a call', () => {
     const peer: JsonRpcPeer = new JsonRpcPeer({
       send: (text) => peer.receive(JSON.stringify({ jsonrpc: '2.0', id: JSON.parse(text).id, result: 1 })),
       onRequest: async () => null,
+      onProtocolError: unexpected,
     });
     expect(await peer.call('a.b', {})).toBe(1);
   });
@@ -282,6 +285,7 @@ describe('limits of the caller', () => {
         throw new Error('socket is closing');
       },
       onRequest: async () => null,
+      onProtocolError: unexpected,
     });
     expect(await rejection(peer.call('a.b', {}))).toMatchObject({
       code: 'CONNECT_FAILED',

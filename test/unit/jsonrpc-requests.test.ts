@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { FairleadError } from '../../shared/errors.ts';
+import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import { forwardOptions } from '../../shared/jsonrpc/forward.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { PeerPair, rejection, turn } from '../support/peer-pair.ts';
@@ -192,6 +192,18 @@ describe('an answer beyond the size of a message', () => {
     const call = rejection(pair.caller.call('vm.start', {}));
     await pair.settle();
     expect(await call).toMatchObject({ code: 'PROCESS_FAILED', message: 'qemu ended', details: undefined });
+  });
+
+  it('or with details that JSON cannot say, is sent without them', async () => {
+    const details: Record<string, unknown> = {};
+    details['self'] = details;
+    // SAFETY: what the type forbids and a careless handler does all the same.
+    const error = new FairleadError('QMP_FAILED', 'no', { details: details as JsonObject });
+    const pair = new PeerPair({ callee: { onRequest: () => Promise.reject(error) } });
+    const call = rejection(pair.caller.call('vm.qmp', {}));
+    await pair.settle();
+    expect(await call).toMatchObject({ code: 'QMP_FAILED', message: 'no', details: undefined });
+    expect(pair.callee.inFlightCount).toBe(0);
   });
 
   it('that is progress aborts the request', async () => {
