@@ -61,7 +61,7 @@ function record(entry: CpioEntry, inode: number): Uint8Array[] {
       return rawRecord({ ...raw, mode: entry.executable === true ? MODE.executable : MODE.file, content: entry.content });
     case 'link':
       return rawRecord({ ...raw, content: Buffer.from(entry.target) });
-    case 'device':
+    default:
       return rawRecord({ ...raw, major: entry.major, minor: entry.minor });
   }
 }

@@ -23,6 +23,8 @@ describe.skipIf(reason !== undefined)(`the rig${reason === undefined ? '' : ` (s
     });
     const node = await rig.run(`node -p "process.version + ' ' + process.cwd()"`);
     expect(node.stdout).toBe(`${process.version} /fairlead`);
+    const large = await rig.run(`node -e "process.stdout.write(('x'.repeat(99) + '\\n').repeat(2000))"`);
+    expect(large.stdout.length).toBe(2000 * 100 - 1);
     const fetched = await rig.run(`wget -q -O - http://10.0.2.2:${server.port}/`);
     expect(fetched).toEqual({ exitCode: 0, stdout: 'hello from outside', stderr: '' });
   });
