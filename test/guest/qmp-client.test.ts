@@ -1,14 +1,28 @@
 /** The client against the real QEMU: what the scripted server takes for granted is QEMU's own behaviour here. */
-import { describe, expect, test } from 'vitest';
+import { beforeEach, describe, expect, test } from 'vitest';
 import { QmpClient } from '../../agent/qmp/client.ts';
-import { runCommand } from '../../agent/qmp/commands.ts';
-import { qemuMissing, startQemuMonitor } from '../support/qemu-monitor.ts';
+import { QMP_COMMANDS, runCommand } from '../../agent/qmp/commands.ts';
+import { artefacts } from '../../cli/image/cache.ts';
+import { type QemuOptions, qemuMissing, startQemuMonitor } from '../support/qemu-monitor.ts';
+import { QmpSchema, recordedSchemas } from '../support/qmp-schema.ts';
 
-if (qemuMissing !== undefined) console.warn(`skipped: ${qemuMissing}`);
+/** The QEMU of the system, and the newer one where it has been fetched. */
+const { qemu10 } = artefacts();
+const installations: { name: string; qemu: QemuOptions; missing: string | undefined }[] = [
+  { name: 'the installed QEMU', qemu: {}, missing: qemuMissing },
+  { name: 'QEMU 10', qemu: qemu10 ?? {}, missing: qemu10 === undefined ? 'it has not been fetched' : undefined },
+];
+for (const { name, missing } of installations)
+  if (missing !== undefined) console.warn(`skipped: a session with ${name}: ${missing}`);
 
-describe.skipIf(qemuMissing !== undefined)('a session with QEMU', () => {
+describe.for(installations)('a session with $name', ({ qemu: installation, missing }) => {
+  beforeEach(({ skip }) => skip(missing !== undefined, missing));
+
+  const start = (options: QemuOptions = {}) =>
+    startQemuMonitor({ ...installation, ...options, args: [...(installation.args ?? []), ...(options.args ?? [])] });
+
   test('is negotiated with out-of-band, and knows the version', async () => {
-    await using qemu = await startQemuMonitor();
+    await using qemu = await start();
     await using client = await QmpClient.connect({ path: qemu.path });
     expect(client).toMatchObject({ state: 'ready', oob: true });
     expect((await runCommand(client, 'query-version')).qemu).toEqual(client.greeting.version);
@@ -17,7 +31,7 @@ describe.skipIf(qemuMissing !== undefined)('a session with QEMU', () => {
   });
 
   test('gets the event of a command before its reply', async () => {
-    await using qemu = await startQemuMonitor({ machine: 'q35' });
+    await using qemu = await start({ machine: 'q35' });
     await using client = await QmpClient.connect({ path: qemu.path });
     const heard: string[] = [];
     using _events = client.listen({ where: ({ name }) => heard.push(name) > 0 });
@@ -40,15 +54,26 @@ describe.skipIf(qemuMissing !== undefined)('a session with QEMU', () => {
   });
 
   test('resets the machine, and hears of it', async () => {
-    await using qemu = await startQemuMonitor({ machine: 'q35' });
+    await using qemu = await start({ machine: 'q35' });
     await using client = await QmpClient.connect({ path: qemu.path });
     using events = client.listen({ names: ['RESET'] });
     await runCommand(client, 'system_reset');
     expect(await events.take({ timeoutMs: 5_000 })).toMatchObject({ data: { guest: false, reason: 'host-qmp-system-reset' } });
   });
 
+  test('finds the recorded schema to be that of this QEMU', async () => {
+    await using qemu = await start();
+    await using client = await QmpClient.connect({ path: qemu.path });
+    const { version } = client.greeting;
+    const schema = new QmpSchema({ version, schema: await client.execute('query-qmp-schema') });
+    const recorded = recordedSchemas().find((each) => each.version === schema.version);
+    // Distributions leave parts of QEMU out, so this one may know fewer commands, but none that the recording lacks.
+    expect(schema.commands.filter((name) => recorded?.commands.includes(name) === false)).toEqual([]);
+    expect(Object.keys(QMP_COMMANDS).flatMap((name) => schema.problemsOf(name))).toEqual([]);
+  });
+
   test('reads the schema, some 200 KB in one line', async () => {
-    await using qemu = await startQemuMonitor();
+    await using qemu = await start();
     await using client = await QmpClient.connect({ path: qemu.path });
     const schema = await runCommand(client, 'query-qmp-schema');
     expect(schema.length).toBeGreaterThan(500);
@@ -56,7 +81,7 @@ describe.skipIf(qemuMissing !== undefined)('a session with QEMU', () => {
   });
 
   test('runs every command that only asks', async () => {
-    await using qemu = await startQemuMonitor({ machine: 'q35', args: ['-name', 'web-1', '-smp', '2'] });
+    await using qemu = await start({ machine: 'q35', args: ['-name', 'web-1', '-smp', '2'] });
     await using client = await QmpClient.connect({ path: qemu.path });
     expect(await runCommand(client, 'query-name')).toEqual({ name: 'web-1' });
     expect(await runCommand(client, 'query-uuid')).toEqual({ UUID: '00000000-0000-0000-0000-000000000000' });
@@ -71,7 +96,7 @@ describe.skipIf(qemuMissing !== undefined)('a session with QEMU', () => {
   });
 
   test('refuses what QEMU refuses, and goes on', async () => {
-    await using qemu = await startQemuMonitor();
+    await using qemu = await start();
     await using client = await QmpClient.connect({ path: qemu.path });
     await expect(client.execute('no-such-command')).rejects.toMatchObject({
       code: 'QMP_FAILED',
@@ -82,7 +107,7 @@ describe.skipIf(qemuMissing !== undefined)('a session with QEMU', () => {
   });
 
   test('takes 2,000 commands at once', async () => {
-    await using qemu = await startQemuMonitor();
+    await using qemu = await start();
     await using client = await QmpClient.connect({ path: qemu.path });
     const replies = await Promise.all(
       Array.from({ length: 2_000 }, () => runCommand(client, 'query-status', {}, { timeoutMs: 60_000 })),
@@ -92,7 +117,7 @@ describe.skipIf(qemuMissing !== undefined)('a session with QEMU', () => {
   });
 
   test('is one at a time: a second client hears nothing until the first has left', async () => {
-    await using qemu = await startQemuMonitor();
+    await using qemu = await start();
     const first = await QmpClient.connect({ path: qemu.path });
     await expect(QmpClient.connect({ path: qemu.path, greetingTimeoutMs: 50 })).rejects.toMatchObject({
       code: 'TIMEOUT',
@@ -104,7 +129,7 @@ describe.skipIf(qemuMissing !== undefined)('a session with QEMU', () => {
   });
 
   test('survives a QEMU that is stopped: commands end by their deadlines and work again when it goes on', async () => {
-    await using qemu = await startQemuMonitor();
+    await using qemu = await start();
     await using client = await QmpClient.connect({ path: qemu.path });
     qemu.signal('SIGSTOP');
     const stuck = await Promise.allSettled(
@@ -121,7 +146,7 @@ describe.skipIf(qemuMissing !== undefined)('a session with QEMU', () => {
   });
 
   test('ends when QEMU is killed, and every pending command settles', async () => {
-    await using qemu = await startQemuMonitor();
+    await using qemu = await start();
     const client = await QmpClient.connect({ path: qemu.path });
     qemu.signal('SIGSTOP');
     const commands = Array.from({ length: 12 }, () => client.execute('query-status'));
@@ -133,7 +158,7 @@ describe.skipIf(qemuMissing !== undefined)('a session with QEMU', () => {
   });
 
   test('ends after quit, with the event, the reply and a clean exit', async () => {
-    await using qemu = await startQemuMonitor();
+    await using qemu = await start();
     await using client = await QmpClient.connect({ path: qemu.path });
     using events = client.listen();
     await runCommand(client, 'quit');
