@@ -4,7 +4,7 @@
  *
  * Beyond the standard: `x-target`, `x-role`, `x-idempotent`, `x-since`, `x-stream` (called by opening a stream, not by a request),
  * `x-progress` (schema of each `$/progress` value) and `x-params` (the whole params object where it has alternatives, which a list of
- * params cannot say).
+ * params cannot say). `x-notifications` are what the sides of a line tell each other without being asked.
  */
 import { type JsonSchema, toJsonSchema } from '@valibot/to-json-schema';
 import type * as v from 'valibot';
@@ -14,6 +14,7 @@ import { ERROR_CODES, ERROR_TABLE, type ErrorCode } from './error-table.ts';
 import { METHODS } from './methods.ts';
 import { HostInfo } from './methods-host.ts';
 import { HostRecord, TokenRecord } from './methods-hub.ts';
+import { type NotificationContract, NOTIFICATIONS } from './notifications.ts';
 import { CONTRACT_VERSION } from './version.ts';
 import { VmEvent, VmInfo } from './vm.ts';
 import { VmSpec } from './vm-spec.ts';
@@ -44,6 +45,14 @@ export interface OpenRpcMethod {
   readonly 'x-params'?: JsonSchema;
 }
 
+export interface OpenRpcNotification {
+  readonly name: string;
+  readonly summary: string;
+  readonly params: JsonSchema;
+  readonly 'x-from': 'agent' | 'hub';
+  readonly 'x-since': number;
+}
+
 export interface OpenRpcError {
   readonly code: number;
   readonly message: string;
@@ -60,6 +69,7 @@ export type OpenRpcDocument = {
     readonly license: { name: string };
   };
   readonly methods: readonly OpenRpcMethod[];
+  readonly 'x-notifications': readonly OpenRpcNotification[];
   readonly components: {
     readonly schemas: Readonly<Record<string, JsonSchema>>;
     readonly errors: Readonly<Record<ErrorCode, OpenRpcError>>;
@@ -85,6 +95,7 @@ export function generateOpenRpc(): OpenRpcDocument {
       license: { name: 'MIT' },
     },
     methods: Object.entries(METHODS).map(([name, contract]) => describeMethod(name, contract)),
+    'x-notifications': Object.entries(NOTIFICATIONS).map(([name, contract]) => describeNotification(name, contract)),
     components: {
       schemas: { ...namedSchemas('input'), ...namedSchemas('output') },
       errors: describeErrors(),
@@ -111,6 +122,10 @@ function describeMethod(name: string, contract: MethodContract): OpenRpcMethod {
     ...(contract.progress === undefined ? {} : { 'x-progress': schemaOf(contract.progress, 'output') }),
     ...(alternatives.length > 1 ? { 'x-params': params } : {}),
   };
+}
+
+function describeNotification(name: string, { from, since, summary, params }: NotificationContract): OpenRpcNotification {
+  return { name, summary, params: schemaOf(params, 'output'), 'x-from': from, 'x-since': since };
 }
 
 const HOST_PARAM: ContentDescriptor = {

@@ -1,6 +1,7 @@
-/** Validation of params and results by the method table. */
+/** Validation of params, results and notifications by their tables. */
 import * as v from 'valibot';
 import { METHODS, type MethodName, methodContract, type Params, type Result } from './methods.ts';
+import { type NotificationName, type NotificationParams, NOTIFICATIONS } from './notifications.ts';
 import { appendKey, describeIssues, type FieldIssue, FIRST_OF_EACH_FIELD, invalidValue, isUnknownField } from './parse-with.ts';
 
 export { parseWith } from './parse-with.ts';
@@ -19,11 +20,22 @@ export function parseParams<M extends MethodName>(method: M, params: unknown): P
  * some to a result, while params with unknown fields are always refused.
  */
 export function parseResult<M extends MethodName>(method: M, result: unknown): Result<M> {
-  const parsed = v.safeParse(methodContract(method).result, result, FIRST_OF_EACH_FIELD);
-  const issues = parsed.success ? [] : parsed.issues.filter((issue) => !isUnknownField(issue));
-  if (issues.length > 0) throw invalidValue(describeIssues(issues, 'result'), 'PROTOCOL_ERROR', method);
-  // SAFETY: the schema of M's result found nothing wrong but fields beyond those that it has.
-  return (parsed.success ? parsed.output : result) as Result<M>;
+  // SAFETY: parsed by the schema of M's result.
+  return parseOpenEnded(methodContract(method).result, result, 'result', method) as Result<M>;
+}
+
+/** What a notification says, or PROTOCOL_ERROR; unknown fields are let through, as in results. */
+export function parseNotification<N extends NotificationName>(name: N, params: unknown): NotificationParams<N> {
+  // SAFETY: parsed by the schema of N's params.
+  return parseOpenEnded(NOTIFICATIONS[name].params, params, 'params', name) as NotificationParams<N>;
+}
+
+function parseOpenEnded(schema: v.GenericSchema, value: unknown, what: string, subject: string): unknown {
+  const parsed = v.safeParse(schema, value, FIRST_OF_EACH_FIELD);
+  if (parsed.success) return parsed.output;
+  const issues = parsed.issues.filter((issue) => !isUnknownField(issue));
+  if (issues.length > 0) throw invalidValue(describeIssues(issues, what), 'PROTOCOL_ERROR', subject);
+  return value;
 }
 
 /**

@@ -1,7 +1,7 @@
 import * as v from 'valibot';
 import { describe, expect, it } from 'vitest';
 import { FairleadError } from '../../shared/errors.ts';
-import { parseParams, parseResult, parseWith } from '../../shared/protocol/validate.ts';
+import { parseNotification, parseParams, parseResult, parseWith } from '../../shared/protocol/validate.ts';
 
 function refusal(run: () => unknown): FairleadError {
   try {
@@ -198,6 +198,27 @@ describe('a result', () => {
   it('of the wrong shape is PROTOCOL_ERROR with the path', () => {
     const error = refusal(() => parseResult('vm.args', { binary: 1, argv: [] }));
     expect(error).toMatchObject({ code: 'PROTOCOL_ERROR', message: 'vm.args: result.binary: must be a string, not a number' });
+  });
+});
+
+describe('a notification', () => {
+  const event = {
+    epoch: 'e1',
+    seq: 1,
+    time: '2026-01-31T12:00:00.000Z',
+    vm: 'web',
+    type: 'vm.started',
+    state: 'running',
+    data: {},
+  };
+
+  it('with fields of a newer version is let through', () => {
+    expect(parseNotification('vm.event', { ...event, since2: true })).toMatchObject(event);
+  });
+
+  it('of the wrong shape is PROTOCOL_ERROR with the path', () => {
+    const error = refusal(() => parseNotification('vm.event', { ...event, seq: -1 }));
+    expect(error).toMatchObject({ code: 'PROTOCOL_ERROR', message: 'vm.event: params.seq: must be at least 0' });
   });
 });
 
