@@ -286,7 +286,7 @@ export class QmpClient implements AsyncDisposable {
   }
 
   #onSocketClose(): void {
-    this.#fail(failure.disconnected(this.#monitor));
+    if (this.#cause === undefined) this.#fail(failure.disconnected(this.#monitor));
     this.#socketGone.resolve();
   }
 
