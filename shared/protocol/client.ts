@@ -1,20 +1,16 @@
 /** A caller with the types of the method table: params checked by the compiler, results checked at run time. */
 import type { JsonObject } from '../errors.ts';
-import type { MethodName, ParamsInput, Result } from './methods.ts';
+import type { MethodName, Result } from './methods.ts';
 import type { OperatorParams } from './operator.ts';
 import { parseResult } from './validate.ts';
 
 /** An untyped call, such as `(method, params, options) => peer.call(method, params, options)` or one over HTTP. */
 export type UntypedCall<Options> = (method: string, params: JsonObject, options?: Options) => Promise<unknown>;
 
-/** `call('vm.start', {vm: 'web'})`. Rejects with the FairleadError of the call, or PROTOCOL_ERROR for a result of the wrong shape. */
-export type AgentCaller<Options> = <M extends MethodName>(
-  method: M,
-  params: ParamsInput<M>,
-  options?: Options,
-) => Promise<Result<M>>;
-
-/** The same for an operator, who may add `host` to the params of an agent method. */
+/**
+ * `call('vm.start', {vm: 'web'})`, with `host` besides in the params of an agent method. Rejects with the FairleadError of the call, or
+ * PROTOCOL_ERROR for a result of the wrong shape.
+ */
 export type OperatorCaller<Options> = <M extends MethodName>(
   method: M,
   params: OperatorParams<M>,

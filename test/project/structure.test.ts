@@ -41,10 +41,8 @@ describe('every source file', () => {
     expect(listed(linesWith(pattern))).toBe('');
   });
 
-  it('begins with a comment that says what it is for, outside tests', () => {
-    const found = SOURCES.filter(({ path }) => !path.startsWith('test/')).filter(
-      ({ lines }) => !/^(\/\*\*|\/\/)/.test(firstLine(lines)),
-    );
+  it('says at its head, or above its first export, what it is for, outside tests', () => {
+    const found = SOURCES.filter(({ path, lines }) => !path.startsWith('test/') && !hasHeader(lines));
     expect(listed(found.map(({ path }) => path))).toBe('');
   });
 
@@ -58,8 +56,10 @@ describe('every source file', () => {
   });
 });
 
-function firstLine(lines: readonly string[]): string {
-  return lines[lines[0]?.startsWith('#!') === true ? 1 : 0] ?? '';
+function hasHeader(lines: readonly string[]): boolean {
+  const first = lines[lines[0]?.startsWith('#!') === true ? 1 : 0] ?? '';
+  const firstExport = lines.findIndex((line) => line.startsWith('export '));
+  return /^(?:\/\*\*|\/\/)/.test(first) || lines[firstExport - 1]?.endsWith('*/') === true;
 }
 
 /** `x as T` but neither `as const` nor the renaming of imports and exports; `x!`; `@ts-expect-error`; disabled lint rules. */
