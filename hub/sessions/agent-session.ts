@@ -16,12 +16,19 @@ import type { MessageSocket } from '../../shared/line/message-socket.ts';
 import type { PeerHello } from '../../shared/mux/hello.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
 import { VERSION } from '../../shared/node/version.ts';
+import { Name } from '../../shared/protocol/common.ts';
+import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { isSupportedVersion, OLDEST_SUPPORTED_VERSION } from '../../shared/protocol/skew.ts';
-import { parseResult } from '../../shared/protocol/validate.ts';
 import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
-import { VmEvent } from '../../shared/protocol/vm.ts';
 import type { HubLogger } from '../logger.ts';
 import type { Fleet, FleetSession } from './fleet.ts';
+
+const MAX_EARLY_EVENTS = 10_000;
+
+/** What the inventory needs of `vm.list` and `vm.event`; a newer agent may say more, and knows types of events that we do not. */
+const VmPage = v.object({ vms: v.array(v.object({ name: Name })), next: v.optional(Name) });
+const InventoryEvent = v.object({ type: v.string(), vm: Name });
+type InventoryEvent = v.InferOutput<typeof InventoryEvent>;
 
 /** RFC 6455 §7.4.1: a policy of the hub's was violated. */
 const POLICY_VIOLATION = 1008;
@@ -51,7 +58,7 @@ export class AgentSession implements FleetSession {
   #contractVersion = 0;
   #superseded = false;
   /** Changes of the inventory that came while the host's list was on its way; undefined once it is here. */
-  #early: VmEvent[] | undefined = [];
+  #early: InventoryEvent[] | undefined = [];
 
   constructor(options: AgentSessionOptions) {
     this.#options = options;
@@ -149,7 +156,7 @@ export class AgentSession implements FleetSession {
     let after: string | undefined;
     do {
       const params = after === undefined ? {} : { after };
-      const page = parseResult('vm.list', await this.#line.peer.call('vm.list', params));
+      const page = parseWith(VmPage, await this.#line.peer.call('vm.list', params), 'vm.list', 'PROTOCOL_ERROR');
       names.push(...page.vms.map((vm) => vm.name));
       if (page.next !== undefined && after !== undefined && page.next <= after) {
         throw new FairleadError('PROTOCOL_ERROR', `vm.list of host ${this.host} goes round in circles at ${after}`);
@@ -166,16 +173,15 @@ export class AgentSession implements FleetSession {
   /** What it throws closes the line. */
   #onNotification(method: string, params: JsonObject): void {
     if (method !== 'vm.event') return;
-    const parsed = v.safeParse(VmEvent, params);
-    if (!parsed.success) throw new FairleadError('PROTOCOL_ERROR', `host ${this.host} sent a vm.event that is none`);
-    if (parsed.output.type !== 'vm.created' && parsed.output.type !== 'vm.deleted') return;
-    if (this.#early === undefined) return this.#apply(parsed.output);
+    const event = parseWith(InventoryEvent, params, 'vm.event', 'PROTOCOL_ERROR');
+    if (event.type !== 'vm.created' && event.type !== 'vm.deleted') return;
+    if (this.#early === undefined) return this.#apply(event);
     if (this.#early.length >= MAX_EARLY_EVENTS)
       throw new FairleadError('LIMIT_EXCEEDED', 'too many events before the list of VMs');
-    this.#early.push(parsed.output);
+    this.#early.push(event);
   }
 
-  #apply({ type, vm }: VmEvent): void {
+  #apply({ type, vm }: InventoryEvent): void {
     const { inventory } = this.#options.fleet;
     if (this.#superseded) return;
     if (type === 'vm.deleted') inventory.remove(this.host, vm);
@@ -189,5 +195,3 @@ export class AgentSession implements FleetSession {
     );
   }
 }
-
-const MAX_EARLY_EVENTS = 10_000;
