@@ -38,17 +38,30 @@ export interface Challenged {
   readonly hubId: string;
 }
 
+export interface EnrolAnswer {
+  readonly status: number;
+  readonly body: { readonly hubId?: string; readonly error?: { readonly code: string; readonly message: string } };
+}
+
+type Post = (path: string, body: object) => Promise<{ status: number; body: unknown }>;
+
 export async function enrolHost(
   url: string,
-  options: { host: string; key: HostKey; token: string },
-): Promise<{ status: number; headers: Headers; body: { hubId?: string; error?: { code: string; message: string } } }> {
-  const { host, key, token } = options;
+  options: { host: string; key: HostKey; token: string; post?: Post },
+): Promise<EnrolAnswer> {
+  const { host, key, token, post = postTo(url) } = options;
   const proof = key.sign(enrolProofBytes({ publicKey: key.publicKey, tokenDigest: sha256(token), host }));
-  const body = JSON.stringify({ token, host, publicKey: key.publicKey, labels: {}, proof });
-  const headers = { 'content-type': 'application/json', connection: 'close' };
-  const response = await fetch(url + ENROL_PATH, { method: 'POST', headers, body });
+  const { status, body } = await post(ENROL_PATH, { token, host, publicKey: key.publicKey, labels: {}, proof });
   // SAFETY: a test that gets another body fails on what it looks for.
-  return { status: response.status, headers: response.headers, body: (await response.json()) as { hubId?: string } };
+  return { status, body: body as EnrolAnswer['body'] };
+}
+
+function postTo(url: string): Post {
+  return async (path, body) => {
+    const headers = { 'content-type': 'application/json', connection: 'close' };
+    const response = await fetch(url + path, { method: 'POST', headers, body: JSON.stringify(body) });
+    return { status: response.status, body: await response.json() };
+  };
 }
 
 export async function askChallenge(url: string): Promise<Challenged> {

@@ -25,14 +25,17 @@ export interface RpcAnswer {
   readonly error?: { readonly code: number; readonly message: string; readonly data: Readonly<Record<string, unknown>> };
 }
 
-export async function startTestHub(config: Partial<HubConfigInput> = {}): Promise<TestHub> {
+export async function startTestHub(config: Partial<HubConfigInput> = {}, time: { now?: () => number } = {}): Promise<TestHub> {
   const lines: LogLine[] = [];
   const waiting = new Set<(line: LogLine) => void>();
   const logger = collectingLogger({}, (line) => {
     lines.push(line);
     for (const tell of waiting) tell(line);
   });
-  const hub = createHub(parseHubConfig({ dataDir: ':memory:', listen: '127.0.0.1:0', drainMs: 200, ...config }), { logger });
+  const hub = createHub(parseHubConfig({ dataDir: ':memory:', listen: '127.0.0.1:0', drainMs: 200, ...config }), {
+    logger,
+    ...time,
+  });
   await hub.start();
   const adminToken = await hub.bootstrap.adminToken();
   const { url } = hub.address;
