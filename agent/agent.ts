@@ -31,6 +31,10 @@ export interface AgentOptions {
   readonly logger: Logger;
   /** Where programs are looked for, as in PATH. */
   readonly searchPath: string;
+  /** Told of each change of the line's state. Must not throw. */
+  readonly onLink?: ((status: LinkStatus) => void) | undefined;
+  /** Told of each change of the line. Must not throw. */
+  readonly onLink?: ((status: LinkStatus) => void) | undefined;
   /** For tests: instead of the real VM manager. */
   readonly openVms?: ((vsock: HostVsock) => Promise<Vms>) | undefined;
 }
@@ -85,7 +89,10 @@ class FairleadAgent implements Agent {
         onRequest: async (method, params, context) => (await dispatcher).request(method, params, context),
         onOpen: (stream, meta, session) => opener.open(stream, meta, session),
       },
-      onState: ({ state }) => state === 'up' && this.#firstAttempt.resolve(),
+      onState: (status) => {
+        if (status.state === 'up') this.#firstAttempt.resolve();
+        options.onLink?.(status);
+      },
       onAttempt: (result) => {
         telemetry.connectEnded(result);
         this.#firstAttempt.resolve();

@@ -11,6 +11,7 @@ import { WebSocket } from 'ws';
 import { FairleadError, type JsonObject } from '../shared/errors.ts';
 import type { CallOptions } from '../shared/jsonrpc/types.ts';
 import { Line } from '../shared/line/line.ts';
+import type { MessageSocket } from '../shared/line/message-socket.ts';
 import { MuxChannel } from '../shared/mux/channel.ts';
 import { channelDuplex } from '../shared/node/channel-duplex.ts';
 import { VERSION } from '../shared/node/version.ts';
@@ -56,7 +57,7 @@ export async function connectHub(
 ): Promise<HubConnection> {
   const socket = await dial(context, options);
   const line = new Line({
-    socket: wsSocket(socket),
+    socket,
     role: 'dialer',
     hello: { contract: CONTRACT_VERSION, software: `fairlead-cli/${VERSION}`, role: 'operator' },
     handlers: {
@@ -111,10 +112,10 @@ function withHost(params: object, host: string | undefined): JsonObject {
   return (host === undefined ? params : { ...params, host }) as JsonObject;
 }
 
-async function dial(context: HubContext, options: { timeoutMs: number; signal?: AbortSignal }): Promise<WebSocket> {
+async function dial(context: HubContext, options: { timeoutMs: number; signal?: AbortSignal }): Promise<MessageSocket> {
   const url = operatorUrl(context.hub);
   const ca = context.ca === undefined ? undefined : await readFile(context.ca);
-  const { promise, resolve, reject } = Promise.withResolvers<WebSocket>();
+  const { promise, resolve, reject } = Promise.withResolvers<MessageSocket>();
   const socket = new WebSocket(url, SUBPROTOCOL, {
     ...WS_OPTIONS,
     ...(url.protocol === 'wss:' && { generateMask: zeroMask }),
@@ -124,7 +125,8 @@ async function dial(context: HubContext, options: { timeoutMs: number; signal?: 
   });
   const abort = (): void => socket.terminate();
   options.signal?.addEventListener('abort', abort, { once: true });
-  socket.once('open', () => resolve(socket));
+  // Wrapped in the very turn of the event: what the hub says first may come in the next.
+  socket.once('open', () => resolve(wsSocket(socket)));
   socket.once('unexpected-response', (request: ClientRequest, response: IncomingMessage) => {
     void refusal(url, response).then((error) => {
       reject(error);

@@ -11,7 +11,7 @@ import { parseArgs } from 'node:util';
 import { connectHub, type HubConnection } from '../cli/connection.ts';
 import { specFromFlags } from '../cli/vm-spec-flags.ts';
 import { describeFailure } from '../cli/failure.ts';
-import type { VmEvent, VmEventType } from '../shared/protocol/vm.ts';
+import { EventWaiter } from './demo/event-waiter.ts';
 import { startUp, type RunningUp } from './demo/up-process.ts';
 import { StepReport } from './demo/report.ts';
 
@@ -20,7 +20,6 @@ const VM = 'demo';
 const RUN_PORT = 1024;
 const GUEST_COMMAND = 'uname -sr; echo "up for $(cut -d" " -f1 /proc/uptime) s"';
 const CALL_TIMEOUT_MS = 60_000;
-const READY_TIMEOUT_MS = 120_000;
 
 const { values: flags } = parseArgs({
   options: {
@@ -81,7 +80,9 @@ async function runGuest(report: StepReport, up: RunningUp, machine: 'q35' | 'mic
 async function runInGuest(hub: HubConnection, command: string): Promise<string> {
   const { stream } = await hub.openStream({ vm: VM, port: RUN_PORT });
   stream.write(`${command}\n`);
-  return text(stream);
+  const output = await text(stream);
+  stream.destroy();
+  return output;
 }
 
 async function readReadiness(up: RunningUp): Promise<void> {
@@ -103,51 +104,6 @@ async function fetchText(url: string): Promise<string> {
   const body = await response.text();
   if (!response.ok) throw new Error(`${url} answered ${response.status}: ${body}`);
   return body;
-}
-
-/** Follows the VM's events from before it exists, so that none is missed, and hands out the next of a type. */
-class EventWaiter implements AsyncDisposable {
-  readonly #seen: VmEvent[] = [];
-  readonly #stop = new AbortController();
-  readonly #following: Promise<void>;
-  #waiting: { type: VmEventType; resolve: () => void; reject: (error: unknown) => void } | undefined;
-
-  constructor(hub: HubConnection, signal: AbortSignal) {
-    const either = AbortSignal.any([signal, this.#stop.signal]);
-    this.#following = hub.follow({ follow: true, since: 0 }, { signal: either, onEvent: (event) => this.#arrived(event) });
-    this.#following.catch((error: unknown) => this.#waiting?.reject(error));
-  }
-
-  /** Resolves with the next event of the type that nobody was given yet; rejects after two minutes without one. */
-  async next(type: VmEventType): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const timer = setTimeout(() => reject(new Error(`no ${type} came within ${READY_TIMEOUT_MS / 1000} s`)), READY_TIMEOUT_MS);
-    this.#waiting = { type, resolve, reject };
-    this.#match();
-    try {
-      await promise;
-    } finally {
-      clearTimeout(timer);
-      this.#waiting = undefined;
-    }
-  }
-
-  #arrived(event: VmEvent): void {
-    this.#seen.push(event);
-    this.#match();
-  }
-
-  #match(): void {
-    const index = this.#seen.findIndex((event) => event.type === this.#waiting?.type);
-    if (index === -1) return;
-    this.#seen.splice(0, index + 1);
-    this.#waiting?.resolve();
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#stop.abort();
-    await this.#following;
-  }
 }
 
 /** Safe to call at any point, also when the VM was never made. */
