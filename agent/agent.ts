@@ -33,8 +33,6 @@ export interface AgentOptions {
   readonly searchPath: string;
   /** Told of each change of the line's state. Must not throw. */
   readonly onLink?: ((status: LinkStatus) => void) | undefined;
-  /** Told of each change of the line. Must not throw. */
-  readonly onLink?: ((status: LinkStatus) => void) | undefined;
   /** For tests: instead of the real VM manager. */
   readonly openVms?: ((vsock: HostVsock) => Promise<Vms>) | undefined;
 }

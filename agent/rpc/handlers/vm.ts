@@ -1,7 +1,7 @@
 /** Methods that act on VMs: policy first, then the VM manager. */
 import type { Params, Result } from '../../../shared/protocol/methods.ts';
 import { pageFrom } from '../../../shared/protocol/paging.ts';
-import type { Vms } from '../../vm/api.ts';
+import type { EventsResult, Vms } from '../../vm/api.ts';
 import type { Policy } from '../policy.ts';
 import type { HandlerContext, Handlers } from './types.ts';
 
@@ -45,10 +45,27 @@ export function vmHandlers(vms: Vms, policy: Policy): Omit<Handlers, 'host.info'
 
 /** With `follow` the call lasts until its caller cancels it, or falls behind by more than the log holds. */
 async function events(vms: Vms, params: Params<'vm.events'>, context: HandlerContext): Promise<Result<'vm.events'>> {
-  const { vm, since, limit, follow } = params;
-  if (!follow) return vms.events.query({ vm, since, limit });
-  const from = since ?? vms.events.lastSeq;
-  for await (const event of vms.events.follow({ vm, since: from, signal: context.signal })) context.progress(event);
+  const { vm, since, epoch, limit, follow } = params;
+  const log = vms.events;
+  if (!follow) return fitting(log.query({ vm, since, epoch, limit }));
+  const isOtherEpoch = epoch !== undefined && epoch !== log.epoch;
+  const from = isOtherEpoch ? 0 : (since ?? log.lastSeq);
+  for await (const event of log.follow({ vm, since: from, signal: context.signal })) context.progress(event);
   context.signal.throwIfAborted();
-  return vms.events.query({ vm, since: vms.events.lastSeq, limit });
+  return { epoch: log.epoch, events: [], missed: 0, lastSeq: log.lastSeq };
+}
+
+/** Room for events in an answer, which fits a message of 256 KiB. */
+const MAX_EVENTS_BYTES = 192 * 1024;
+
+/** The answer with as many of the oldest events as fit one message; at least one, since no event is that long. */
+function fitting(answer: EventsResult): EventsResult {
+  let bytes = 0;
+  const end = answer.events.findIndex((event) => {
+    bytes += Buffer.byteLength(JSON.stringify(event)) + 1;
+    return bytes > MAX_EVENTS_BYTES;
+  });
+  if (end <= 0) return answer;
+  const events = answer.events.slice(0, end);
+  return { ...answer, events, lastSeq: events.at(-1)?.seq ?? answer.lastSeq };
 }
