@@ -11,6 +11,8 @@ import { dirname, join } from 'node:path';
 export interface AsanBuild {
   /** The module, for FAIRLEAD_NATIVE. */
   readonly path: string;
+  /** What the module and the preloading need of this machine, for a run in a VM. */
+  readonly libraries: readonly string[];
   /** To be added to the environment of a Node that runs it. */
   readonly env: Readonly<Record<string, string>>;
 }
@@ -38,15 +40,25 @@ const FLAGS = [
 export function buildWithAsan(sources: string = SOURCES): AsanBuild | { readonly reason: string } {
   const headers = join(dirname(realpathSync(process.execPath)), '../include/node');
   if (!existsSync(join(headers, 'node_api.h'))) return { reason: `no headers of the running Node in ${headers}` };
-  const libasan = spawnSync('g++', ['-print-file-name=libasan.so'], { encoding: 'utf8' });
-  if (libasan.error !== undefined) return { reason: 'no g++' };
-  const preload = libasan.stdout.trim();
-  if (!preload.startsWith('/')) return { reason: 'this g++ has no libasan' };
+  const libraries = ['libasan.so', 'libubsan.so'].map(libraryOf).filter((library) => library !== undefined);
+  const [libasan] = libraries;
+  if (libasan === undefined || libraries.length !== 2) return { reason: 'no g++ with libasan and libubsan' };
 
   const path = join(CACHE, `fairlead-${digest(sources)}.node`);
   if (!existsSync(path)) compile(sources, headers, path);
   const options = 'detect_leaks=0:abort_on_error=0:exitcode=86:strict_string_checks=1:detect_stack_use_after_return=1';
-  return { path, env: { FAIRLEAD_NATIVE: path, LD_PRELOAD: realpathSync(preload), ASAN_OPTIONS: options } };
+  return { path, libraries, env: { FAIRLEAD_NATIVE: path, LD_PRELOAD: libasan, ASAN_OPTIONS: options } };
+}
+
+/** The compiler's own run-time library, under the name that programs ask for. */
+function libraryOf(name: string): string | undefined {
+  const { stdout } = spawnSync('g++', [`-print-file-name=${name}`], { encoding: 'utf8' });
+  const path = stdout?.trim() ?? '';
+  if (!path.startsWith('/')) return undefined;
+  const file = realpathSync(path);
+  // libasan.so.8.0.0 is asked for as libasan.so.8.
+  const soname = file.replace(/(\.so\.\d+)\..*$/, '$1');
+  return existsSync(soname) ? soname : file;
 }
 
 function filesOf(sources: string): string[] {

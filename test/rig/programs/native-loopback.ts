@@ -1,5 +1,6 @@
 /**
  * The add-on on real AF_VSOCK, run inside a VM with the module vsock_loopback: both ends of every connection are this machine (CID 1).
+ * The first argument is how many MiB one stream echoes, 8 where absent.
  */
 import assert from 'node:assert/strict';
 import { spawnSync } from 'node:child_process';
@@ -18,6 +19,7 @@ import { runCases } from '../../support/vm-cases.ts';
 const api = requireNative();
 const LOOPBACK_CID = 1;
 const MIB = 1 << 20;
+const ECHO_BYTES = Number(process.argv[2] ?? 8) * MIB;
 
 const connect = (port: number, bufferBytes?: number): Promise<VsockSocket> =>
   connectVsock({ cid: LOOPBACK_CID, port, timeoutMs: 10_000, bufferBytes });
@@ -77,8 +79,8 @@ async function main(): Promise<void> {
       const near = await connect(server.port);
       const far = await promise;
       assert.deepEqual(near.peer, { cid: LOOPBACK_CID, port: server.port });
-      assert.deepEqual(far.peer, api.vsockLocal(socketFd(near)));
-      assert.equal(far.peer.cid, LOOPBACK_CID);
+      // The connecting socket is bound to no CID, only to a port.
+      assert.deepEqual(far.peer, { cid: LOOPBACK_CID, port: api.vsockLocal(socketFd(near)).port });
       await closed(near, far);
     },
 
@@ -98,14 +100,14 @@ async function main(): Promise<void> {
       assert.equal((await buffer(far)).toString(), 'answer');
     },
 
-    'echoes 8 MiB': async () => {
+    'echoes many mebibytes': async () => {
       using server = echoServer();
-      await echo(server.port, 8 * MIB);
+      await echo(server.port, ECHO_BYTES);
     },
 
-    'echoes 1 MiB through each of 16 streams at once': async () => {
+    'echoes through 16 streams at once': async () => {
       using server = echoServer();
-      await Promise.all(Array.from({ length: 16 }, () => echo(server.port, MIB)));
+      await Promise.all(Array.from({ length: 16 }, () => echo(server.port, ECHO_BYTES / 8)));
     },
 
     'holds back a writer whose reader is slow, and the event loop goes on': async () => {
@@ -142,6 +144,7 @@ async function main(): Promise<void> {
       const [near, far] = await pair();
       far.destroy();
       assert.equal((await buffer(near)).length, 0);
+      await closed(near);
     },
 
     'says ECONNRESET where nothing listens': async () => {
@@ -226,13 +229,13 @@ async function main(): Promise<void> {
       await closed(near);
     },
 
-    'works in a worker, and the worker can be ended with a connect pending': async () => {
+    'works in workers, whose sockets go with them': async () => {
       using server = echoServer();
-      const program = new URL('./native-loopback-worker.ts', import.meta.url);
+      const program = new URL('./native-vsock-worker.ts', import.meta.url);
       for (let round = 0; round < 3; round++) {
-        const worker = new Worker(program, { workerData: { port: server.port } });
-        const [digests]: unknown[] = await once(worker, 'message');
-        assert.equal(digests, 'equal');
+        const worker = new Worker(program, { workerData: { cid: LOOPBACK_CID, port: server.port, isSilent: false } });
+        const [answer]: unknown[] = await once(worker, 'message');
+        assert.equal(answer, 'equal');
         await worker.terminate();
       }
       assert.equal(epollThreads(), 1);
