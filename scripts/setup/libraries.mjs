@@ -14,20 +14,27 @@ import {
   tail,
 } from './step.mjs';
 
-/** An older Node than the libraries ask for is no news here: the pinned one is what runs them. */
-const QUIET = ['--no-audit', '--no-fund', '--loglevel=error'];
-
 export async function installLibraries() {
-  if (!isTreeAsLocked()) {
-    say('installing the npm libraries');
-    await npm(['ci', ...QUIET], 'the npm libraries');
-  }
-  if (needsPinnedNode() && installedVersion(PINNED_NODE_DIR) !== PINNED_NODE_VERSION) {
-    if (process.platform !== 'linux') throw new SetupError('Fairlead needs Linux');
-    say(`installing Node ${PINNED_NODE_VERSION} for this project (this machine has ${process.versions.node})`);
-    await npm(['install', '--no-save', ...QUIET, `${PINNED_NODE_PACKAGE}@${PINNED_NODE_VERSION}`], `Node ${PINNED_NODE_VERSION}`);
+  if (process.platform !== 'linux') throw new SetupError('Fairlead runs on Linux only');
+  const pin = needsPinnedNode() ? `${PINNED_NODE_PACKAGE}@${PINNED_NODE_VERSION}` : undefined;
+  const pinned = pin === undefined || installedVersion(PINNED_NODE_DIR) === PINNED_NODE_VERSION;
+  if (!isTreeAsLocked() || !pinned) {
+    say(
+      `installing the npm libraries${pinned ? '' : `, and Node ${PINNED_NODE_VERSION} beside this machine's ${process.versions.node}`}`,
+    );
+    await npmInstall(pin === undefined ? [] : [pin]);
   }
   linkExecutable();
+}
+
+/**
+ * The locked versions, without a change to the lock file. Not `npm ci`: that refuses a lock file which does not list the optional
+ * packages of every other platform, and a registry need not hold those. The pinned Node is named each time, or npm would remove it.
+ */
+async function npmInstall(extra) {
+  const quiet = ['--no-audit', '--no-fund', '--loglevel=error']; // an older Node than the libraries ask for is no news here
+  const { ok, output } = await run('npm', ['install', '--no-save', ...quiet, ...extra], { env: { PATH: systemPath() } });
+  if (!ok) throw new SetupError(`could not install the libraries from the npm registry; npm says:\n${tail(output)}`);
 }
 
 /** Where Node is current but came without its headers, the package serves for those: the add-on cannot be built without. */
@@ -46,11 +53,6 @@ function isTreeAsLocked() {
   return Object.entries(locked).every(
     ([path, { version, optional }]) => path === '' || optional === true || installed[path]?.version === version,
   );
-}
-
-async function npm(args, what) {
-  const { ok, output } = await run('npm', args, { env: { PATH: systemPath() } });
-  if (!ok) throw new SetupError(`could not install ${what} from the npm registry; npm says:\n${tail(output)}`);
 }
 
 /** npm links the executables of dependencies only, not the project's own. */
