@@ -1,4 +1,4 @@
-/** A stream that counts what comes in on it; everything else is the stream's own. `sentBytes` counts the other direction already. */
+/** A stream that counts what comes in on it and what is given to it to send; everything else is the stream's own. */
 import type { FairleadError, JsonObject } from '../../shared/errors.ts';
 import type { RawStream, StreamHandler } from '../../shared/mux/stream-handler.ts';
 
@@ -6,6 +6,7 @@ export class CountedStream implements RawStream {
   readonly id: number;
   readonly #stream: RawStream;
   #receivedBytes = 0;
+  #givenBytes = 0;
 
   constructor(stream: RawStream) {
     this.#stream = stream;
@@ -14,6 +15,11 @@ export class CountedStream implements RawStream {
 
   get receivedBytes(): number {
     return this.#receivedBytes;
+  }
+
+  /** Bytes of `send`, sent by now or still waiting. */
+  get givenBytes(): number {
+    return this.#givenBytes;
   }
 
   get sendLimit(): number {
@@ -47,6 +53,7 @@ export class CountedStream implements RawStream {
   }
 
   send(payload: Uint8Array, exhausted?: boolean): void {
+    this.#givenBytes += payload.length;
     this.#stream.send(payload, exhausted);
   }
 

@@ -83,7 +83,7 @@ export class StreamRelay {
       onEnd: ({ refused }) => {
         this.#openCount -= 1;
         if (refused !== undefined) this.#told(refused.code, asked);
-        metrics.streamEnded({ toGuestBytes: counted.receivedBytes, toOperatorBytes: counted.sentBytes });
+        metrics.streamEnded({ toGuestBytes: counted.receivedBytes, toOperatorBytes: counted.givenBytes });
       },
     });
   }
