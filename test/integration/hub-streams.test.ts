@@ -8,6 +8,7 @@ import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import type { Line } from '../../shared/line/line.ts';
 import type { LineHandlers } from '../../shared/line/types.ts';
 import { MuxChannel } from '../../shared/mux/channel.ts';
+import { FRAME } from '../../shared/mux/frame.ts';
 import type { RawStream } from '../../shared/mux/stream-handler.ts';
 import { channelDuplex } from '../../shared/node/channel-duplex.ts';
 import { addTestHost, connectTestOperator, type TestAgent } from '../support/test-agent.ts';
@@ -115,6 +116,30 @@ describe('a stream through the hub', () => {
     agent.socket.terminate();
     const [error] = await once(stream, 'error');
     expect(error).toMatchObject({ code: 'INTERRUPTED' });
+  });
+
+  it('on which the host sends beyond its credit costs the host its line, and the operator only the stream', async () => {
+    await using hub = await startTestHub();
+    const { promise: offered, resolve } = Promise.withResolvers<RawStream>();
+    const onOpen: LineHandlers['onOpen'] = (stream) => {
+      stream.attach({ onData: () => {}, onFin: () => {}, onReset: () => {} });
+      stream.accept(OPENED, 0);
+      resolve(stream);
+    };
+    await using agent = await addTestHost(hub, 'h1', { onOpen });
+    await hub.logged('host h1 connected');
+    await using operator = await connectTestOperator(hub.url, hub.adminToken);
+    const stream = channelDuplex(await open(operator.line)).pause();
+    const failed = once(stream, 'close').catch((error: unknown) => error);
+    const { id } = await offered;
+    const data = Buffer.alloc(8 + 16 * 1024);
+    data.writeUInt8(FRAME.DATA, 0);
+    data.writeUInt16BE(16 * 1024, 2);
+    data.writeUInt32BE(id, 4);
+    for (let sent = 0; sent <= 1024; sent += 16) agent.socket.send(data);
+    expect(await agent.line.closed).toMatchObject({ code: 1002, reason: expect.stringContaining('credit') });
+    expect(await failed).toMatchObject({ code: 'INTERRUPTED' });
+    expect(await operator.line.peer.call('hub.info', {})).toMatchObject({ hostsConnected: 0, streamsOpen: 0 });
   });
 
   it('that nobody reads holds up no other', async () => {
