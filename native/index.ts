@@ -12,8 +12,7 @@ import type { NativeApi } from './api.ts';
 import { createApi } from './api.ts';
 import type { Binding } from './binding.ts';
 
-export type { NativeApi, VsockConnectOptions, VsockListenOptions } from './api.ts';
-export type { VsockAddress } from './binding.ts';
+export type { NativeApi } from './api.ts';
 
 export type NativeResult =
   | { readonly available: true; readonly api: NativeApi }

@@ -38,7 +38,7 @@ describe.skipIf('reason' in build)(`the add-on under sanitizers${skipped}`, () =
   test(
     'loses no memory of its own',
     () => {
-      const options = `${env['ASAN_OPTIONS'] ?? ''}:detect_leaks=1:fast_unwind_on_malloc=0`;
+      const options = `${env['ASAN_OPTIONS'] ?? ''}:detect_leaks=1:fast_unwind_on_malloc=0:malloc_context_size=30`;
       const { status, output } = run({ ...env, ASAN_OPTIONS: options }, [join(ROOT, 'test/support/programs/native-leaks.ts')]);
       // Node loses some bytes at its end, hence the exit code: what counts is whether a frame of ours made them.
       expect([0, 86]).toContain(status);

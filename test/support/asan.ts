@@ -46,7 +46,8 @@ export function buildWithAsan(sources: string = SOURCES): AsanBuild | { readonly
 
   const path = join(CACHE, `fairlead-${digest(sources)}.node`);
   if (!existsSync(path)) compile(sources, headers, path);
-  const options = 'detect_leaks=0:abort_on_error=0:exitcode=86:strict_string_checks=1:detect_stack_use_after_return=1';
+  const options =
+    'detect_leaks=0:exitcode=86:malloc_context_size=8:quarantine_size_mb=16:strict_string_checks=1:detect_stack_use_after_return=1';
   return { path, libraries, env: { FAIRLEAD_NATIVE: path, LD_PRELOAD: libasan, ASAN_OPTIONS: options } };
 }
 

@@ -56,6 +56,7 @@ describeNative('a descriptor swapped under a socket of Node', (api) => {
     const [near, far] = pair();
     far.destroy();
     expect((await buffer(near)).length).toBe(0);
+    near.destroy();
   });
 
   test('serves a listening descriptor through a server of Node', async () => {
