@@ -23,6 +23,8 @@ import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
 import type { HubLogger } from '../logger.ts';
 import type { Fleet, FleetSession } from './fleet.ts';
 
+/** Of one host; more than the configuration can ask for. */
+const MAX_LISTED_VMS = 100_000;
 const MAX_EARLY_EVENTS = 10_000;
 
 /** What the inventory needs of `vm.list` and `vm.event`; a newer agent may say more, and knows types of events that we do not. */
@@ -104,17 +106,18 @@ export class AgentSession implements FleetSession {
 
   /** Bottom half: resolves when the line is closed. */
   async run(): Promise<SessionEnd> {
-    const { fleet } = this.#options;
+    let failure: FairleadError | undefined;
     try {
       await this.#serve(await this.#line.ready);
     } catch (thrown) {
-      const error = toFairleadError(thrown);
-      this.#logger.warn({ code: error.code, err: error }, `session of host ${this.host} failed: ${error.message}`);
-      this.close(POLICY_VIOLATION, error.message);
+      failure = toFairleadError(thrown);
+      this.close(POLICY_VIOLATION, failure.message);
     }
-    const { error, code, reason } = await this.#line.closed;
-    fleet.remove(this);
-    this.#logger.info({ closeCode: code, reason, err: error }, `host ${this.host} disconnected`);
+    const { error = failure, code, reason } = await this.#line.closed;
+    this.#options.fleet.remove(this);
+    const fields = { closeCode: code, reason, code: error?.code };
+    if (this.#superseded || error === undefined) this.#logger.info(fields, `host ${this.host} disconnected`);
+    else this.#logger.warn(fields, `host ${this.host} disconnected: ${error.message}`);
     if (this.#superseded) return 'superseded';
     return error === undefined ? 'closed' : 'failed';
   }
@@ -150,24 +153,40 @@ export class AgentSession implements FleetSession {
     await this.#resync();
   }
 
-  /** Asks for all VMs once; what changes meanwhile is applied after that, in its order. */
+  /** Asks for all VMs once; what changes meanwhile is applied after that, in its order. @throws FairleadError PROTOCOL_ERROR */
   async #resync(): Promise<void> {
+    const { inventory } = this.#options.fleet;
+    try {
+      const names = await this.#listVms();
+      if (this.#superseded) return;
+      if (!inventory.replace(this.host, names)) this.#warnOfTooMany(names.length);
+    } catch (thrown) {
+      const { code, message } = toFairleadError(thrown);
+      if (code === 'PROTOCOL_ERROR' || code === 'INTERRUPTED') throw thrown;
+      // The host is of use without its list: a call only has to name it.
+      this.#logger.warn(
+        { code },
+        `could not list the VMs of host ${this.host}: ${message}; calls must name the host until it connects again`,
+      );
+    }
+    const early = this.#early ?? [];
+    this.#early = undefined;
+    for (const event of early) this.#apply(event);
+  }
+
+  async #listVms(): Promise<readonly string[]> {
     const names: string[] = [];
     let after: string | undefined;
     do {
       const params = after === undefined ? {} : { after };
       const page = parseWith(VmPage, await this.#line.peer.call('vm.list', params), 'vm.list', 'PROTOCOL_ERROR');
-      names.push(...page.vms.map((vm) => vm.name));
       if (page.next !== undefined && after !== undefined && page.next <= after) {
         throw new FairleadError('PROTOCOL_ERROR', `vm.list of host ${this.host} goes round in circles at ${after}`);
       }
+      names.push(...page.vms.map((vm) => vm.name));
       after = page.next;
-    } while (after !== undefined);
-    if (this.#superseded) return;
-    if (!this.#options.fleet.inventory.replace(this.host, names)) this.#warnOfTooMany(names.length);
-    const early = this.#early ?? [];
-    this.#early = undefined;
-    for (const event of early) this.#apply(event);
+    } while (after !== undefined && names.length <= MAX_LISTED_VMS);
+    return names;
   }
 
   /** What it throws closes the line. */

@@ -52,15 +52,19 @@ export class OperatorSession {
 
   /** Bottom half: resolves when the line is closed. */
   async run(): Promise<'closed' | 'failed'> {
+    let failure: FairleadError | undefined;
     try {
       const { role } = await this.#line.ready;
       if (role !== 'operator') throw new FairleadError('PROTOCOL_ERROR', `an operator's HELLO says role ${role}, not operator`);
       this.#logger.info({}, 'operator connected');
     } catch (thrown) {
-      this.close(POLICY_VIOLATION, toFairleadError(thrown).message);
+      failure = toFairleadError(thrown);
+      this.close(POLICY_VIOLATION, failure.message);
     }
-    const { error, code, reason } = await this.#line.closed;
-    this.#logger.info({ closeCode: code, reason, err: error }, 'operator disconnected');
+    const { error = failure, code, reason } = await this.#line.closed;
+    const fields = { closeCode: code, reason, code: error?.code };
+    if (error === undefined) this.#logger.info(fields, 'operator disconnected');
+    else this.#logger.warn(fields, `operator disconnected: ${error.message}`);
     return error === undefined ? 'closed' : 'failed';
   }
 

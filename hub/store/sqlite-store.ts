@@ -14,7 +14,7 @@ import { HostState, MetaValue, TokenState } from './records.ts';
 import type { Collection, Store, Stored } from './store.ts';
 
 /** How long we wait for a hub that is just ending to let go of the file. */
-const BUSY_TIMEOUT_MS = 5000;
+const BUSY_TIMEOUT_MS = 2000;
 
 type Write = (run: (revision: number) => boolean) => Promise<boolean>;
 

@@ -218,10 +218,8 @@ describe('a stranger', () => {
     const silent = await rawConnection(hub.url);
     const slow = await rawConnection(hub.url);
     slow.write('GET /agent HTTP/1.1\r\nhost: x\r\nx-slow: ');
-    for (const socket of [silent, slow]) {
-      socket.resume();
-      await once(socket, 'close');
-    }
+    const cutOff = [silent, slow].map((socket) => once(socket.resume(), 'close'));
+    expect(await Promise.all(cutOff)).toEqual([[false], [false]]);
   });
 
   it('that upgrades and then says no HELLO is cut off', async () => {

@@ -5,6 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import type { WebSocket } from 'ws';
+import { loadNative } from '../../native/index.ts';
+import { FairleadError } from '../../shared/errors.ts';
 import { generateHostKey } from '../../shared/node/host-key.ts';
 import { formatAuthorization } from '../../shared/protocol/handshake.ts';
 import {
@@ -155,6 +157,16 @@ describe('garbage', () => {
     expect(agent.socket.readyState).toBe(agent.socket.OPEN);
   });
 
+  it('is not a list of VMs that could not be had: the host serves without', async () => {
+    await using hub = await startTestHub();
+    const fail = () => {
+      throw new FairleadError('LIMIT_EXCEEDED', 'not now');
+    };
+    await using _agent = await addTestHost(hub, 'h1', { methods: { 'vm.list': fail, 'host.info': () => 'here' } });
+    await hub.logged('could not list the VMs of host h1');
+    expect((await hub.post('host.info', { host: 'h1' })).body.result).toBe('here');
+  });
+
   it('in the list of VMs closes the line that it came on', async () => {
     await using hub = await startTestHub();
     await using agent = await addTestHost(hub, 'h1', { methods: { 'vm.list': () => ({ vms: [{ name: '../etc' }] }) } });
@@ -210,6 +222,15 @@ describe('a hub that stops', () => {
     expect((await second.post('host.list', {}, adminToken)).status).toBe(200);
     expect(second.log.some((line) => line.message.includes('first administrator'))).toBe(false);
     expect(JSON.stringify([first.log, second.log])).not.toContain(adminToken);
+  });
+});
+
+describe('the TCP connection of a session', () => {
+  it('keeps little unsent in the kernel, where the add-on is there', async () => {
+    await using hub = await startTestHub();
+    await using _agent = await addTestHost(hub, 'h1');
+    const isMissing = hub.log.some((line) => line.message.includes('TCP_NOTSENT_LOWAT is not set'));
+    expect(isMissing).toBe(!loadNative().available);
   });
 });
 

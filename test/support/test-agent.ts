@@ -110,7 +110,7 @@ export async function upgrade<T>(request: UpgradeRequest, onOpen: (socket: WebSo
   const { promise, resolve, reject } = Promise.withResolvers<T | Refused>();
   const socket = new WebSocket(url.replace(/^http/, 'ws') + path, protocols, {
     ...WS_OPTIONS,
-    headers: { ...(authorization === undefined ? {} : { authorization }) },
+    headers: authorization === undefined ? {} : { authorization },
     ...(origin === undefined ? {} : { origin }),
     ...(tls === undefined ? {} : { createConnection: () => tls }),
   });
