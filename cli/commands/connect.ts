@@ -22,8 +22,10 @@ const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
 
 export function registerConnect(program: Command, app: App): void {
   program
-    .command('connect <vm> <port>')
+    .command('connect')
     .description("join standard input and output to a guest's vsock port")
+    .argument('<vm>', 'name of the VM')
+    .argument('<port>', 'vsock port that something in the guest listens on', parsePort)
     .option('--host <host>', 'the host that the VM is on')
     .option(
       '--connect-timeout <duration>',
@@ -37,9 +39,9 @@ export function registerConnect(program: Command, app: App): void {
       parseDuration,
       DEFAULT_IDLE_TIMEOUT_MS,
     )
-    .action(async (vm: string, port: string, options: ConnectOptions, command: Command) =>
+    .action(async (vm: string, port: number, options: ConnectOptions, command: Command) =>
       withHub(app, command, async ({ hub }) => {
-        const params = { vm, port: parsePort(port), connectTimeoutMs: options.connectTimeout };
+        const params = { vm, port, connectTimeoutMs: options.connectTimeout };
         const { stream, opened } = await hub.openStream(params, { host: options.host, signal: app.signal });
         if (!opened.halfClose) {
           const seconds = options.idleTimeout / 1000;
@@ -86,6 +88,6 @@ async function joinTerminal(app: App, stream: Duplex, idleTimeoutMs: number | un
 function parsePort(text: string): number {
   const port = Number(text);
   if (!/^\d+$/.test(text) || port > 0xfffffffe)
-    throw new InvalidArgumentError(`'${text}' is no vsock port: write a number from 0 to 4294967294.`);
+    throw new InvalidArgumentError('It is no vsock port: write a number from 0 to 4294967294.');
   return port;
 }

@@ -30,6 +30,8 @@ export interface FetchOptions {
 
 /** Package lists are fetched again after this long: only builds look at them, and a build wants what the archive holds now. */
 const LISTS_FRESH_MS = 60 * 60 * 1000;
+const KEYRING_SUITE = 'bookworm';
+const KEYRING_PACKAGE = 'debian-archive-keyring';
 const DEBIAN_KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
 /** Fetches and unpacks the newest version of each package in the suite. Dependencies are the caller's: it names what it wants. */
@@ -67,11 +69,22 @@ async function openSuite(cacheDir: string, suite: string, signal: AbortSignal | 
     key: String(Math.floor(Date.now() / LISTS_FRESH_MS)),
     fill: async (directory) => {
       const { uri, signedBy = DEBIAN_KEYRING } = machineMirror();
-      await writeFile(join(directory, 'sources.list'), `deb [signed-by=${signedBy}] ${uri} ${suite} main\n`);
-      await runCommand('apt-get', [...aptArguments(directory), 'update', '-q', '--error-on=any'], { signal });
+      try {
+        await updateLists(directory, `deb [signed-by=${signedBy}] ${uri} ${suite} main`, signal);
+      } catch (error) {
+        // A suite that is younger than this machine's keyring: a suite that the keyring does verify vouches for the newer keyring.
+        if (suite === KEYRING_SUITE || !String(error).includes('NO_PUBKEY')) throw error;
+        const [keyring] = await fetchPackages({ cacheDir, suite: KEYRING_SUITE, names: [KEYRING_PACKAGE], signal });
+        await updateLists(directory, `deb [signed-by=${keyring?.directory}${DEBIAN_KEYRING}] ${uri} ${suite} main`, signal);
+      }
     },
   });
   return aptArguments(state);
+}
+
+async function updateLists(state: string, source: string, signal: AbortSignal | undefined): Promise<void> {
+  await writeFile(join(state, 'sources.list'), `${source}\n`);
+  await runCommand('apt-get', [...aptArguments(state), 'update', '-q', '--error-on=any'], { signal });
 }
 
 function aptArguments(state: string): Apt {

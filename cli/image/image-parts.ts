@@ -1,6 +1,7 @@
 /** Parts that every image is put together from: busybox with its applets, kernel modules in load order, programs with their libraries. */
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { FairleadError } from '../../shared/errors.ts';
 import { runCommand } from './command.ts';
 import type { CpioEntry } from './cpio.ts';
 import { type DebianPackage, fetchPackages, resolveMetapackage } from './debian.ts';
@@ -33,7 +34,11 @@ export async function fetchGuestParts(options: {
   const kernel = await resolveMetapackage({ ...suite, name: 'linux-image-cloud-amd64', prefix: KERNEL_PREFIX });
   const packages = await fetchPackages({ ...suite, names: [kernel, ...names] });
   const directories = new Map(packages.map(({ name, directory }) => [name, directory]));
-  const directoryOf = (name: string): string => directories.get(name) ?? '';
+  const directoryOf = (name: string): string => {
+    const directory = directories.get(name);
+    if (directory === undefined) throw new FairleadError('INTERNAL', `the package ${name} was not among those fetched`);
+    return directory;
+  };
   const kernelVersion = kernel.slice(KERNEL_PREFIX.length);
   const kernelFile = join(directoryOf(kernel), 'boot', `vmlinuz-${kernelVersion}`);
   return {

@@ -9,6 +9,7 @@ import { Duplex } from 'node:stream';
 import { isFairleadError } from '../errors.ts';
 import type { MuxChannel } from '../mux/channel.ts';
 import { RESET_CODES, type ResetName } from '../mux/reset-codes.ts';
+import type { ErrorCode } from '../protocol/error-table.ts';
 
 /** Bytes; one message of the line. */
 const HIGH_WATER_BYTES = 64 * 1024;
@@ -96,6 +97,8 @@ const ERRNO_RESETS: Readonly<Record<string, ResetName>> = {
   ABORT_ERR: 'CANCELLED',
 };
 
+const RESETS_OF_ERRORS: Partial<Record<ErrorCode, ResetName>> = { CANCELLED: 'CANCELLED', TIMEOUT: 'TIMEOUT', STREAM_RESET: 'RESET' };
+
 /** What a failure is called on the other side. The reset of another stream is passed on as it is. */
 function resetNameOf(error: Error | null): ResetName {
   if (error === null) return 'CANCELLED';
@@ -105,7 +108,7 @@ function resetNameOf(error: Error | null): ResetName {
       // SAFETY: a key of the table, just checked.
       return reset as ResetName;
     }
-    return error.code === 'CANCELLED' || error.code === 'TIMEOUT' ? error.code : 'INTERNAL';
+    return RESETS_OF_ERRORS[error.code] ?? 'INTERNAL';
   }
   const code = 'code' in error ? String(error.code) : '';
   return ERRNO_RESETS[code] ?? 'INTERNAL';
