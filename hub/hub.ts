@@ -43,6 +43,7 @@ export interface Hub {
   readonly hubId: string;
   /** Tokens for whoever started the hub inside their own process. */
   readonly bootstrap: {
+    /** Takes the place of the administrators' tokens of that description, so that they do not pile up with each start. */
     adminToken(description?: string): Promise<string>;
     enrolToken(options?: { readonly labels?: Readonly<Record<string, string>>; readonly maxUses?: number }): Promise<string>;
   };
@@ -78,8 +79,9 @@ class EmbeddableHub implements Hub {
 
   readonly bootstrap: Hub['bootstrap'] = {
     adminToken: async (description = 'embedded hub') => {
-      const { token } = await this.#require().tokens.create({ kind: 'operator', role: 'admin', description });
-      return token;
+      const { tokens } = this.#require();
+      await tokens.discardAdmins(description);
+      return (await tokens.create({ kind: 'operator', role: 'admin', description })).token;
     },
     enrolToken: async ({ labels = {}, maxUses = 1 } = {}) => {
       const params = { kind: 'enrol', ttlMs: 3600_000, maxUses, labels, description: 'embedded hub' } as const;

@@ -31,7 +31,16 @@ export async function runHub(argv: readonly string[]): Promise<number> {
   }
   // Written in turns of its own and flushed at the end: a log line never holds up a call.
   const destination = pino.destination({ fd: 1, sync: false });
-  const logger = pino({ level: command.config.logLevel, base: null, redact: ['*.token', '*.authorization'] }, destination);
+  const logger = pino(
+    {
+      level: command.config.logLevel,
+      base: null,
+      timestamp: pino.stdTimeFunctions.isoTime,
+      formatters: { level: (label) => ({ level: label }) },
+      redact: { paths: ['token', '*.token', 'authorization', '*.authorization'], censor: '(redacted)' },
+    },
+    destination,
+  );
   const hub = createHub(command.config, { logger });
   const signalled = firstSignal();
   try {

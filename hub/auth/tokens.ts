@@ -7,7 +7,7 @@
 import { FairleadError } from '../../shared/errors.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
 import type { TokenState } from '../store/records.ts';
-import { modify, type Store } from '../store/store.ts';
+import { modify, type Store, type Stored } from '../store/store.ts';
 import type { Principal } from './principal.ts';
 import { newSecret, parseToken, secretMatches, type TokenKind } from './secrets.ts';
 
@@ -64,6 +64,14 @@ export class TokenService {
     this.#onRevoked(id);
   }
 
+  /** Forgets the administrators' tokens of that description. */
+  async discardAdmins(description: string): Promise<void> {
+    const tokens = await this.#store.tokens.list();
+    const same = tokens.filter(({ value }) => value.role === 'admin' && value.description === description);
+    await this.#remove(same);
+    for (const { value } of same) this.#onRevoked(value.id);
+  }
+
   /** Who an operator's token is. @throws FairleadError UNAUTHENTICATED */
   async authenticateOperator(text: string): Promise<Principal> {
     const token = await this.#find('operator', text);
@@ -116,13 +124,21 @@ export class TokenService {
     return undefined;
   }
 
+  /** What expired long ago goes at once; what is worthless otherwise stays to be looked at until its place is needed. */
   async #makeRoom(): Promise<void> {
     const tokens = await this.#store.tokens.list();
-    const old = tokens.filter(({ value }) => (value.expiresAtMs ?? Infinity) < this.#now() - KEEP_EXPIRED_MS);
-    await Promise.all(old.map((stored) => this.#store.tokens.remove(stored.value.id, stored.revision)));
-    if (tokens.length - old.length >= MAX_TOKENS) {
-      throw new FairleadError('LIMIT_EXCEEDED', `the hub has ${MAX_TOKENS} tokens; no more can be made until some expire`);
+    const isFull = tokens.length >= MAX_TOKENS;
+    const removable = tokens.filter(({ value }) =>
+      isFull ? this.#worthlessBecause(value) !== undefined : (value.expiresAtMs ?? Infinity) < this.#now() - KEEP_EXPIRED_MS,
+    );
+    await this.#remove(removable);
+    if (tokens.length - removable.length >= MAX_TOKENS) {
+      throw new FairleadError('LIMIT_EXCEEDED', `the hub has ${MAX_TOKENS} tokens; revoke some that are not needed`);
     }
+  }
+
+  async #remove(tokens: ReadonlyArray<Stored<TokenState>>): Promise<void> {
+    await Promise.all(tokens.map(({ value, revision }) => this.#store.tokens.remove(value.id, revision)));
   }
 }
 

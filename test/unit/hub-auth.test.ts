@@ -77,6 +77,21 @@ describe('tokens', () => {
     expect((await tokens.list()).tokens[0]?.usesLeft).toBe(0);
   });
 
+  it('of an administrator give way to a new one of the same description', async () => {
+    const old = await tokens.create({ kind: 'operator', role: 'admin', description: 'up' });
+    const other = await tokens.create({ kind: 'operator', role: 'admin', description: 'first administrator' });
+    await tokens.discardAdmins('up');
+    expect(revoked).toEqual([old.record.id]);
+    expect((await tokens.list()).tokens.map((token) => token.id)).toEqual([other.record.id]);
+  });
+
+  it('are a thousand at most, of which those that are worthless make room', async () => {
+    const made = await Promise.all(Array.from({ length: 1000 }, () => operatorToken()));
+    await expect(operatorToken()).rejects.toEqual(code('LIMIT_EXCEEDED'));
+    await tokens.revoke(made[0]?.record.id ?? '');
+    await operatorToken();
+  });
+
   it('disappear from the list a week after they expired', async () => {
     await enrolToken();
     nowMs += 8 * 24 * 3600_000;
