@@ -1,47 +1,93 @@
 /**
- * `npm run bench -- GROUP [--json] [--runs N] [--only NAME]`: the promises that are about speed and size, each against its baseline.
- * Ends with 1 when one does not hold.
+ * `npm run bench -- GROUP [--json] [--runs N] [--only TEXT]`: the promises that are about speed and size, each against its baseline.
+ *
+ * Rows on standard output, talk on standard error. Exit codes: 0 all rows hold, 1 one does not or could not be measured, 2 wrong use,
+ * 130 interrupted; whichever it is, everything that was started is taken down first.
  */
 import { parseArgs } from 'node:util';
 import { measure, renderTable, type Measurement, type Row } from './measure.ts';
 
-/** A group prepares its measurements and takes everything down again. */
+/** The measurements of a group, and what they have in common, which disposing takes down. */
 export interface Group extends AsyncDisposable {
   readonly measurements: readonly Measurement[];
+}
+
+interface Options {
+  readonly group: () => Promise<Group>;
+  readonly json: boolean;
+  readonly runs: number;
+  /** Text that the names of the rows to measure contain. */
+  readonly only: string;
 }
 
 const GROUPS: Readonly<Record<string, () => Promise<Group>>> = {
   line: async () => (await import('./line/group.ts')).lineGroup(),
 };
 const FEWEST_RUNS = 5;
+const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
 
-const { positionals, values } = parseArgs({
-  allowPositionals: true,
-  options: {
-    json: { type: 'boolean', default: false },
-    runs: { type: 'string', default: String(FEWEST_RUNS) },
-    only: { type: 'string' },
-  },
-});
-const makeGroup = GROUPS[positionals[0] ?? ''];
-const runs = Number(values.runs);
+process.exitCode = await main(process.argv.slice(2));
 
-if (makeGroup === undefined || !Number.isInteger(runs) || runs < 1) {
-  process.stderr.write(`usage: npm run bench -- <${Object.keys(GROUPS).join('|')}> [--json] [--runs N] [--only NAME]\n`);
-  process.exitCode = 2;
-} else {
-  const rows = await runGroup(makeGroup, runs);
-  process.stdout.write(values.json ? `${JSON.stringify(rows, null, 2)}\n` : `${renderTable(rows)}\n`);
-  process.exitCode = rows.every((row) => row.holds) ? 0 : 1;
+async function main(argv: readonly string[]): Promise<number> {
+  const options = readOptions(argv);
+  if (options === undefined) {
+    process.stderr.write(`usage: npm run bench -- ${Object.keys(GROUPS).join('|')} [--json] [--runs N] [--only TEXT]\n`);
+    return EXIT.usage;
+  }
+  const signal = interruption();
+  try {
+    const rows = await runGroup(options, signal);
+    process.stdout.write(options.json ? `${JSON.stringify(rows, null, 2)}\n` : `${renderTable(rows)}\n`);
+    return rows.every((row) => row.holds) ? EXIT.ok : EXIT.failed;
+  } catch (error) {
+    if (signal.aborted) return EXIT.interrupted;
+    process.stderr.write(`bench: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+    return EXIT.failed;
+  }
 }
 
-async function runGroup(make: () => Promise<Group>, count: number): Promise<Row[]> {
-  await using group = await make();
+async function runGroup({ group: makeGroup, runs, only }: Options, signal: AbortSignal): Promise<Row[]> {
+  await using group = await makeGroup();
+  const chosen = group.measurements.filter(({ name }) => name.includes(only));
+  if (chosen.length === 0) throw new Error(`no row's name contains '${only}'`);
   const rows: Row[] = [];
-  for (const measurement of group.measurements) {
-    if (values.only !== undefined && !measurement.name.includes(values.only)) continue;
-    process.stderr.write(`${measurement.name}: ${count} runs of each\n`);
-    rows.push(await measure(measurement, count));
+  for (const measurement of chosen) {
+    process.stderr.write(`${measurement.name}: ${runs} runs of each\n`);
+    rows.push(await measure(measurement, { runs, signal }));
   }
   return rows;
+}
+
+function readOptions(argv: readonly string[]): Options | undefined {
+  try {
+    const { positionals, values } = parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: {
+        json: { type: 'boolean', default: false },
+        runs: { type: 'string', default: String(FEWEST_RUNS) },
+        only: { type: 'string', default: '' },
+      },
+    });
+    const [name = '', ...rest] = positionals;
+    const group = Object.hasOwn(GROUPS, name) ? GROUPS[name] : undefined;
+    const runs = Number(values.runs);
+    if (group === undefined || rest.length > 0 || !Number.isInteger(runs) || runs < 1) return undefined;
+    return { group, json: values.json, runs, only: values.only };
+  } catch {
+    return undefined;
+  }
+}
+
+/** Fires at the first signal; the second does not wait for what is being taken down. */
+function interruption(): AbortSignal {
+  const controller = new AbortController();
+  for (const name of ['SIGINT', 'SIGTERM'] as const) {
+    process.on(name, () => {
+      if (controller.signal.aborted) process.exit(EXIT.interrupted);
+      process.stderr.write('interrupted: taking everything down\n');
+      controller.abort(new Error(`interrupted by ${name}`));
+    });
+  }
+  return controller.signal;
 }

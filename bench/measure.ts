@@ -10,8 +10,14 @@ export interface Measurement {
   /** `ratio` holds ours/baseline against the limit; `absolute` holds ours itself and shows the baseline for comparison. */
   readonly kind: 'ratio' | 'absolute';
   readonly limit: number;
-  readonly ours: () => Promise<number>;
-  readonly baseline: () => Promise<number>;
+  /** Starts what both sides need and warms both up. Disposing takes all of it down, also in the middle of a run. */
+  readonly prepare: () => Promise<Sides>;
+}
+
+/** Each call is one run and resolves with its figure, in the measurement's unit. */
+export interface Sides extends AsyncDisposable {
+  ours(): Promise<number>;
+  baseline(): Promise<number>;
 }
 
 /** One row of the report, the same in every group. */
@@ -25,34 +31,53 @@ export interface Row {
   readonly holds: boolean;
 }
 
-export async function measure(measurement: Measurement, runs: number): Promise<Row> {
-  const ours: number[] = [];
-  const baseline: number[] = [];
+/** Rejects with the signal's reason when that fires, after everything has been taken down. */
+export async function measure(
+  measurement: Measurement,
+  { runs, signal }: { readonly runs: number; readonly signal?: AbortSignal },
+): Promise<Row> {
+  signal?.throwIfAborted();
+  await using sides = await measurement.prepare();
+  const figures = { ours: [] as number[], baseline: [] as number[] };
   for (let run = 0; run < runs; run++) {
-    // Who goes first alternates, so that what the first leaves behind (caches, clock speed) favours neither.
-    const order = run % 2 === 0 ? (['ours', 'baseline'] as const) : (['baseline', 'ours'] as const);
-    for (const side of order) (side === 'ours' ? ours : baseline).push(await measurement[side]());
+    for (const side of orderOf(run)) figures[side].push(await unlessAborted(sides[side](), signal));
   }
-  const [our, base] = [median(ours), median(baseline)];
-  const ratio = our / base;
-  const judged = measurement.kind === 'ratio' ? ratio : our;
-  const holds = measurement.direction === 'at-most' ? judged <= measurement.limit : judged >= measurement.limit;
-  return {
-    name: measurement.name,
-    unit: measurement.unit,
-    ours: round(our),
-    baseline: round(base),
-    ratio: round(ratio),
-    limit: measurement.limit,
-    holds,
-  };
+  return judge(measurement, median(figures.ours), median(figures.baseline));
 }
 
+/** Who goes first alternates, so that what the first leaves behind (caches, clock speed) favours neither. */
+function orderOf(run: number): readonly ('ours' | 'baseline')[] {
+  return run % 2 === 0 ? ['ours', 'baseline'] : ['baseline', 'ours'];
+}
+
+function judge({ name, unit, direction, kind, limit }: Measurement, ours: number, baseline: number): Row {
+  const ratio = ours / baseline;
+  const judged = kind === 'ratio' ? ratio : ours;
+  const holds = direction === 'at-most' ? judged <= limit : judged >= limit;
+  return { name, unit, ours: round(ours), baseline: round(baseline), ratio: round(ratio), limit, holds };
+}
+
+/** NaN of no values. */
 export function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  // SAFETY: every caller measures at least once, so both indices exist.
-  return sorted.length % 2 === 1 ? sorted[middle]! : (sorted[middle - 1]! + sorted[middle]!) / 2;
+  const middle = sorted.length / 2;
+  const [low, high] = [sorted[Math.ceil(middle) - 1], sorted[Math.floor(middle)]];
+  return low === undefined || high === undefined ? Number.NaN : (low + high) / 2;
+}
+
+/** The run that is under way is left to itself: taking the sides down ends it. */
+async function unlessAborted<T>(run: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return run;
+  const { promise: aborted, reject } = Promise.withResolvers<never>();
+  const onAbort = (): void => reject(signal.reason);
+  signal.addEventListener('abort', onAbort, { once: true });
+  run.catch(() => {});
+  try {
+    signal.throwIfAborted();
+    return await Promise.race([run, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
 }
 
 function round(value: number): number {

@@ -1,13 +1,20 @@
-/** The processes of a benchmark: each part of a line runs in its own, as in real life, and tells when it is ready. */
+/**
+ * The processes of a benchmark: each part of a line runs in its own, as in real life, and tells when it is ready.
+ *
+ * A program is in a session of its own, so that Ctrl-C at the terminal reaches the benchmark alone, which then takes all of them down in
+ * order. A program whose benchmark is gone ends by itself.
+ */
 import { type ChildProcess, fork } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
+export type Message = Readonly<Record<string, unknown>>;
+
 export interface Program extends AsyncDisposable {
-  readonly child: ChildProcess;
   /** What the program said when it was ready. */
-  readonly ready: Readonly<Record<string, unknown>>;
-  /** Resolves with the next message that the program sends. */
-  next(): Promise<unknown>;
+  readonly ready: Message;
+  readonly pid: number;
+  /** The next message that the program sent, in order; rejects when the program has ended and said no more. */
+  next(): Promise<Message>;
   send(message: object): void;
 }
 
@@ -18,28 +25,54 @@ export interface Program extends AsyncDisposable {
 export async function startProgram(path: string, args: object = {}): Promise<Program> {
   const child = fork(fileURLToPath(new URL(path, import.meta.url)), [JSON.stringify(args)], {
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    detached: true,
   });
-  const next = (): Promise<unknown> => {
-    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
-    const ended = (code: number | null): void => reject(new Error(`${path} ended with ${code} while a message was awaited`));
-    child.once('exit', ended);
-    child.once('message', (message) => {
-      child.removeListener('exit', ended);
-      resolve(message);
-    });
-    return promise;
+  const next = inbox(child, path);
+  const ready = await next();
+  return {
+    ready,
+    // SAFETY: a program that has said something was spawned.
+    pid: child.pid as number,
+    next,
+    send: (message) => void child.send(message),
+    [Symbol.asyncDispose]: () => endProcess(child),
   };
-  // SAFETY: the programs beside this file send objects only.
-  const ready = (await next()) as Record<string, unknown>;
-  return { child, ready, next, send: (message) => void child.send(message), [Symbol.asyncDispose]: () => end(child) };
 }
 
-async function end(child: ChildProcess): Promise<void> {
+/** Ends a process by SIGTERM and waits until it is gone. */
+export async function endProcess(child: ChildProcess): Promise<void> {
   if (child.exitCode !== null || child.signalCode !== null) return;
   const exited = new Promise((resolve) => child.once('exit', resolve));
-  child.disconnect();
   child.kill('SIGTERM');
   await exited;
+}
+
+/** Keeps what comes before it is asked for. */
+function inbox(child: ChildProcess, path: string): () => Promise<Message> {
+  const messages: Message[] = [];
+  let waiting: PromiseWithResolvers<Message> | undefined;
+  let ended: Error | undefined;
+  const end = (why: string): void => {
+    ended ??= new Error(`bench/${path} ended (${why}) while a message of it was awaited`);
+    waiting?.reject(ended);
+    waiting = undefined;
+  };
+  child.on('message', (message) => {
+    // SAFETY: the programs beside this file send objects only.
+    const said = message as Message;
+    if (waiting === undefined) messages.push(said);
+    else waiting.resolve(said);
+    waiting = undefined;
+  });
+  child.once('error', (error) => end(error.message));
+  child.once('exit', (code, signal) => end(signal ?? `code ${code}`));
+  return () => {
+    const message = messages.shift();
+    if (message !== undefined) return Promise.resolve(message);
+    if (ended !== undefined) return Promise.reject(ended);
+    waiting = Promise.withResolvers<Message>();
+    return waiting.promise;
+  };
 }
 
 /** In a program: its arguments. */
@@ -48,8 +81,13 @@ export function programArgs<Args>(): Args {
   return JSON.parse(process.argv[2] ?? '{}') as Args;
 }
 
-/** In a program: tell the benchmark something. Ends the program when the benchmark is gone. */
+/** In a program: tell the benchmark something. */
 export function tell(message: object): void {
   if (process.send === undefined) throw new Error('this program is started by a benchmark');
   process.send(message);
+}
+
+/** In a program: end when the benchmark is gone. */
+export function endWithBenchmark(): void {
+  process.on('disconnect', () => process.exit());
 }

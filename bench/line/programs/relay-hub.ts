@@ -1,16 +1,19 @@
 /** Baseline, first hop: a bare `ws` server that passes messages between the one that dialled `/agent` and the one that dialled `/operator`. */
 import type { AddressInfo } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
-import { tell } from '../programs.ts';
+import { endWithBenchmark, tell } from '../../programs.ts';
 
 const HIGH_WATER_BYTES = 1024 * 1024;
 const server = new WebSocketServer({ host: '127.0.0.1', port: 0, perMessageDeflate: false, maxPayload: 1024 * 1024 });
 const ends: { agent?: WebSocket; operator?: WebSocket } = {};
 
+endWithBenchmark();
 server.on('connection', (socket, request) => {
   const own = request.url === '/agent' ? 'agent' : 'operator';
   const other = own === 'agent' ? 'operator' : 'agent';
   ends[own] = socket;
+  tell({ connected: own });
+  socket.on('error', () => {});
   socket.on('message', (data, isBinary) => {
     const target = ends[other];
     if (target === undefined) return;
@@ -20,4 +23,3 @@ server.on('connection', (socket, request) => {
 });
 // SAFETY: a server that listens on TCP has an AddressInfo.
 server.on('listening', () => tell({ port: (server.address() as AddressInfo).port }));
-process.on('disconnect', () => process.exit());

@@ -1,13 +1,14 @@
 /** Baseline, second hop: dials the bare relay and joins what comes to a unix socket, message by message; `lines` answers by lines (QMP). */
 import { connect } from 'node:net';
 import { WebSocket } from 'ws';
-import { programArgs, tell } from '../programs.ts';
+import { endWithBenchmark, programArgs, tell } from '../../programs.ts';
 
 const { port, path, lines } = programArgs<{ port: number; path: string; lines: boolean }>();
 const target = connect(path);
 const socket = new WebSocket(`ws://127.0.0.1:${port}/agent`, { perMessageDeflate: false });
 let rest = '';
 
+endWithBenchmark();
 socket.on('message', (data: Buffer) => {
   if (!target.write(data)) socket.pause();
 });
@@ -19,4 +20,3 @@ target.on('data', (chunk) => {
   for (const line of parts) socket.send(line);
 });
 socket.on('open', () => tell({ ready: true }));
-process.on('disconnect', () => process.exit());
