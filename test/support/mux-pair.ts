@@ -1,5 +1,6 @@
 /** Two mux sessions joined in memory: nothing moves until `run`, which carries messages both ways until neither has one left. */
 import type { FairleadError, JsonObject } from '../../shared/errors.ts';
+import { type Frame, frameBytes, readFrame } from '../../shared/mux/frame.ts';
 import type { MuxLimits } from '../../shared/mux/limits.ts';
 import { MemoryPool } from '../../shared/mux/pool.ts';
 import { MuxSession, type MuxSessionOptions } from '../../shared/mux/session.ts';
@@ -110,6 +111,17 @@ export class Recorder implements StreamHandler {
   onReset(code: number, reason: string): void {
     this.events.push(`reset ${code} ${reason}`.trim());
   }
+}
+
+/** The frames of a message; throws what the codec throws. */
+export function framesOf(message: Uint8Array = new Uint8Array()): Frame[] {
+  const frames: Frame[] = [];
+  for (let offset = 0; offset < message.length; ) {
+    const frame = readFrame(message, offset);
+    frames.push(frame);
+    offset += frameBytes(frame);
+  }
+  return frames;
 }
 
 export function fromHex(hex: string): Uint8Array {

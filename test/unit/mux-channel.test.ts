@@ -218,6 +218,6 @@ describe('MuxChannel', () => {
     const chunks: Uint8Array[] = [];
     for (let chunk = far.read(); chunk !== undefined; chunk = far.read()) chunks.push(chunk);
     expect(chunks.length).toBeLessThan(4);
-    expect([...Buffer.concat(chunks)]).toEqual(sent);
+    expect(Buffer.concat(chunks).equals(Buffer.from(sent))).toBe(true);
   });
 });

@@ -16,18 +16,8 @@ import {
   writeRefusal,
   writeReset,
 } from '../../shared/mux/payload.ts';
-import { fromHex, toHex } from '../support/mux-pair.ts';
+import { framesOf, fromHex, toHex } from '../support/mux-pair.ts';
 import vectors from './vectors/frames.json' with { type: 'json' };
-
-function decode(message: Uint8Array): Frame[] {
-  const frames: Frame[] = [];
-  for (let offset = 0; offset < message.length; ) {
-    const frame = readFrame(message, offset);
-    frames.push(frame);
-    offset += frameBytes(frame);
-  }
-  return frames;
-}
 
 function valueOf(frame: Frame): unknown {
   switch (frame.type) {
@@ -67,7 +57,7 @@ function errorOf(action: () => unknown): FairleadError {
 
 describe('frame codec', () => {
   test.each(vectors.valid)('decodes $name', ({ hex, frames }) => {
-    const decoded = decode(fromHex(hex));
+    const decoded = framesOf(fromHex(hex));
     const described = decoded.map((frame) => ({
       type: frameName(frame.type),
       flags: frame.flags,
@@ -78,7 +68,7 @@ describe('frame codec', () => {
   });
 
   test.each(vectors.invalid)('refuses $name, naming frame and offset', ({ hex, offset, frame }) => {
-    const error = errorOf(() => decode(fromHex(hex)).map(valueOf));
+    const error = errorOf(() => framesOf(fromHex(hex)).map(valueOf));
     expect(error.code).toBe('PROTOCOL_ERROR');
     expect(error.message).toContain(`at byte ${offset} of the message`);
     expect(error.message).toContain(frame === null ? 'a frame' : `${frame} frame`);
@@ -87,11 +77,11 @@ describe('frame codec', () => {
   test.each(vectors.valid)('refuses $name when it is cut anywhere', ({ hex, frames }) => {
     const message = fromHex(hex);
     const ends = new Set([0]);
-    for (const frame of decode(message)) ends.add(frame.offset + frameBytes(frame));
+    for (const frame of framesOf(message)) ends.add(frame.offset + frameBytes(frame));
     expect(ends.size).toBe(frames.length + 1);
     for (let length = 1; length < message.length; length += 1) {
       if (ends.has(length)) continue;
-      expect(errorOf(() => decode(message.subarray(0, length))).code).toBe('PROTOCOL_ERROR');
+      expect(errorOf(() => framesOf(message.subarray(0, length))).code).toBe('PROTOCOL_ERROR');
     }
   });
 
