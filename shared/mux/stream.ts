@@ -185,7 +185,7 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
         `acknowledges offset ${acked} of stream ${this.id}, of which ${this.#sentBytes} was sent`,
       );
     }
-    if (limit - this.#sentBytes > WIRE.maxWindowBytes) throw violation('WINDOW', frame.offset, excess(limit - this.#sentBytes));
+    if (limit - acked > WIRE.maxWindowBytes) throw violation('WINDOW', frame.offset, excess(limit - acked));
     this.#sendLimit = limit;
     this.#ackedBytes = acked;
     this.#activate();
