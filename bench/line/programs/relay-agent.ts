@@ -1,14 +1,18 @@
 /** Baseline, second hop: dials the bare relay and joins what comes to a unix socket, message by message; `lines` answers by lines (QMP). */
+import { once } from 'node:events';
 import { connect } from 'node:net';
 import { WebSocket } from 'ws';
 import { endWithBenchmark, programArgs, tell } from '../../programs.ts';
 
 const { port, path, lines } = programArgs<{ port: number; path: string; lines: boolean }>();
-const target = connect(path);
-const socket = new WebSocket(`ws://127.0.0.1:${port}/agent`, { perMessageDeflate: false });
-let rest = '';
 
 endWithBenchmark();
+const socket = new WebSocket(`ws://127.0.0.1:${port}/agent`, { perMessageDeflate: false });
+await once(socket, 'open');
+// QMP greets whoever connects, so there has to be somebody to pass it on to.
+const target = connect(path);
+let rest = '';
+
 socket.on('message', (data: Buffer) => {
   if (!target.write(data)) socket.pause();
 });
@@ -19,4 +23,4 @@ target.on('data', (chunk) => {
   rest = parts.pop() ?? '';
   for (const line of parts) socket.send(line);
 });
-socket.on('open', () => tell({ ready: true }));
+tell({ ready: true });
