@@ -18,6 +18,8 @@ export interface ArgvHost {
   readonly machine: string;
   /** Whether this QEMU was built with seccomp. */
   readonly sandbox: boolean;
+  /** Rate of the host's time stamp counter, where it is constant and known. */
+  readonly tscKhz: number | undefined;
   readonly vsock: ArgvVsock | undefined;
   readonly paths: ArgvPaths;
 }

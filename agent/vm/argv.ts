@@ -16,7 +16,7 @@ export function buildArgs(spec: VmSpec, host: ArgvHost): string[] {
   const options: Option[] = [
     ...processOptions(spec, host),
     ...machineOptions(spec, host),
-    ...bootOptions(spec),
+    ...bootOptions(spec, host),
     ...monitorOptions(host.paths),
     ...consoleOptions(host.paths),
     ...spec.disks.flatMap(diskOptions),
@@ -67,11 +67,14 @@ function smp({ count, topology }: VmSpec['cpus']): string {
   return `${count},sockets=${sockets}${dies === 1 ? '' : `,dies=${dies}`},cores=${cores},threads=${threads}`;
 }
 
-function bootOptions({ boot }: VmSpec): Option[] {
+function bootOptions({ boot, machine }: VmSpec, { accelerator, tscKhz }: ArgvHost): Option[] {
   const options: Option[] = [];
   if (boot.kernel !== undefined) options.push(['-kernel', boot.kernel]);
   if (boot.initrd !== undefined) options.push(['-initrd', boot.initrd]);
-  if (boot.args !== undefined) options.push(['-append', boot.args]);
+  // microvm has no clock to measure the counter against but the PIT. Emulated on a busy host that fails, and Linux then waits for ever.
+  const mustBeTold = boot.kernel !== undefined && machine === 'microvm' && accelerator === 'tcg' && tscKhz !== undefined;
+  const args = [boot.args, mustBeTold ? `tsc_early_khz=${tscKhz}` : undefined].filter((part) => part !== undefined);
+  if (args.length > 0) options.push(['-append', args.join(' ')]);
   return options;
 }
 

@@ -1,5 +1,5 @@
 /** The answer to `host.info`: what the host is, and what it lacks and why. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, freemem, hostname, release, totalmem } from 'node:os';
 import { isFairleadError } from '../../shared/errors.ts';
 import type { HostInfo } from '../../shared/protocol/methods-host.ts';
@@ -13,6 +13,20 @@ export function readBootId(): string {
     return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
   } catch {
     return '';
+  }
+}
+
+/**
+ * The rate of the time stamp counter, which an emulated guest sees as it is. Undefined where /proc/cpuinfo cannot be trusted to say it:
+ * it tells the present clock of a CPU whose frequency is scaled.
+ */
+export function readTscKhz(): number | undefined {
+  if (existsSync('/sys/devices/system/cpu/cpu0/cpufreq')) return undefined;
+  try {
+    const mhz = /^cpu MHz\s*:\s*([\d.]+)$/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1];
+    return mhz === undefined ? undefined : Math.round(Number(mhz) * 1000);
+  } catch {
+    return undefined;
   }
 }
 

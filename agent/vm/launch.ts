@@ -25,6 +25,7 @@ export interface LaunchContext {
   readonly probe: HostProbe;
   readonly vsock: HostVsock;
   readonly bootId: string;
+  readonly tscKhz: number | undefined;
   readonly logger: Logger;
 }
 
@@ -65,7 +66,9 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   signal.throwIfAborted();
 
   const vsock = device === undefined ? undefined : { cid: device.cid, backend: device.backend };
-  const argv = buildArgs(record.spec, { uuid: record.uuid, accelerator, machine, sandbox: qemu.sandbox, vsock, paths });
+  const { sandbox } = qemu;
+  const { tscKhz } = context;
+  const argv = buildArgs(record.spec, { uuid: record.uuid, accelerator, machine, sandbox, tscKhz, vsock, paths });
   const logOffset = sizeOf(paths.qemuLog);
   const vhostFd = device?.vhostFd;
   const { binary } = qemu;

@@ -12,7 +12,7 @@ import type { BrokenVm, CallOptions, HostVsock, Logger, OpenedStream, VmLimits, 
 import { buildArgs } from './argv.ts';
 import { Deadline, orAborted } from './deadline.ts';
 import { EventLog } from './events.ts';
-import { hostInfo, readBootId } from './host-info.ts';
+import { hostInfo, readBootId, readTscKhz } from './host-info.ts';
 import { HostProbe } from './host-probe.ts';
 import { checkFiles, checkSpec } from './spec-check.ts';
 import type { LadderTimes } from './stop-ladder.ts';
@@ -56,6 +56,7 @@ export class VmManager implements Vms {
       probe: new HostProbe({ stateDir, bootId, qemuBinary, logger }),
       vsock,
       bootId,
+      tscKhz: readTscKhz(),
       logger,
       events: this.events,
       limits,
@@ -254,7 +255,7 @@ export class VmManager implements Vms {
   }
 
   async #dryRun(spec: VmSpec, uuid: string): Promise<Result<'vm.args'>> {
-    const { probe, store, vsock } = this.#context;
+    const { probe, store, vsock, tscKhz } = this.#context;
     const [qemu, accelerator, machine] = await Promise.all([
       probe.qemu(),
       probe.accelerator(spec.accelerator),
@@ -266,7 +267,7 @@ export class VmManager implements Vms {
       ? ({ kind: 'vhost-user', socketPath: `${paths.runDir}/vsock` } as const)
       : ({ kind: 'vhost-vsock' } as const);
     const device = spec.vsock === undefined ? undefined : { cid: DRY_RUN.cid, backend };
-    const argv = buildArgs(spec, { uuid, accelerator, machine, sandbox: qemu.sandbox, vsock: device, paths });
+    const argv = buildArgs(spec, { uuid, accelerator, machine, sandbox: qemu.sandbox, tscKhz, vsock: device, paths });
     return { binary: qemu.binary, argv };
   }
 }

@@ -46,7 +46,7 @@ export async function openStream(request: OpenStreamRequest): Promise<Duplex> {
   for (let pauseMs: number = PAUSE_MS.first; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MS.most)) {
     signal.throwIfAborted();
     const leftMs = endsAt - performance.now();
-    const outcome = await attempt(request, Math.max(1, Math.min(leftMs, ATTEMPT_MS)), signal);
+    const outcome = await attempt(request, Math.max(1, Math.ceil(Math.min(leftMs, ATTEMPT_MS))), signal);
     if (!(outcome instanceof FairleadError)) return outcome;
     signal.throwIfAborted();
     const isFinal = outcome.code === 'GUEST_REFUSED' ? request.vm().ready : outcome.code !== 'GUEST_UNREACHABLE';

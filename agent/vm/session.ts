@@ -45,7 +45,8 @@ export interface SessionOptions {
 
 /** What QEMU still has to say when it is gone lies in the socket. */
 const DRAIN_MS = 1_000;
-const RECONNECT_MS = { first: 100, most: 10_000 } as const;
+/** QEMU closes QMP before it ends, by as long as its disks and its memory take: a connect before that would only be refused. */
+const RECONNECT_MS = { first: 1_000, most: 10_000 } as const;
 
 export class Session {
   readonly vm: string;
@@ -128,6 +129,11 @@ export class Session {
     });
   }
 
+  /** What the guest had open is gone with its memory, or is about to be. */
+  resetStreams(): void {
+    this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the VM was reset`));
+  }
+
   /** The agent leaves and the process stays. */
   async close(): Promise<void> {
     this.#over.abort(new FairleadError('INTERRUPTED', 'the agent is shutting down'));
@@ -151,9 +157,7 @@ export class Session {
     if (this.signal.aborted) return;
     const reason = typeof event.data['reason'] === 'string' ? event.data['reason'] : undefined;
     if (event.name === 'SHUTDOWN') this.#shutdownReason = reason ?? 'unknown';
-    if (event.name === 'RESET') {
-      this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the VM was reset`));
-    }
+    if (event.name === 'RESET') this.resetStreams();
     const input = inputOfEvent(event);
     if (input !== undefined) this.#options.handlers.onInput(input.input, input.data);
   }

@@ -131,6 +131,8 @@ export class Supervisor {
     return this.#command('resetting', options, async (deadline) => {
       requireState(this.name, this.#state, GUEST_STATES, 'reset');
       const isHalted = this.#state === 'panicked' || this.#state === 'io-error';
+      // Before, not only at the event: vhost-device-vsock 0.3.0 goes dead when a connection is closed while the guest has no driver.
+      this.#requireSession().resetStreams();
       await this.#qmp('system_reset', deadline);
       if (isHalted) {
         await this.#qmp('cont', deadline);
