@@ -16,7 +16,7 @@ import { FairleadError } from '../shared/errors.ts';
 import { ensureFirstAdmin } from './auth/first-admin.ts';
 import { TokenService } from './auth/tokens.ts';
 import type { HubConfig } from './config.ts';
-import { createServer, listen } from './http/server.ts';
+import { createServer, listen, reloadTls } from './http/server.ts';
 import { Strangers } from './http/strangers.ts';
 import type { HubLogger } from './logger.ts';
 import { createService, type HubService } from './service.ts';
@@ -38,6 +38,8 @@ export interface Hub {
   start(): Promise<void>;
   /** Idempotent. */
   stop(): Promise<void>;
+  /** Takes a renewed certificate from its files. @throws FairleadError INVALID_PARAMS, and then the old one stays in use */
+  reloadTls(): void;
   /** @throws FairleadError WRONG_STATE unless running */
   readonly address: HubAddress;
   readonly hubId: string;
@@ -121,6 +123,11 @@ class EmbeddableHub implements Hub {
   async stop(): Promise<void> {
     if (this.#running !== undefined) this.#stopping ??= this.#stop(this.#running);
     await this.#stopping;
+  }
+
+  reloadTls(): void {
+    reloadTls(this.#require().server, this.#config);
+    this.#logger.info({}, 'certificate and key for TLS were read again');
   }
 
   async #startOn(store: Store): Promise<Running> {

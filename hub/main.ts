@@ -2,7 +2,7 @@
  * `fairlead hub`: the only file of the hub that sees arguments, the environment and signals.
  *
  * Exit codes as in the error table: 0 after SIGTERM or SIGINT, 2 for a wrong configuration, 4 when another hub has the data, 5 when the
- * address cannot be had. A second signal ends at once, with 130.
+ * address cannot be had. A second signal ends at once, with 130. SIGHUP reads the TLS certificate and key again.
  */
 import { pino } from 'pino';
 import { stringify } from 'yaml';
@@ -46,6 +46,13 @@ export async function runHub(argv: readonly string[]): Promise<number> {
   try {
     await hub.start();
     using systemd = tellSystemd((reason) => logger.warn({ reason }, 'could not tell systemd'));
+    process.on('SIGHUP', () => {
+      try {
+        hub.reloadTls();
+      } catch (error) {
+        logger.error({ err: error }, toFairleadError(error).message);
+      }
+    });
     logger.info({ signal: await signalled }, 'asked to stop');
     systemd.stopping();
     await hub.stop();

@@ -8,7 +8,7 @@ import { FairleadError } from '../../shared/errors.ts';
 import { enrolProofBytes, type EnrolRequest, type EnrolResponse } from '../../shared/protocol/handshake.ts';
 import { sha256, verifySignature } from '../../shared/node/host-key.ts';
 import type { HostState } from '../store/records.ts';
-import { modify, type Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import type { TokenService } from './tokens.ts';
 
 export interface EnrolmentOptions {
@@ -39,7 +39,7 @@ export async function enrol(request: EnrolRequest, options: EnrolmentOptions): P
   const labels = { ...request.labels, ...token.labels };
   const enrolled = { host, publicKey, labels, enrolledAtMs: options.now(), enrolledWith: token.id };
   if (known === undefined && (await store.hosts.create(host, { ...enrolled, epoch: 0 }))) return answer;
-  const changed = await modify(store.hosts, host, (state) => {
+  const changed = await store.hosts.modify(host, (state) => {
     requireSameKey(state, request);
     return { ...state, ...enrolled };
   });

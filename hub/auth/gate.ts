@@ -4,7 +4,7 @@ import type { Clock } from '../../shared/clock.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import type { HubConfig } from '../config.ts';
 import type { HostState } from '../store/records.ts';
-import { modify, type Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import { Admission } from './admission.ts';
 import { Challenges, type IssuedChallenge } from './challenges.ts';
 import { verifyConnectProof } from './connect-proof.ts';
@@ -62,7 +62,7 @@ export class Gate {
       challenges: this.#challenges,
       hubId,
     });
-    const raised = await modify(store.hosts, host, (state) => ({ ...state, epoch: state.epoch + 1, lastSeenAtMs: now() }));
+    const raised = await store.hosts.modify(host, (state) => ({ ...state, epoch: state.epoch + 1, lastSeenAtMs: now() }));
     if (raised !== undefined) return raised;
     throw new HandshakeRefused('UNAUTHENTICATED', 'unknown-host', `host ${host} was removed; enrol it again`);
   }

@@ -7,7 +7,7 @@
 import { FairleadError } from '../../shared/errors.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
 import type { TokenState } from '../store/records.ts';
-import { modify, type Store, type Stored } from '../store/store.ts';
+import type { Store, Stored } from '../store/store.ts';
 import type { Principal } from './principal.ts';
 import { newSecret, parseToken, secretMatches, type TokenKind } from './secrets.ts';
 
@@ -59,7 +59,7 @@ export class TokenService {
   }
 
   async revoke(id: string): Promise<void> {
-    const revoked = await modify(this.#store.tokens, id, (token) => ({ ...token, revoked: true }));
+    const revoked = await this.#store.tokens.modify(id, (token) => ({ ...token, revoked: true }));
     if (revoked === undefined) throw new FairleadError('NOT_FOUND', `no token ${id}`);
     this.#onRevoked(id);
   }
@@ -91,7 +91,7 @@ export class TokenService {
 
   /** Takes one use, once, however many try at the same time. @throws FairleadError UNAUTHENTICATED when none is left */
   async consumeEnrolToken(id: string): Promise<TokenState> {
-    const consumed = await modify(this.#store.tokens, id, (token) => {
+    const consumed = await this.#store.tokens.modify(id, (token) => {
       this.#requireUsable(token);
       return token.usesLeft === undefined ? token : { ...token, usesLeft: token.usesLeft - 1 };
     });

@@ -1,7 +1,7 @@
 /** The one listening socket: plain or TLS, with the time limits that a slow or silent client runs into. */
 import { readFileSync } from 'node:fs';
 import { createServer as createHttpServer, type Server } from 'node:http';
-import { createServer as createHttpsServer } from 'node:https';
+import { createServer as createHttpsServer, Server as HttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import type { Hono } from 'hono';
@@ -44,10 +44,7 @@ export function createServer({ config, app, upgrade, strangers }: ServerParts): 
       : createHttpsServer(
           {
             ...options,
-            cert: readPem(tlsCert),
-            key: readPem(tlsKey),
-            // Channel binding by exporter is unambiguous from 1.3 on only (RFC 9266 §4.2).
-            minVersion: 'TLSv1.3',
+            ...secureContext(tlsCert, tlsKey),
             ALPNProtocols: ['http/1.1'],
             handshakeTimeout: handshakeTimeoutMs,
           },
@@ -56,6 +53,20 @@ export function createServer({ config, app, upgrade, strangers }: ServerParts): 
   server.on('connection', (socket) => strangers.add(socket));
   server.on('upgrade', (request, socket, head) => upgrade.handle(request, socket, head));
   return server;
+}
+
+/**
+ * Takes the certificate and key from their files again, for connections from now on; those that are open stay.
+ *
+ * @throws FairleadError INVALID_PARAMS when they cannot be read or do not fit; the old ones stay in use
+ */
+export function reloadTls(server: Server, { tlsCert, tlsKey }: HubConfig): void {
+  if (!(server instanceof HttpsServer) || tlsCert === undefined || tlsKey === undefined) return;
+  try {
+    server.setSecureContext(secureContext(tlsCert, tlsKey));
+  } catch (cause) {
+    throw new FairleadError('INVALID_PARAMS', `could not take ${tlsCert} and ${tlsKey} for TLS: ${String(cause)}`, { cause });
+  }
 }
 
 /** @throws FairleadError CONNECT_FAILED */
@@ -74,6 +85,11 @@ export async function listen(server: Server, address: string): Promise<AddressIn
   const bound = server.address();
   if (bound === null || typeof bound === 'string') throw new FairleadError('INTERNAL', `${address} is no TCP address`);
   return bound;
+}
+
+function secureContext(tlsCert: string, tlsKey: string) {
+  // Channel binding by exporter is unambiguous from 1.3 on only (RFC 9266 §4.2).
+  return { cert: readPem(tlsCert), key: readPem(tlsKey), minVersion: 'TLSv1.3' } as const;
 }
 
 function readPem(path: string): Buffer {

@@ -11,7 +11,7 @@ import { limitUnsentBytes } from '../native.ts';
 import type { StreamRelay } from '../relay/stream-relay.ts';
 import type { Dispatcher } from '../rpc/dispatcher.ts';
 import type { HostState } from '../store/records.ts';
-import { modify, type Store } from '../store/store.ts';
+import type { Store } from '../store/store.ts';
 import { AgentSession } from './agent-session.ts';
 import type { Fleet } from './fleet.ts';
 import { OperatorSession } from './operator-session.ts';
@@ -121,7 +121,7 @@ export class Sessions {
     const { store, now, logger } = this.#options;
     const seen = hello === undefined ? {} : { agentVersion: versionOf(hello.software), contractVersion: hello.contract };
     try {
-      await modify(store.hosts, host, (state) => ({ ...state, ...seen, lastSeenAtMs: now() }));
+      await store.hosts.modify(host, (state) => ({ ...state, ...seen, lastSeenAtMs: now() }));
     } catch (err) {
       logger.error({ host, err }, `could not note that host ${host} was seen`);
     }

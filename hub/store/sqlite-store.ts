@@ -3,7 +3,8 @@
  *
  * `node:sqlite` is synchronous, so a commit holds the event loop for as long as the disk needs for its sync. Writes are therefore
  * gathered for one turn of the loop and committed together: ten thousand hosts that come back at once cost a few dozen syncs, not ten
- * thousand. If a commit fails, every write in it fails and none has happened.
+ * thousand. If a commit fails, every write in it fails and none has happened. A read, change and write of one record runs within
+ * such a transaction, so that any number of them on one record never wait for one another.
  */
 import { closeSync, openSync } from 'node:fs';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
@@ -16,12 +17,14 @@ import type { Collection, Store, Stored } from './store.ts';
 /** How long we wait for a hub that is just ending to let go of the file. */
 const BUSY_TIMEOUT_MS = 2000;
 
-type Write = (run: (revision: number) => boolean) => Promise<boolean>;
+/** Runs within a transaction: all of it happens or, when it throws, none. `revision` is for what it writes. */
+type Write = <R>(run: (revision: number) => R) => Promise<R>;
 
 interface PendingWrite {
-  run(revision: number): boolean;
-  resolve(done: boolean): void;
-  reject(error: unknown): void;
+  /** Within the transaction; keeps its outcome. */
+  run(revision: number): void;
+  /** After the commit, or with the error because of which there was none. */
+  settle(error?: unknown): void;
 }
 
 /** `path` may be `:memory:`: then nothing outlives the store. The file is made with mode 0600 and refused when a newer hub wrote it. */
@@ -72,10 +75,24 @@ class SqliteStore implements Store {
     if (this.#database.isOpen) this.#database.close();
   }
 
-  async #write(run: PendingWrite['run']): Promise<boolean> {
+  async #write<R>(run: (revision: number) => R): Promise<R> {
     if (!this.#database.isOpen) throw new FairleadError('INTERNAL', 'could not write to the store: it is closed');
-    const { promise, resolve, reject } = Promise.withResolvers<boolean>();
-    this.#pending.push({ run, resolve, reject });
+    const { promise, resolve, reject } = Promise.withResolvers<R>();
+    let tell: () => void = () => {};
+    this.#pending.push({
+      run: (revision) => {
+        try {
+          const result = run(revision);
+          tell = () => resolve(result);
+        } catch (error) {
+          tell = () => reject(error);
+        }
+      },
+      settle: (error) => {
+        if (error === undefined) tell();
+        else reject(error);
+      },
+    });
     if (this.#pending.length === 1) setImmediate(() => this.#flush());
     return await promise;
   }
@@ -86,13 +103,18 @@ class SqliteStore implements Store {
     this.#pending = [];
     try {
       this.#database.exec('BEGIN IMMEDIATE');
-      const results = writes.map((write) => write.run(Number(this.#nextRevision.get()?.['last'])));
+      for (const write of writes) {
+        write.run(Number(this.#nextRevision.get()?.['last']));
+        // A full disk ends the transaction by itself, and what came next would be committed alone.
+        if (!this.#database.isTransaction) throw new FairleadError('INTERNAL', 'the store could not write: is its disk full?');
+      }
       this.#database.exec('COMMIT');
-      writes.forEach((write, index) => write.resolve(results[index] === true));
     } catch (error) {
       if (this.#database.isTransaction) this.#database.exec('ROLLBACK');
-      for (const write of writes) write.reject(error);
+      for (const write of writes) write.settle(error);
+      return;
     }
+    for (const write of writes) write.settle();
   }
 }
 
@@ -135,6 +157,16 @@ class SqliteCollection<T> implements Collection<T> {
   async create(key: string, value: T): Promise<boolean> {
     const text = JSON.stringify(value);
     return await this.#write((next) => this.#create.run(key, text, next).changes === 1);
+  }
+
+  async modify(key: string, change: (value: T) => T | undefined): Promise<T | undefined> {
+    return await this.#write((next) => {
+      const row = this.#get.get(key);
+      const stored = row === undefined ? undefined : this.#decode(row);
+      const value = stored === undefined ? undefined : change(stored.value);
+      if (stored !== undefined && value !== undefined) this.#update.run(JSON.stringify(value), next, key, stored.revision);
+      return value;
+    });
   }
 
   async update(key: string, value: T, revision: number): Promise<boolean> {

@@ -3,7 +3,7 @@
  *
  * The interface is a compare-and-set of whole records, because that is what both an embedded database and a replicated key-value
  * store can promise, and because it is enough: a one-time token is consumed, an epoch rises and a lease is taken by reading a
- * record with its revision and writing it back on the condition that nobody else did (`modify`).
+ * record with its revision and writing it back on the condition that nobody else did.
  *
  * A write that was answered is durable. Keys are ours and short; values are validated when they are read back, so that a damaged
  * or foreign record is an error and never a half-understood host.
@@ -24,6 +24,11 @@ export interface Collection<T> {
   count(): Promise<number>;
   /** False when a record of that key exists already. */
   create(key: string, value: T): Promise<boolean>;
+  /**
+   * Read, change, write back, as one. `change` may be called several times and must have no effect of its own; undefined from it leaves
+   * the record alone, and what it throws is thrown. Returns what was written, or undefined when there is no record or no change.
+   */
+  modify(key: string, change: (value: T) => T | undefined): Promise<T | undefined>;
   /** False when the record is gone or its revision is another by now. */
   update(key: string, value: T, revision: number): Promise<boolean>;
   /** False when the record is gone or its revision is another by now. */
@@ -40,25 +45,6 @@ export interface Store {
 /** A record is written by few: more rounds than this mean a fault, not bad luck. */
 const MAX_ROUNDS = 64;
 
-/**
- * Read, change, write back, and again if another writer was faster. `change` may be called several times and must have no effect of
- * its own; undefined from it leaves the record alone. Returns what was written, or undefined when there is no record or no change.
- */
-export async function modify<T>(
-  collection: Collection<T>,
-  key: string,
-  change: (value: T) => T | undefined,
-): Promise<T | undefined> {
-  for (let round = 0; round < MAX_ROUNDS; round++) {
-    const stored = await collection.get(key);
-    if (stored === undefined) return undefined;
-    const value = change(stored.value);
-    if (value === undefined) return undefined;
-    if (await collection.update(key, value, stored.revision)) return value;
-  }
-  throw tooManyRounds(key);
-}
-
 /** Removes the record as it is by then. False when there is none. */
 export async function removeLatest<T>(collection: Collection<T>, key: string): Promise<boolean> {
   for (let round = 0; round < MAX_ROUNDS; round++) {
@@ -66,7 +52,7 @@ export async function removeLatest<T>(collection: Collection<T>, key: string): P
     if (stored === undefined) return false;
     if (await collection.remove(key, stored.revision)) return true;
   }
-  throw tooManyRounds(key);
+  throw new FairleadError('INTERNAL', `record ${key} changed ${MAX_ROUNDS} times while it was being removed`);
 }
 
 /** The value under `key`, made from `initial` when it is not there yet. Of several that try at once all get the same one. */
@@ -76,8 +62,4 @@ export async function getOrCreate<T>(collection: Collection<T>, key: string, ini
   const value = initial();
   if (await collection.create(key, value)) return value;
   return await getOrCreate(collection, key, initial);
-}
-
-function tooManyRounds(key: string): FairleadError {
-  return new FairleadError('INTERNAL', `record ${key} changed ${MAX_ROUNDS} times while it was being written`);
 }

@@ -1,5 +1,6 @@
 /** Who gets past the hub's door and who does not: each way to fail, its status, its words, and what is counted. */
 import { once } from 'node:events';
+import { copyFile } from 'node:fs/promises';
 import { connect, type Socket } from 'node:net';
 import { describe, expect, it } from 'vitest';
 import { generateHostKey } from '../../shared/node/host-key.ts';
@@ -209,6 +210,21 @@ describe('a hub with TLS', () => {
     const none = formatAuthorization(makeProof({ host, key, challenge: await challenge() }));
     const answer = await refused({ url: hub.url, authorization: none, tls: unbound });
     expect(answer).toMatchObject({ status: 401, message: expect.stringContaining('not bound') });
+  });
+});
+
+describe('a renewed certificate', () => {
+  it('is taken without a restart, and a broken one is not', async () => {
+    await using first = await makeSelfSigned();
+    await using second = await makeSelfSigned();
+    await using hub = await startTestHub({ tlsCert: first.certPath, tlsKey: first.keyPath });
+    await copyFile(second.certPath, first.certPath);
+    expect(() => hub.hub.reloadTls()).toThrow('for TLS');
+    (await connectTls(hub.url, first.cert)).destroy();
+    await copyFile(second.keyPath, first.keyPath);
+    hub.hub.reloadTls();
+    (await connectTls(hub.url, second.cert)).destroy();
+    await expect(connectTls(hub.url, first.cert)).rejects.toThrow('self-signed certificate');
   });
 });
 

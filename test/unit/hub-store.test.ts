@@ -6,7 +6,7 @@ import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, it } from 'vitest';
 import type { HostState } from '../../hub/store/records.ts';
 import { openSqliteStore } from '../../hub/store/sqlite-store.ts';
-import { getOrCreate, modify } from '../../hub/store/store.ts';
+import { getOrCreate } from '../../hub/store/store.ts';
 
 const HOST: HostState = { host: 'h1', publicKey: 'k', labels: {}, enrolledAtMs: 1, enrolledWith: 't', epoch: 0 };
 
@@ -49,10 +49,28 @@ describe('the hub store', () => {
   it('loses no change when many modify one record at once', async () => {
     const store = openSqliteStore(':memory:');
     await store.hosts.create('h1', HOST);
-    const rises = Array.from({ length: 20 }, () => modify(store.hosts, 'h1', (host) => ({ ...host, epoch: host.epoch + 1 })));
+    const rises = Array.from({ length: 500 }, () => store.hosts.modify('h1', (host) => ({ ...host, epoch: host.epoch + 1 })));
     const epochs = (await Promise.all(rises)).map((host) => host?.epoch ?? 0);
-    expect(new Set(epochs).size).toBe(20);
-    expect((await store.hosts.get('h1'))?.value.epoch).toBe(20);
+    expect(new Set(epochs).size).toBe(500);
+    expect((await store.hosts.get('h1'))?.value.epoch).toBe(500);
+    await store.close();
+  });
+
+  it('does not let a change that throws spoil the others of its commit', async () => {
+    const store = openSqliteStore(':memory:');
+    await store.hosts.create('h1', HOST);
+    const refuse = () => {
+      throw new Error('not this one');
+    };
+    const outcomes = await Promise.allSettled([
+      store.hosts.modify('h1', (host) => ({ ...host, epoch: 5 })),
+      store.hosts.modify('h1', refuse),
+      store.hosts.modify('h1', () => undefined),
+      store.hosts.modify('h9', (host) => host),
+      store.hosts.modify('h1', (host) => ({ ...host, epoch: host.epoch + 1 })),
+    ]);
+    expect(outcomes.map((outcome) => outcome.status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'fulfilled', 'fulfilled']);
+    expect((await store.hosts.get('h1'))?.value.epoch).toBe(6);
     await store.close();
   });
 
