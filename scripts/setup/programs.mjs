@@ -28,7 +28,7 @@ function missing(programs) {
 async function install(names) {
   if (!isDebian()) return 'this is not Debian';
   const asRoot = await rootPrefix();
-  if (asRoot === undefined) return 'this is not root and sudo asks for a password';
+  if (asRoot === undefined) return 'this is not root, and sudo is not there or asks for a password';
   say(`installing ${names.join(', ')} from Debian packages`);
   const apt = (...args) => {
     const [command, ...rest] = [...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-q', ...args];

@@ -24,7 +24,6 @@ describe.skipIf(reason !== undefined)(`the guest image${reason === undefined ? '
 
     guest.monitor('system_powerdown');
     expect(await guest.exited).toBe(0);
-    expect(await guest.console()).toContain('FAIRLEAD GUEST READY');
   });
 
   test('says that it is ready again after a reset', async () => {
@@ -33,6 +32,14 @@ describe.skipIf(reason !== undefined)(`the guest image${reason === undefined ? '
     guest.monitor('system_reset');
     expect(await guest.readyLine(BOOT_TIMEOUT_MS)).toContain('"ready":true');
     expect(await echo(guest, 7, Buffer.from('back'))).toBe('back');
+  });
+
+  test('says that it is ready when a vsock device is plugged in after the boot', async () => {
+    await using guest = await bootBareGuest({ machine: 'q35', vsockLater: true });
+    await guest.consoleShows('FAIRLEAD GUEST READY', BOOT_TIMEOUT_MS);
+    guest.plugVsock();
+    expect(await guest.readyLine(BOOT_TIMEOUT_MS)).toContain('"ready":true');
+    expect(await echo(guest, 7, Buffer.from('plugged'))).toBe('plugged');
   });
 
   test('echoes on 64 streams at once, both ways at the same time', async () => {

@@ -5,7 +5,7 @@
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, watch } from 'node:fs';
+import { existsSync, readFileSync, watch } from 'node:fs';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -17,6 +17,8 @@ export interface BareGuestOptions {
   /** With its properties, such as `microvm,pcie=on`. */
   readonly machine: string;
   readonly kernel?: 'vmlinuz' | 'vmlinux';
+  /** Start without the vsock device; `plugVsock` adds it. For q35. */
+  readonly vsockLater?: boolean;
 }
 
 export interface BareGuest extends AsyncDisposable {
@@ -24,14 +26,17 @@ export interface BareGuest extends AsyncDisposable {
   readyLine(timeoutMs: number): Promise<string>;
   /** A stream to a port of the guest. Half-open sockets are allowed, but this daemon loses what follows a half-close. */
   dial(port: number): Promise<Socket>;
+  plugVsock(): void;
   /** A command for QEMU's human monitor. */
   monitor(command: string): void;
   /** QEMU's exit code, when it ends. */
   readonly exited: Promise<number | null>;
-  console(): Promise<string>;
+  /** Settles when the console shows the text. */
+  consoleShows(text: string, timeoutMs: number): Promise<void>;
 }
 
 const READY_PORT = 1023;
+const DAEMON_TIMEOUT_MS = 10_000;
 const DIAL_TIMEOUT_MS = 20_000;
 const GUEST_CID = 42;
 
@@ -43,7 +48,7 @@ export function whyNoGuest(): string | undefined {
   return whole ? undefined : 'the guest image is not built: run `node scripts/setup.mjs demo`';
 }
 
-export async function bootBareGuest({ machine, kernel = 'vmlinux' }: BareGuestOptions): Promise<BareGuest> {
+export async function bootBareGuest({ machine, kernel = 'vmlinux', vsockLater = false }: BareGuestOptions): Promise<BareGuest> {
   const { initrd = '', vhostDeviceVsock = '', ...images } = artefacts();
   await using undo = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), 'fairlead-guest-'));
@@ -59,7 +64,8 @@ export async function bootBareGuest({ machine, kernel = 'vmlinux' }: BareGuestOp
   const vm = `guest-cid=${GUEST_CID},uds-path=${path('vsock')},socket=${path('daemon')}`;
   const daemon = spawn(vhostDeviceVsock, ['--vm', vm], { stdio: 'ignore' });
   undo.defer(() => end(daemon));
-  await appears(directory, 'daemon');
+  await untilChanged(directory, DAEMON_TIMEOUT_MS, () => existsSync(path('daemon')));
+  const chardev = `socket,id=vsock,path=${path('daemon')}`;
   const qemu = spawn(
     'qemu-system-x86_64',
     `-M ${machine},memory-backend=mem0 -accel tcg -m 256 -nodefaults -no-user-config -display none`
@@ -67,8 +73,10 @@ export async function bootBareGuest({ machine, kernel = 'vmlinux' }: BareGuestOp
       .concat(
         ['-object', 'memory-backend-memfd,id=mem0,size=256M,share=on'],
         ['-kernel', images[kernel === 'vmlinux' ? 'vmlinux' : 'kernel'] ?? '', '-initrd', initrd],
-        ['-append', 'console=ttyS0 reboot=t panic=-1 quiet', '-serial', `file:${path('console')}`],
-        ['-chardev', `socket,id=vsock,path=${path('daemon')}`, '-device', 'vhost-user-vsock-pci,chardev=vsock'],
+        ['-append', kernelArguments(machine), '-serial', `file:${path('console')}`],
+        vsockLater
+          ? ['-device', 'pcie-root-port,id=port1']
+          : ['-chardev', chardev, '-device', 'vhost-user-vsock-pci,chardev=vsock'],
         ['-monitor', `unix:${path('monitor')}`],
       ),
     { stdio: 'ignore' },
@@ -82,11 +90,23 @@ export async function bootBareGuest({ machine, kernel = 'vmlinux' }: BareGuestOp
   return {
     readyLine: (timeoutMs) => readyLines.next(timeoutMs),
     dial: (port) => dial(path('vsock'), port),
+    plugVsock: () => {
+      monitor.write(`chardev-add ${chardev}\ndevice_add vhost-user-vsock-pci,chardev=vsock,bus=port1\n`);
+    },
     monitor: (command) => void monitor.write(`${command}\n`),
     exited,
-    console: () => readFile(path('console'), 'utf8'),
+    consoleShows: (text, timeoutMs) =>
+      untilChanged(directory, timeoutMs, async () => (await readFile(path('console'), 'utf8').catch(() => '')).includes(text)),
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
+}
+
+/** See guest/README.md on microvm's clock. */
+function kernelArguments(machine: string): string {
+  const base = 'console=ttyS0 reboot=t panic=-1 quiet';
+  const megahertz = /^cpu MHz\s*: ([\d.]+)/m.exec(readFileSync('/proc/cpuinfo', 'utf8'))?.[1];
+  if (!machine.startsWith('microvm') || megahertz === undefined) return base;
+  return `${base} tsc_early_khz=${Math.round(Number(megahertz) * 1000)} tsc=reliable`;
 }
 
 /** The daemon's way to a guest's port: a line that names it, a line that answers, then bytes. No service of the guest speaks first. */
@@ -125,11 +145,17 @@ async function end(child: ChildProcess): Promise<void> {
   await once(child, 'exit');
 }
 
-/** Waits for a file of the folder to be made. */
-async function appears(directory: string, name: string): Promise<void> {
+/** Looks again at each change of the folder or of a file in it, until the condition holds. */
+async function untilChanged(directory: string, timeoutMs: number, holds: () => boolean | Promise<boolean>): Promise<void> {
   const watcher = watch(directory);
+  const signal = AbortSignal.timeout(timeoutMs);
   try {
-    while (!existsSync(join(directory, name))) await once(watcher, 'change', { signal: AbortSignal.timeout(10_000) });
+    for (;;) {
+      const changed = once(watcher, 'change', { signal });
+      changed.catch(() => {}); // not awaited when the condition holds already
+      if (await holds()) return;
+      await changed;
+    }
   } finally {
     watcher.close();
   }
