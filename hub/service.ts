@@ -10,7 +10,7 @@ import { HandshakeRefused } from './auth/refused.ts';
 import type { TokenService } from './auth/tokens.ts';
 import type { HubConfig } from './config.ts';
 import { createApp, type HealthCheck } from './http/app.ts';
-import { HubMetrics } from './http/metrics.ts';
+import { HubMetrics, type RefusedEndpoint } from './http/metrics.ts';
 import { RpcPost } from './http/rpc-post.ts';
 import type { Strangers } from './http/strangers.ts';
 import type { HubLogger } from './logger.ts';
@@ -83,9 +83,11 @@ export function createService(options: ServiceOptions): HubService {
     admit: (address) => gate.admit(address),
     issueChallenge: () => gate.issueChallenge(),
     enrol: (request, address) => auditedEnrol(request, address),
+    onRefused,
     onAuthenticated: (socket) => strangers.authenticated(socket),
     rpcPost: new RpcPost({
       dispatcher,
+      onRefused: (refusal) => onRefused('rpc', refusal),
       authenticate: (call) => gate.operatorByPost(call),
       onFault: (err, method) => logger.error({ err, method }, 'a request handler failed'),
     }),
@@ -109,6 +111,12 @@ export function createService(options: ServiceOptions): HubService {
     onAgent: (host, socket, tcp, address) => sessions.addAgent(host, socket, tcp, address),
     onOperator: (principal, socket, tcp, address) => sessions.addOperator(principal, socket, tcp, address),
   });
+
+  function onRefused(endpoint: RefusedEndpoint, refusal: HandshakeRefused): void {
+    metrics.handshakeRefused(endpoint, refusal.reason);
+    if (refusal.reason === 'fault') logger.error({ endpoint, err: refusal.cause }, 'could not answer a handshake');
+    else logger.debug({ endpoint, code: refusal.code, reason: refusal.reason }, `handshake refused: ${refusal.message}`);
+  }
 
   async function auditedEnrol(request: EnrolRequest, address: string): Promise<{ host: string; hubId: string }> {
     const { host } = request;

@@ -10,7 +10,6 @@ import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { cors } from 'hono/cors';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
-import { toFairleadError } from '../../shared/errors.ts';
 import { VERSION } from '../../shared/node/version.ts';
 import { CHALLENGE_PATH, ENROL_PATH, EnrolRequest } from '../../shared/protocol/handshake.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
@@ -18,7 +17,7 @@ import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
 import type { IssuedChallenge } from '../auth/challenges.ts';
 import { HandshakeRefused, refusalBody, refusalHeaders, toRefusal } from '../auth/refused.ts';
 import { remoteAddress } from './address.ts';
-import type { HubMetrics } from './metrics.ts';
+import type { HubMetrics, RefusedEndpoint } from './metrics.ts';
 import type { RpcPost } from './rpc-post.ts';
 
 export interface HealthCheck {
@@ -37,6 +36,8 @@ export interface AppServices {
   /** Takes one handshake of that address. @throws HandshakeRefused */
   admit(address: string): void;
   issueChallenge(): IssuedChallenge;
+  /** Told of each refusal, for metrics and, where the fault is ours, the log. */
+  onRefused(endpoint: RefusedEndpoint, refusal: HandshakeRefused): void;
   /** The connection is somebody's now. */
   onAuthenticated(socket: Socket): void;
   rpcPost: RpcPost;
@@ -68,7 +69,7 @@ export function createApp(services: AppServices): Hono<Env> {
       services.admit(address(context));
       return context.json({ ...services.issueChallenge(), hubId: services.hubId }, 200, { 'cache-control': 'no-store' });
     } catch (error) {
-      return refuse(context, services.metrics, 'challenge', error);
+      return refuse(context, services, 'challenge', error);
     }
   });
 
@@ -79,7 +80,7 @@ export function createApp(services: AppServices): Hono<Env> {
       const { host, hubId } = await services.enrol(request, address(context));
       return context.json({ host, hubId }, 200, { 'cache-control': 'no-store' });
     } catch (error) {
-      return refuse(context, services.metrics, 'enrol', error);
+      return refuse(context, services, 'enrol', error);
     }
   });
 
@@ -97,7 +98,7 @@ export function createApp(services: AppServices): Hono<Env> {
   });
 
   app.notFound((context) => context.json({ error: { code: 'NOT_FOUND', message: `no ${context.req.path} here` } }, 404));
-  app.onError((error, context) => refuse(context, services.metrics, 'rpc', error));
+  app.onError((error, context) => refuse(context, services, 'rpc', error));
   return app;
 }
 
@@ -118,15 +119,14 @@ async function readJson(context: HttpContext): Promise<unknown> {
   }
 }
 
-function refuse(context: HttpContext, metrics: HubMetrics, endpoint: 'challenge' | 'enrol' | 'rpc', thrown: unknown) {
+function refuse(context: HttpContext, services: AppServices, endpoint: RefusedEndpoint, thrown: unknown) {
   const refusal = toRefusal(thrown);
-  metrics.handshakeRefused(endpoint, refusal.reason);
+  services.onRefused(endpoint, refusal);
   return context.json(refusalBody(refusal), asStatus(refusal.status), refusalHeaders(refusal));
 }
 
 function tooLong(context: Context) {
-  const error = toFairleadError(new HandshakeRefused('INVALID_REQUEST', 'malformed', 'the body is too long'));
-  return context.json({ error: { code: error.code, message: error.message } }, 413);
+  return context.json({ error: { code: 'INVALID_REQUEST', message: 'the body is too long' } }, 413);
 }
 
 function asStatus(status: number): ContentfulStatusCode {

@@ -14,6 +14,8 @@ export interface HubGauges {
   readonly rpcInFlight: number;
 }
 
+export type RefusedEndpoint = 'agent' | 'enrol' | 'challenge' | 'rpc';
+
 const EVENT_LOOP_PRECISION_MS = 100;
 /** From a forwarded status query (0.3 ms) to a start that waits for a guest. */
 const DURATION_BUCKETS_S = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60];
@@ -87,7 +89,7 @@ export class HubMetrics {
     this.#durations.observe({ method }, durationMs / 1000);
   }
 
-  handshakeRefused(endpoint: 'agent' | 'enrol' | 'challenge' | 'rpc', reason: RefusalReason): void {
+  handshakeRefused(endpoint: RefusedEndpoint, reason: RefusalReason): void {
     this.#refusals.inc({ endpoint, reason });
   }
 

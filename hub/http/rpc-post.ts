@@ -11,7 +11,7 @@ import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { fromWireError, toWireError } from '../../shared/jsonrpc/wire-error.ts';
 import { ERROR_TABLE } from '../../shared/protocol/error-table.ts';
 import type { Principal } from '../auth/principal.ts';
-import { refusalHeaders, toRefusal } from '../auth/refused.ts';
+import { type HandshakeRefused, refusalHeaders, toRefusal } from '../auth/refused.ts';
 import type { Dispatcher } from '../rpc/dispatcher.ts';
 
 export interface PostedCall {
@@ -33,6 +33,7 @@ export interface HttpAnswer {
 export interface RpcPostOptions {
   readonly dispatcher: Dispatcher;
   authenticate(call: { authorization: string | undefined; origin: string | undefined; address: string }): Promise<Principal>;
+  readonly onRefused: (refusal: HandshakeRefused) => void;
   readonly onFault: (error: FairleadError, method: string) => void;
 }
 
@@ -50,6 +51,7 @@ export class RpcPost {
       principal = await this.#options.authenticate(call);
     } catch (thrown) {
       const refusal = toRefusal(thrown);
+      this.#options.onRefused(refusal);
       return { status: refusal.status, body: writeError(null, toWireError(refusal)), headers: refusalHeaders(refusal) };
     }
     call.onAuthenticated();
