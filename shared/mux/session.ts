@@ -47,6 +47,9 @@ import { Scheduler } from './scheduler.ts';
 import { excess, MuxStream, type StreamHost } from './stream.ts';
 import type { RawStream, StreamHandler } from './stream-handler.ts';
 
+/** Room in a message for a FIN, or for data that is worth a frame, in bytes. */
+const MIN_DATA_ROOM = 64;
+
 export interface MuxSessionOptions {
   readonly role: 'dialer' | 'acceptor';
   readonly hello: LocalHello & Required<Pick<LocalHello, 'session'>>;
@@ -190,26 +193,33 @@ export class MuxSession {
     return parts;
   }
 
-  /** Bottom half: what waits, control before data, as the parts of one message of about `maxBytes` at most, or undefined. */
+  /**
+   * Bottom half: what waits, control before data, as the parts of one message, or undefined. The last frame may go beyond `maxBytes`,
+   * though never beyond what the peer takes: cutting it short would cost more in odd pieces than it is worth.
+   */
   pull(maxBytes: number): Uint8Array[] | undefined {
     if (this.#closedWith !== undefined) return undefined;
     const parts: Uint8Array[] = [];
     try {
-      let room = maxBytes - this.#control.pull(parts, maxBytes);
-      const maxFrameBytes = this.#peer?.limits.maxFrameBytes ?? 0;
-      while (room > WIRE.headerBytes + 8) {
-        const stream = this.#scheduler.next();
-        if (stream === undefined) break;
-        const bytes = stream.pull(parts, Math.min(maxFrameBytes, room - WIRE.headerBytes));
-        this.#scheduler.charge(stream, bytes);
-        this.#floods.window.give();
-        room -= bytes;
-      }
+      this.#pullData(parts, this.#control.pull(parts, maxBytes), maxBytes);
     } catch (thrown) {
       this.close(toFairleadError(thrown));
       return undefined;
     }
     return parts.length === 0 ? undefined : parts;
+  }
+
+  #pullData(parts: Uint8Array[], controlBytes: number, maxBytes: number): void {
+    if (this.#peer === undefined) return;
+    const { maxFrameBytes, maxMessageBytes } = this.#peer.limits;
+    for (let bytes = controlBytes; bytes < maxBytes && maxMessageBytes - bytes > MIN_DATA_ROOM; ) {
+      const stream = this.#scheduler.next();
+      if (stream === undefined) return;
+      const taken = stream.pull(parts, Math.min(maxFrameBytes, maxMessageBytes - bytes - WIRE.headerBytes));
+      this.#scheduler.charge(stream, taken);
+      this.#floods.window.give();
+      bytes += taken;
+    }
   }
 
   /** Close with `error`; every stream is told SESSION_LOST. Only the first call counts. */
