@@ -1,0 +1,85 @@
+/** A VM manager on directories of its own, for tests with a real QEMU; gone without a trace at the end of its scope. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import type { HostVsock, Logger } from '../../agent/vm/api.ts';
+import { findQemu } from '../../agent/vm/qemu-facts.ts';
+import { VmManager, type VmManagerOptions } from '../../agent/vm/manager.ts';
+import type { LadderTimes } from '../../agent/vm/stop-ladder.ts';
+import { type VmEvent, type VmEventType } from '../../shared/protocol/vm.ts';
+import { VmSpec, type VmSpecInput } from '../../shared/protocol/vm-spec.ts';
+
+export const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
+export const NO_VSOCK: HostVsock = { available: false, reason: 'this test has none' };
+
+/** Short enough for a test that goes down the whole ladder, long enough for a busy machine. */
+export const SHORT_LADDER: LadderTimes = { pressEveryMs: 500, quitMs: 1_500, sigtermMs: 1_500, sigkillMs: 10_000 };
+
+/** Why tests with QEMU cannot run here; undefined when they can. */
+export function whyNoQemu(): string | undefined {
+  try {
+    findQemu();
+    return undefined;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+}
+
+export interface TestHost extends AsyncDisposable {
+  readonly manager: VmManager;
+  readonly options: VmManagerOptions;
+  /** The agent leaves, and another one comes. */
+  restart(): Promise<VmManager>;
+}
+
+export async function testHost(options: Partial<VmManagerOptions> = {}): Promise<TestHost> {
+  const directory = await mkdtemp(join(tmpdir(), 'fl-'));
+  const complete: VmManagerOptions = {
+    stateDir: join(directory, 'state'),
+    runDir: join(directory, 'run'),
+    vsock: NO_VSOCK,
+    logger: silent,
+    limits: { maxVms: 16, maxStreamsPerVm: 256 },
+    policy: { qmpCommands: ['*'] },
+    agentVersion: '0.0.0-test',
+    labels: {},
+    ladderTimes: SHORT_LADDER,
+    ...options,
+  };
+  let manager = await VmManager.open(complete);
+  return {
+    get manager() {
+      return manager;
+    },
+    options: complete,
+    async restart() {
+      await manager.close();
+      manager = await VmManager.open(complete);
+      return manager;
+    },
+    async [Symbol.asyncDispose]() {
+      for (const { name } of manager.list()) await manager.delete(name, { force: true });
+      await manager.close();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+}
+
+/** A spec with its defaults. Without a kernel the firmware finds nothing to boot and waits: a guest that costs nothing. */
+export function spec(input: VmSpecInput): VmSpec {
+  return v.parse(VmSpec, { accelerator: 'tcg', memory: { bytes: '64MiB' }, ...input });
+}
+
+/** The first event of the type from now on; ask before doing what causes it. Rejects with what the test's time limit says. */
+export async function nextEvent(manager: VmManager, type: VmEventType, vm?: string): Promise<VmEvent> {
+  const limit = AbortSignal.timeout(60_000);
+  for await (const event of manager.events.follow({ vm, signal: limit })) {
+    if (event.type === type) return event;
+  }
+  throw new Error(`no ${type} within a minute; there was ${typesOf(manager).join(' ')}`);
+}
+
+export function typesOf(manager: VmManager, vm?: string): VmEventType[] {
+  return manager.events.query({ vm }).events.map((event) => event.type);
+}
