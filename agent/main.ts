@@ -7,6 +7,7 @@ import { type Agent, createAgent } from './agent.ts';
 import { type AgentConfig, redactConfig } from './config.ts';
 import { type AgentCommandLine, agentUsage, readAgentCommandLine } from './config-source.ts';
 import { notifyServiceManager } from './service-manager.ts';
+import { trimMemorySoon } from './trim-memory.ts';
 import type { Logger } from './vm/api.ts';
 
 /** Exit codes: 0 ended by a signal in order, 1 could not start or failed, 2 wrong use; by a second signal 128 and its number. */
@@ -51,6 +52,7 @@ async function serve(config: AgentConfig): Promise<number> {
   }
   using manager = notifyServiceManager(process.env, logger);
   logger.info({ http: agent.httpAddress }, 'agent runs');
+  trimMemorySoon();
   await ended;
   manager.stopping();
   return shutDown(agent, logger);
