@@ -65,7 +65,6 @@ export async function bootBareGuest({ machine, kernel = 'vmlinux', vsockLater = 
   const daemon = spawn(vhostDeviceVsock, ['--vm', vm], { stdio: 'ignore' });
   undo.defer(() => end(daemon));
   await untilChanged(directory, DAEMON_TIMEOUT_MS, () => existsSync(path('daemon')));
-  const chardev = `socket,id=vsock,path=${path('daemon')}`;
   const qemu = spawn(
     'qemu-system-x86_64',
     `-M ${machine},memory-backend=mem0 -accel tcg -m 256 -nodefaults -no-user-config -display none`
@@ -74,9 +73,8 @@ export async function bootBareGuest({ machine, kernel = 'vmlinux', vsockLater = 
         ['-object', 'memory-backend-memfd,id=mem0,size=256M,share=on'],
         ['-kernel', images[kernel === 'vmlinux' ? 'vmlinux' : 'kernel'] ?? '', '-initrd', initrd],
         ['-append', kernelArguments(machine), '-serial', `file:${path('console')}`],
-        vsockLater
-          ? ['-device', 'pcie-root-port,id=port1']
-          : ['-chardev', chardev, '-device', 'vhost-user-vsock-pci,chardev=vsock'],
+        ['-chardev', `socket,id=vsock,path=${path('daemon')}`],
+        ['-device', vsockLater ? 'pcie-root-port,id=port1' : 'vhost-user-vsock-pci,chardev=vsock'],
         ['-monitor', `unix:${path('monitor')}`],
       ),
     { stdio: 'ignore' },
@@ -91,7 +89,7 @@ export async function bootBareGuest({ machine, kernel = 'vmlinux', vsockLater = 
     readyLine: (timeoutMs) => readyLines.next(timeoutMs),
     dial: (port) => dial(path('vsock'), port),
     plugVsock: () => {
-      monitor.write(`chardev-add ${chardev}\ndevice_add vhost-user-vsock-pci,chardev=vsock,bus=port1\n`);
+      monitor.write('device_add vhost-user-vsock-pci,chardev=vsock,bus=port1\n');
     },
     monitor: (command) => void monitor.write(`${command}\n`),
     exited,
