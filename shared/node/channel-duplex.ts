@@ -97,7 +97,11 @@ const ERRNO_RESETS: Readonly<Record<string, ResetName>> = {
   ABORT_ERR: 'CANCELLED',
 };
 
-const RESETS_OF_ERRORS: Partial<Record<ErrorCode, ResetName>> = { CANCELLED: 'CANCELLED', TIMEOUT: 'TIMEOUT', STREAM_RESET: 'RESET' };
+const RESETS_OF_ERRORS: Partial<Record<ErrorCode, ResetName>> = {
+  CANCELLED: 'CANCELLED',
+  TIMEOUT: 'TIMEOUT',
+  STREAM_RESET: 'RESET',
+};
 
 /** What a failure is called on the other side. The reset of another stream is passed on as it is. */
 function resetNameOf(error: Error | null): ResetName {
@@ -114,4 +118,4 @@ function resetNameOf(error: Error | null): ResetName {
   return ERRNO_RESETS[code] ?? 'INTERNAL';
 }
 
-export { joinDuplex, type JoinOptions } from './join-duplex.ts';
+export { joinDuplex } from './join-duplex.ts';
