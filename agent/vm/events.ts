@@ -73,7 +73,10 @@ export class EventLog implements VmEvents {
         if (queue.length > this.#capacity) throw tooSlow(this.#capacity);
         const batch = queue;
         queue = [];
-        for (const event of batch) yield event;
+        for (const event of batch) {
+          if (signal.aborted) return;
+          yield event;
+        }
         if (queue.length > 0) continue;
         wake = Promise.withResolvers<void>();
         if (signal.aborted) return;

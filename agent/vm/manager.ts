@@ -104,7 +104,7 @@ export class VmManager implements Vms {
     }
   }
 
-  start(name: string, options: CallOptions = {}): Promise<VmInfo> {
+  async start(name: string, options: CallOptions = {}): Promise<VmInfo> {
     return this.#find(name).start(options);
   }
 
@@ -117,23 +117,23 @@ export class VmManager implements Vms {
     return infos.sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
-  pause(name: string, options: CallOptions = {}): Promise<VmInfo> {
+  async pause(name: string, options: CallOptions = {}): Promise<VmInfo> {
     return this.#find(name).pause(options);
   }
 
-  resume(name: string, options: CallOptions = {}): Promise<VmInfo> {
+  async resume(name: string, options: CallOptions = {}): Promise<VmInfo> {
     return this.#find(name).resume(options);
   }
 
-  reset(name: string, options: CallOptions = {}): Promise<VmInfo> {
+  async reset(name: string, options: CallOptions = {}): Promise<VmInfo> {
     return this.#find(name).reset(options);
   }
 
-  powerdown(name: string, options: CallOptions = {}): Promise<VmInfo> {
+  async powerdown(name: string, options: CallOptions = {}): Promise<VmInfo> {
     return this.#find(name).powerdown(options);
   }
 
-  stop(name: string, options: CallOptions & { readonly graceMs?: number | undefined } = {}): Promise<Result<'vm.stop'>> {
+  async stop(name: string, options: CallOptions & { readonly graceMs?: number | undefined } = {}): Promise<Result<'vm.stop'>> {
     return this.#find(name).stop(options);
   }
 

@@ -1,0 +1,132 @@
+/** What an agent finds when it comes back: the same VMs, the same processes, and the truth about those that are gone. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { identityOf } from '../../agent/process-identity.ts';
+import { nextEvent, spec, testHost, type TestHost, typesOf, whyNoQemu } from '../support/vm.ts';
+
+const missing = whyNoQemu();
+if (missing !== undefined) console.warn(`skipped: ${missing}`);
+
+describe.skipIf(missing !== undefined)('an agent that comes back', () => {
+  let host: TestHost;
+  beforeEach(async () => {
+    host = await testHost();
+  });
+  afterEach(() => host[Symbol.asyncDispose]());
+
+  const recordOf = (name: string): string => join(host.options.stateDir, 'vms', name, 'vm.json');
+  const pidOf = (name: string): number => host.manager.get(name).pid ?? 0;
+
+  /** What a later agent would find, had this one written something else. */
+  async function rewrite(name: string, change: (record: Record<string, unknown>) => Record<string, unknown>): Promise<void> {
+    await writeFile(recordOf(name), JSON.stringify(change(JSON.parse(await readFile(recordOf(name), 'utf8')))));
+  }
+
+  test('finds its VMs as they are, in the same processes, and goes on with them', async () => {
+    await Promise.all(['one', 'two', 'three'].map((name) => host.manager.run(spec({ name }))));
+    await host.manager.pause('two');
+    await host.manager.stop('three', { graceMs: 0 });
+    const before = host.manager.list().map(({ name, pid, state, generation }) => ({ name, pid, state, generation }));
+
+    const manager = await host.restart();
+    expect(manager.list().map(({ name, pid, state, generation }) => ({ name, pid, state, generation }))).toEqual(before);
+    expect(await manager.resume('two')).toMatchObject({ state: 'running' });
+    expect(await manager.stop('one', { graceMs: 0 })).toMatchObject({ endedBy: 'quit', vm: { exit: { code: null } } });
+    expect(await manager.start('one')).toMatchObject({ generation: 2 });
+  });
+
+  test('sees an adopted VM die at once', async () => {
+    await host.manager.run(spec({ name: 'web' }));
+    const manager = await host.restart();
+    const crashed = nextEvent(manager, 'vm.crashed');
+    process.kill(pidOf('web'), 'SIGKILL');
+    expect(await crashed).toMatchObject({ data: { reason: 'lost' } });
+  });
+
+  test('tells of a VM that died meanwhile', async () => {
+    await host.manager.run(spec({ name: 'web' }));
+    const pid = pidOf('web');
+    await host.manager.close();
+    process.kill(pid, 'SIGKILL');
+    await expect.poll(() => identityOf(pid)).toBeUndefined();
+    const manager = await host.restart();
+    expect(manager.get('web')).toMatchObject({ state: 'crashed', exit: { reason: 'lost' } });
+    expect(typesOf(manager)).toEqual(['vm.crashed']);
+  });
+
+  test('takes a VM of before a restart of the host for crashed, whoever has its pid now', async () => {
+    await host.manager.run(spec({ name: 'web' }));
+    await host.manager.stop('web', { graceMs: 0 });
+    const other = spawn('sleep', ['600'], { stdio: 'ignore' });
+    const { pid = 0, startTime = '' } = identityOf(other.pid ?? 0) ?? {};
+    const about = {
+      pid,
+      startTime,
+      binary: '/bin/true',
+      argv: [],
+      accelerator: 'tcg',
+      qemuVersion: '7.2.0',
+      startedAt: new Date(),
+      logOffset: 0,
+    };
+    await host.manager.close();
+    await rewrite('web', (record) => ({ ...record, state: 'running', process: { ...about, bootId: 'another boot' } }));
+    let manager = await host.restart();
+    expect(manager.get('web')).toMatchObject({ state: 'crashed', exit: { reason: 'host-restart' } });
+
+    // The same boot, and a process with the right pid and start time that is not ours.
+    await manager.close();
+    const { bootId } = await manager.hostInfo();
+    await rewrite('web', (record) => ({ ...record, state: 'running', process: { ...about, bootId } }));
+    manager = await host.restart();
+    expect(manager.get('web')).toMatchObject({ state: 'crashed', exit: { reason: 'lost' } });
+    expect(identityOf(pid)).toBeDefined();
+    other.kill();
+    await once(other, 'exit');
+  });
+
+  test('ends a QEMU that was spawned by an agent that died before it could write so', async () => {
+    await host.manager.run(spec({ name: 'web' }));
+    const pid = pidOf('web');
+    await host.manager.close();
+    await rewrite('web', (record) => ({ ...record, state: 'starting', process: undefined }));
+    const manager = await host.restart();
+    expect(manager.get('web')).toMatchObject({ state: 'stopped', exit: { reason: 'start-failed' } });
+    expect(identityOf(pid)).toBeUndefined();
+    expect(await manager.start('web')).toMatchObject({ state: 'running' });
+  });
+
+  test('keeps a VM whose QEMU does not answer, and hears it when it does', async () => {
+    await host.manager.run(spec({ name: 'web' }));
+    await host.manager.pause('web');
+    const pid = pidOf('web');
+    await host.manager.close();
+    process.kill(pid, 'SIGSTOP');
+    const manager = await host.restart();
+    expect(manager.get('web')).toMatchObject({ state: 'running', pid });
+    const paused = nextEvent(manager, 'vm.paused');
+    process.kill(pid, 'SIGCONT');
+    await paused;
+    expect(await manager.resume('web')).toMatchObject({ state: 'running' });
+  });
+
+  test('leaves a broken record alone, names it, and serves the others', async () => {
+    await host.manager.run(spec({ name: 'fine' }));
+    await host.manager.create(spec({ name: 'web' }));
+    await host.manager.close();
+    await writeFile(recordOf('web'), '{"version": 1');
+    const manager = await host.restart();
+    expect(manager.list().map(({ name, state }) => `${name} ${state}`)).toEqual(['fine running']);
+    expect(manager.broken).toEqual([{ name: 'web', reason: expect.stringContaining('could not read') }]);
+    await expect(manager.start('web')).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      message: expect.stringContaining('its record is broken'),
+    });
+    await expect(manager.create(spec({ name: 'web' }))).rejects.toMatchObject({ code: 'CONFLICT' });
+    await manager.delete('web', { force: true });
+    expect(await manager.create(spec({ name: 'web' }))).toMatchObject({ state: 'created' });
+  });
+});

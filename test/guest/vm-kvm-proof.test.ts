@@ -1,0 +1,26 @@
+/** The proof of KVM is a guest that leaves by itself; that it does so is shown with the emulator. */
+import { expect, test } from 'vitest';
+import { runBootSector } from '../../agent/vm/kvm-proof.ts';
+import { findQemu } from '../../agent/vm/qemu-facts.ts';
+import { whyNoQemu } from '../support/vm.ts';
+
+const missing = whyNoQemu();
+if (missing !== undefined) console.warn(`skipped: ${missing}`);
+
+test.skipIf(missing !== undefined)('a boot sector runs to its end and says so', async () => {
+  expect(await runBootSector(findQemu(), 'tcg', 60_000)).toEqual({ proven: true });
+});
+
+test.skipIf(missing !== undefined)('a guest that does not get there in time proves nothing', async () => {
+  expect(await runBootSector(findQemu(), 'tcg', 1)).toEqual({
+    proven: false,
+    reason: 'a test guest under tcg did not run to its end: it was still running after 1 ms',
+  });
+});
+
+test('a program that is no QEMU proves nothing', async () => {
+  expect(await runBootSector('/bin/false', 'tcg', 5_000)).toEqual({
+    proven: false,
+    reason: 'a test guest under tcg did not run to its end: QEMU ended with code 1',
+  });
+});
