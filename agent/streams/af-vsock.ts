@@ -89,6 +89,7 @@ class AfVsockDevice implements VsockDevice {
       if (!this.#disposed) return socket;
       socket.destroy();
     } catch (error) {
+      signal?.throwIfAborted();
       throw explain(error, this.#parts.vm, port, timeoutMs);
     }
     throw this.#gone();
@@ -186,7 +187,6 @@ class SharedPorts {
 function explain(error: unknown, vm: string, port: number, timeoutMs: number): FairleadError {
   const code = error instanceof Error && 'code' in error ? String(error.code) : undefined;
   const options = { cause: error };
-  if (code === 'ECANCELED') return new FairleadError('CANCELLED', `the attempt to reach guest ${vm} was cancelled`, options);
   if (code === 'ECONNRESET' || code === 'ECONNREFUSED') {
     return new FairleadError('GUEST_REFUSED', `guest ${vm} refused vsock port ${port}: nothing listens there`, options);
   }

@@ -6,7 +6,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { Link, type LinkOptions, type LinkStatus } from '../../agent/link/link.ts';
 import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import { FakeHub, type FakeHubOptions } from '../support/fake-hub.ts';
-import { makeCertificate } from '../support/certificate.ts';
+import { makeSelfSigned } from '../support/self-signed.ts';
 
 const scope: AsyncDisposable[] = [];
 afterEach(async () => {
@@ -161,11 +161,12 @@ describe('the line to the hub', () => {
   });
 
   it('is bound to its TLS connection', async () => {
-    const tls = await makeCertificate();
+    const { cert, keyPath } = use(await makeSelfSigned());
+    const tls = { cert, key: await readFile(keyPath, 'utf8') };
     const hub = await startHub({ tls });
     const stateDir = await directory();
     const caFile = join(stateDir, 'ca.pem');
-    await writeFile(caFile, tls.cert);
+    await writeFile(caFile, cert);
     const { link } = await startLink(hub.address, { stateDir, caFile });
     link.start();
     const line = await hub.nextLine();
@@ -173,7 +174,8 @@ describe('the line to the hub', () => {
   });
 
   it('is not made over TLS to somebody who has no certificate for it', async () => {
-    const hub = await startHub({ tls: await makeCertificate() });
+    const { cert, keyPath } = use(await makeSelfSigned());
+    const hub = await startHub({ tls: { cert, key: await readFile(keyPath, 'utf8') } });
     const status = await firstOutcome(hub.address);
     expect(status.lastError).toMatch(/could not reach the hub at .*certificate/);
   });

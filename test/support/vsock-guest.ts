@@ -3,23 +3,21 @@
  * marker line on its console.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { artefacts } from '../../cli/image/cache.ts';
+import { demoImage } from '../../cli/image/demo-image.ts';
 import type { VsockDevice } from '../../agent/streams/transport.ts';
 
-const CACHE = fileURLToPath(new URL('../../.cache', import.meta.url));
-const IMAGE = join(CACHE, 'image/current');
 const READY = 'FAIRLEAD GUEST READY';
-export const VHOST_DEVICE_VSOCK = join(CACHE, 'vhost-device-vsock/0.3.0-2/vhost-device-vsock');
+/** The daemon's path; empty where `missingForVsockGuest` says that there is none. */
+export const VHOST_DEVICE_VSOCK = artefacts().vhostDeviceVsock ?? '';
 
 /** Why the tests of this file cannot run here, or undefined. */
 export function missingForVsockGuest(): string | undefined {
-  if (!existsSync(VHOST_DEVICE_VSOCK)) return `no ${VHOST_DEVICE_VSOCK}: run npm run setup`;
-  if (!existsSync(join(IMAGE, 'vmlinux'))) return `no guest image in ${IMAGE}: run npm run setup`;
-  return undefined;
+  if (VHOST_DEVICE_VSOCK === '') return 'no vhost-device-vsock: run npm run setup';
+  return demoImage() === undefined ? 'no guest image: run npm run setup' : undefined;
 }
 
 /** A directory with a short name, since it holds unix sockets. */
@@ -34,22 +32,26 @@ export interface VsockGuest extends AsyncDisposable {
   readonly ready: Promise<void>;
 }
 
+/** vhost-user needs memory that can be shared, and is emulated here; vhost-vsock is there only where KVM is, in the rig. */
 export function startVsockGuest(device: VsockDevice): VsockGuest {
-  if (device.backend.kind !== 'vhost-user') throw new Error('this helper is for vhost-user');
-  const options = [
-    '-M q35,accel=tcg,memory-backend=mem0 -m 192 -nodefaults -nographic -no-reboot -serial stdio',
-    '-object memory-backend-memfd,id=mem0,size=192M,share=on',
-    `-chardev socket,id=c0,path=${device.backend.socketPath} -device vhost-user-vsock-pci,chardev=c0`,
-    `-kernel ${join(IMAGE, 'vmlinux')} -initrd ${join(IMAGE, 'initrd.gz')}`,
-  ];
-  const argv = [...options.join(' ').split(' '), '-append', 'console=ttyS0 reboot=t panic=-1 quiet'];
-  const qemu = spawn('qemu-system-x86_64', argv, { stdio: ['ignore', 'pipe', 'pipe'] });
+  const image = demoImage();
+  if (image === undefined) throw new Error(missingForVsockGuest());
+  const common = `-m 192 -nodefaults -nographic -no-reboot -serial stdio -kernel ${image.kernel} -initrd ${image.initrd}`;
+  const specific =
+    device.backend.kind === 'vhost-user'
+      ? '-M q35,accel=tcg,memory-backend=mem0 -object memory-backend-memfd,id=mem0,size=192M,share=on ' +
+        `-chardev socket,id=c0,path=${device.backend.socketPath} -device vhost-user-vsock-pci,chardev=c0`
+      : `-M q35,accel=kvm -cpu host -device vhost-vsock-pci,guest-cid=${device.cid},vhostfd=3`;
+  const argv = [...`${common} ${specific}`.split(' '), '-append', image.args];
+  const inherited = device.vhostFd === undefined ? [] : [device.vhostFd];
+  const qemu = spawn('qemu-system-x86_64', argv, { stdio: ['ignore', 'pipe', 'pipe', ...inherited] });
+  device.spawned();
   let output = '';
   const ready = new Promise<void>((resolve, reject) => {
     qemu.once('error', reject);
     qemu.once('exit', (code, signal) => reject(new Error(`QEMU ended (${code ?? signal}): ${output.slice(-1000)}`)));
     for (const stream of [qemu.stdout, qemu.stderr]) {
-      stream.on('data', (chunk: Buffer) => {
+      stream?.on('data', (chunk: Buffer) => {
         output += chunk.toString();
         if (output.includes(READY)) resolve();
       });
