@@ -8,8 +8,8 @@ import {
   PINNED_NODE_VERSION,
   PROJECT_DIR,
   run,
-  say,
   SetupError,
+  say,
   systemPath,
   tail,
 } from './step.mjs';

@@ -1,6 +1,6 @@
 /** Programs of the machine: what is missing on PATH comes from Debian packages where that is possible. */
 import { readFileSync } from 'node:fs';
-import { hasProgram, run, say, SetupError, tail } from './step.mjs';
+import { hasProgram, run, SetupError, say, tail } from './step.mjs';
 
 /** Program to Debian package. Without the optional ones things still work, only less of them. */
 const NEEDED = {
