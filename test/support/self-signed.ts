@@ -1,4 +1,4 @@
-/** A certificate for 127.0.0.1 and localhost that signs itself, made by the openssl program. */
+/** A certificate for 127.0.0.1, localhost and 10.0.2.2 (this machine as the rig sees it) that signs itself, made by the openssl program. */
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -15,7 +15,7 @@ export async function makeSelfSigned(): Promise<SelfSigned> {
   const directory = await mkdtemp(join(tmpdir(), 'self-signed-'));
   const [certPath, keyPath] = [join(directory, 'cert.pem'), join(directory, 'key.pem')];
   const key = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-keyout', keyPath];
-  const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1,DNS:localhost'];
+  const names = ['-subj', '/CN=localhost', '-addext', 'subjectAltName=IP:127.0.0.1,IP:10.0.2.2,DNS:localhost'];
   await promisify(execFile)('openssl', ['req', '-x509', ...key, '-out', certPath, '-days', '2', ...names]);
   return {
     certPath,
