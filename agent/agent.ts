@@ -161,6 +161,7 @@ class FairleadAgent implements Agent {
       agentVersion: VERSION,
       labels,
       qemuBinary,
+      observer: this.#telemetry,
     });
   }
 

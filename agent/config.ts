@@ -131,7 +131,6 @@ const ConfigSchema = v.pipe(
 );
 
 export type AgentConfig = Readonly<v.InferOutput<typeof ConfigSchema>>;
-export type AgentConfigInput = v.InferInput<typeof ConfigSchema>;
 
 /** @throws FairleadError INVALID_PARAMS that names each value that is wrong */
 export function parseAgentConfig(input: unknown): AgentConfig {

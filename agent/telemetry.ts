@@ -9,6 +9,7 @@ import type { ConnectResult, LinkStatus } from './link/link.ts';
 import type { RpcObserver } from './rpc/dispatcher.ts';
 import type { StreamObserver } from './rpc/stream-open.ts';
 import type { VmInfo } from '../shared/protocol/vm.ts';
+import type { VmObserver } from './vm/api.ts';
 
 /** What is remembered before the registry is loaded to take it. */
 const MAX_PENDING = 1_000;
@@ -18,7 +19,7 @@ export interface TelemetrySources {
   readonly vms: () => readonly VmInfo[];
 }
 
-export class Telemetry implements RpcObserver, StreamObserver {
+export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
   readonly #sources: TelemetrySources;
   readonly #streams = new Set<Duplex>();
   #bytesToGuests = 0;
@@ -47,6 +48,14 @@ export class Telemetry implements RpcObserver, StreamObserver {
 
   ended(method: string, code: string, durationMs: number): void {
     this.#tell((metrics) => metrics.rpcEnded(method, code, durationMs));
+  }
+
+  onCommand({ command, ok }: { command: string; ok: boolean }): void {
+    this.#tell((metrics) => metrics.qmpAnswered(command, ok ? 'ok' : 'error'));
+  }
+
+  onEvent(name: string): void {
+    this.#tell((metrics) => metrics.qmpEvent(name));
   }
 
   opened(guest: Duplex): void {

@@ -8,6 +8,7 @@ import { METHODS } from '../../shared/protocol/methods.ts';
 import { VM_STATES, type VmState } from '../../shared/protocol/vm.ts';
 import type { ConnectResult } from '../link/link.ts';
 import { LINK_FAILURES } from '../link/hub-http.ts';
+import { QMP_COMMANDS } from '../qmp/commands.ts';
 
 /** What is looked at in the moment of the scrape. */
 export interface Gauges {
@@ -96,8 +97,9 @@ export class AgentMetrics {
     this.#durations.observe({ method }, durationMs / 1000);
   }
 
+  /** Commands that only `vm.qmp` sends go by one name: their names come from the caller. */
   qmpAnswered(command: string, result: 'ok' | 'error'): void {
-    this.#qmpCommands.inc({ command, result });
+    this.#qmpCommands.inc({ command: Object.hasOwn(QMP_COMMANDS, command) ? command : 'other', result });
   }
 
   qmpEvent(event: string): void {

@@ -35,7 +35,6 @@ import { LinkError, type LinkFailure } from './hub-http.ts';
 import { type Identity, IdentityStore } from './identity.ts';
 
 export type LinkState = 'idle' | 'enrolling' | 'dialling' | 'up' | 'backoff' | 'stopped';
-export const LINK_STATES = ['idle', 'enrolling', 'dialling', 'up', 'backoff', 'stopped'] as const satisfies LinkState[];
 
 /** How an attempt ended; `lost` is a line that was up. */
 export type ConnectResult = 'ok' | LinkFailure;

@@ -65,6 +65,7 @@ async function takeOver(
       device,
       qmpSocket: store.paths(vm).qmpSocket,
       logger,
+      observer: context.observer,
       handlers: {
         ...handlers,
         onInput(input, data) {

@@ -25,6 +25,14 @@ export interface Logger {
   error(fields: object, message: string): void;
 }
 
+/** Told of what goes over QMP, for metrics. Must not throw. */
+export interface VmObserver {
+  /** Once for each command, when it settles. */
+  onCommand(outcome: { readonly command: string; readonly ok: boolean; readonly durationMs: number }): void;
+  /** An event that the supervisor listens for. */
+  onEvent(name: string): void;
+}
+
 export interface VmLimits {
   /** VMs that may be registered on the host at once. */
   readonly maxVms: number;

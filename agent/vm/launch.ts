@@ -11,7 +11,7 @@ import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { runCommand } from '../qmp/commands.ts';
 import type { VsockDevice } from '../streams/transport.ts';
-import type { HostVsock, Logger } from './api.ts';
+import type { HostVsock, Logger, VmObserver } from './api.ts';
 import { buildArgs } from './argv.ts';
 import { type Deadline, orAborted, settledWithin } from './deadline.ts';
 import type { HostProbe } from './host-probe.ts';
@@ -25,6 +25,7 @@ export interface LaunchContext {
   readonly probe: HostProbe;
   readonly vsock: HostVsock;
   readonly bootId: string;
+  readonly observer?: VmObserver | undefined;
   readonly tscKhz: number | undefined;
   readonly logger: Logger;
 }
@@ -76,7 +77,8 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   undo.defer(() => kill(process));
   device?.spawned();
 
-  const session = new Session({ vm: name, generation, process, device, qmpSocket: paths.qmpSocket, handlers, logger });
+  const { observer } = context;
+  const session = new Session({ vm: name, generation, process, device, qmpSocket: paths.qmpSocket, handlers, logger, observer });
   undo.defer(() => session.close());
   const about: ProcessRecord = {
     ...process.identity,
@@ -92,7 +94,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const { readyPort } = record.spec.vsock ?? {};
   try {
     await settleAll([
-      connect(session, paths, deadline, logger),
+      connect(session, paths, deadline, context),
       save({ process: about }),
       readyPort === undefined ? undefined : session.listenForReady(readyPort),
     ]);
@@ -106,10 +108,15 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   return session;
 }
 
-async function connect(session: Session, paths: VmPaths, { signal, remainingMs }: Deadline, logger: Logger): Promise<void> {
+async function connect(
+  session: Session,
+  paths: VmPaths,
+  { signal, remainingMs }: Deadline,
+  { logger, observer }: LaunchContext,
+): Promise<void> {
   // A QEMU under load may take its time to its first word; the deadline of the start is the only limit.
   const limits = { connectTimeoutMs: remainingMs, greetingTimeoutMs: remainingMs, signal };
-  session.attach(await QmpClient.connect({ path: paths.qmpSocket, logger, ...limits }));
+  session.attach(await QmpClient.connect({ path: paths.qmpSocket, logger, observer, ...limits }));
 }
 
 /** QEMU tells that the guest runs some milliseconds before it answers the command; the telling is enough. */

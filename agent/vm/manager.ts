@@ -8,7 +8,7 @@ import type { Result } from '../../shared/protocol/methods.ts';
 import type { VmInfo } from '../../shared/protocol/vm.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { adopt } from './adopt.ts';
-import type { BrokenVm, CallOptions, HostVsock, Logger, OpenedStream, VmLimits, VmPolicy, Vms } from './api.ts';
+import type { BrokenVm, CallOptions, HostVsock, Logger, OpenedStream, VmLimits, VmObserver, VmPolicy, Vms } from './api.ts';
 import { buildArgs } from './argv.ts';
 import { Deadline, orAborted } from './deadline.ts';
 import { EventLog } from './events.ts';
@@ -31,6 +31,7 @@ export interface VmManagerOptions {
   readonly labels: Readonly<Record<string, string>>;
   /** Where the host's QEMU is not in PATH, or another one shall be used. */
   readonly qemuBinary?: string | undefined;
+  readonly observer?: VmObserver | undefined;
   readonly ladderTimes?: LadderTimes | undefined;
 }
 
@@ -48,7 +49,7 @@ export class VmManager implements Vms {
   readonly #leaving = new AbortController();
 
   private constructor(options: VmManagerOptions) {
-    const { stateDir, logger, qemuBinary, vsock, limits, ladderTimes } = options;
+    const { stateDir, logger, qemuBinary, vsock, limits, ladderTimes, observer } = options;
     const bootId = readBootId();
     this.#options = options;
     this.#context = {
@@ -58,6 +59,7 @@ export class VmManager implements Vms {
       bootId,
       tscKhz: readTscKhz(),
       logger,
+      observer,
       events: this.events,
       limits,
       ladderTimes,

@@ -13,7 +13,7 @@ import { runCommand } from '../qmp/commands.ts';
 import type { QmpListener } from '../qmp/events.ts';
 import type { QmpEvent } from '../qmp/messages.ts';
 import type { VsockDevice } from '../streams/transport.ts';
-import type { Logger } from './api.ts';
+import type { Logger, VmObserver } from './api.ts';
 import { settledWithin } from './deadline.ts';
 import type { VmInput } from './machine.ts';
 import { inputOfEvent, inputOfRunState, QMP_EVENTS } from './qemu-events.ts';
@@ -41,6 +41,7 @@ export interface SessionOptions {
   readonly qmpSocket: string;
   readonly handlers: SessionHandlers;
   readonly logger: Logger;
+  readonly observer?: VmObserver | undefined;
 }
 
 /** What QEMU still has to say when it is gone lies in the socket. */
@@ -97,9 +98,9 @@ export class Session {
 
   /** Connects to the monitor of a running QEMU and brings the state up to date; without success nothing stays open. */
   async connect(timeoutMs: number): Promise<void> {
-    const { qmpSocket: path, logger } = this.#options;
+    const { qmpSocket: path, logger, observer } = this.#options;
     const limits = { connectTimeoutMs: timeoutMs, greetingTimeoutMs: timeoutMs, signal: this.signal };
-    const qmp = await QmpClient.connect({ path, logger, ...limits });
+    const qmp = await QmpClient.connect({ path, logger, observer, ...limits });
     this.#use(qmp);
     try {
       const { status } = await runCommand(qmp, 'query-status', {}, { timeoutMs });
@@ -155,6 +156,7 @@ export class Session {
 
   #onEvent(event: QmpEvent): void {
     if (this.signal.aborted) return;
+    this.#options.observer?.onEvent(event.name);
     const reason = typeof event.data['reason'] === 'string' ? event.data['reason'] : undefined;
     if (event.name === 'SHUTDOWN') this.#shutdownReason = reason ?? 'unknown';
     if (event.name === 'RESET') this.resetStreams();
