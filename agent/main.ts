@@ -1,8 +1,8 @@
 /** The agent as a program: arguments, environment, signals, exit codes, log. The only file of the agent that touches these. */
 import { pino } from 'pino';
 import { isFairleadError, toFairleadError } from '../shared/errors.ts';
-import { ERROR_TABLE } from '../shared/protocol/error-table.ts';
 import { VERSION } from '../shared/node/version.ts';
+import { ERROR_TABLE } from '../shared/protocol/error-table.ts';
 import { type Agent, createAgent } from './agent.ts';
 import { type AgentConfig, redactConfig } from './config.ts';
 import { type AgentCommandLine, agentUsage, readAgentCommandLine } from './config-source.ts';

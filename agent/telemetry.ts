@@ -3,12 +3,11 @@
  * agent is connected sooner without it, and one that nobody scrapes hardly pays for it.
  */
 import type { Duplex } from 'node:stream';
-import type { VmState } from '../shared/protocol/vm.ts';
+import type { VmInfo, VmState } from '../shared/protocol/vm.ts';
 import type { AgentMetrics, Gauges } from './http/metrics.ts';
 import type { ConnectResult, LinkStatus } from './link/link.ts';
 import type { RpcObserver } from './rpc/dispatcher.ts';
 import type { StreamObserver } from './rpc/stream-open.ts';
-import type { VmInfo } from '../shared/protocol/vm.ts';
 import type { VmObserver } from './vm/api.ts';
 
 /** What is remembered before the registry is loaded to take it. */

@@ -7,6 +7,7 @@
 import { readFile } from 'node:fs/promises';
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
+import * as v from 'valibot';
 import { WebSocket } from 'ws';
 import { FairleadError, type JsonObject } from '../shared/errors.ts';
 import type { CallOptions } from '../shared/jsonrpc/types.ts';
@@ -16,8 +17,10 @@ import { MuxChannel } from '../shared/mux/channel.ts';
 import { channelDuplex } from '../shared/node/channel-duplex.ts';
 import { VERSION } from '../shared/node/version.ts';
 import { WS_OPTIONS, wsSocket, zeroMask } from '../shared/node/ws-socket.ts';
+import { type ErrorCode, isErrorCode } from '../shared/protocol/error-table.ts';
+import { Refusal } from '../shared/protocol/handshake.ts';
 import type { MethodName, ParamsInput, Result } from '../shared/protocol/methods.ts';
-import { parseResult } from '../shared/protocol/validate.ts';
+import { parseNotification, parseResult } from '../shared/protocol/validate.ts';
 import { CONTRACT_VERSION, SUBPROTOCOL } from '../shared/protocol/version.ts';
 import type { VmEvent } from '../shared/protocol/vm.ts';
 import type { HubContext } from './context.ts';
@@ -99,8 +102,7 @@ async function followEvents(
     await line.peer.call('vm.events', params, {
       timeoutMs: 0,
       signal,
-      // SAFETY: the agent validated each event against the contract before it sent it.
-      onProgress: (value) => onEvent(value as VmEvent),
+      onProgress: (value) => onEvent(parseNotification('vm.event', value)),
     });
   } catch (error) {
     if (!signal.aborted) throw error;
@@ -163,24 +165,20 @@ async function refusal(url: URL, response: IncomingMessage): Promise<FairleadErr
     body += String(chunk);
     if (body.length > MAX_REFUSAL_BYTES) break;
   }
+  const { code, message } = refusalIn(body);
   const status = response.statusCode ?? 0;
-  const code =
-    status === 401
-      ? 'UNAUTHENTICATED'
-      : status === 403
-        ? 'PERMISSION_DENIED'
-        : status === 429
-          ? 'LIMIT_EXCEEDED'
-          : 'CONNECT_FAILED';
-  return new FairleadError(code, `the hub at ${url.host} refused the connection with status ${status}: ${refusalMessage(body)}`);
+  return new FairleadError(code, `the hub at ${url.host} refused the connection with status ${status}: ${message}`);
 }
 
-function refusalMessage(body: string): string {
+function refusalIn(body: string): { code: ErrorCode; message: string } {
+  let json: unknown;
   try {
-    // SAFETY: every field is checked before it is used.
-    const message = (JSON.parse(body) as { error?: { message?: unknown } }).error?.message;
-    return typeof message === 'string' ? message : 'it gave no reason';
+    json = JSON.parse(body);
   } catch {
-    return 'it gave no reason; is this address a Fairlead hub?';
+    json = undefined;
   }
+  const parsed = v.safeParse(Refusal, json);
+  if (!parsed.success) return { code: 'CONNECT_FAILED', message: 'it gave no reason; is this address a Fairlead hub?' };
+  const { code, message } = parsed.output.error;
+  return { code: isErrorCode(code) ? code : 'CONNECT_FAILED', message };
 }

@@ -1,5 +1,6 @@
 /** The operators' command: its verbs, its global options, and what becomes of errors. */
 import { Command, CommanderError, Option } from 'commander';
+import { VERSION } from '../shared/node/version.ts';
 import type { App } from './app.ts';
 import { registerConnect } from './commands/connect.ts';
 import { registerDoctor } from './commands/doctor.ts';
@@ -11,7 +12,6 @@ import { registerVm } from './commands/vm.ts';
 import { parseDuration } from './duration.ts';
 import { describeFailure, exitCodeOf } from './failure.ts';
 import { OUTPUT_FORMATS } from './output.ts';
-import { VERSION } from '../shared/node/version.ts';
 
 const USAGE_EXIT_CODE = 2;
 const INTERRUPTED_EXIT_CODE = 130;

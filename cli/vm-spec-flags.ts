@@ -81,8 +81,8 @@ async function readSpec(path: string): Promise<Partial<VmSpecInput>> {
   try {
     const value: unknown = parseYaml(text, { maxAliasCount: 16 });
     if (typeof value !== 'object' || value === null || Array.isArray(value)) throw new TypeError('it is no mapping');
-    // SAFETY: only the outer shape is known here; the hub validates every field before anything is done with it.
-    return value as Partial<VmSpecInput>;
+    // Only the outer shape is known here; the hub validates every field before anything is done with it.
+    return value;
   } catch (error) {
     throw new FairleadError('INVALID_PARAMS', `could not understand the VM spec ${path} as YAML or JSON`, { cause: error });
   }

@@ -127,7 +127,7 @@ export function hubUsage(env: Environment): string {
   const defaults: Readonly<Record<string, unknown>> = parseHubConfig({ dataDir: defaultDataDir(env) });
   const lines = KEYS.map((key) => {
     const value = defaults[key];
-    const shown = value === undefined || value === false || Array.isArray(value) ? '' : `(default ${String(value)})`;
+    const shown = typeof value === 'string' || typeof value === 'number' ? `(default ${value})` : '';
     return `  --${flagName(key)}${SWITCHES.has(key) ? '' : ' VALUE'} ${shown}`.trimEnd();
   });
   return ['usage: fairlead hub [--config FILE] [--print-config] [--help]', ...lines, ''].join('\n');

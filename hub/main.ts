@@ -8,7 +8,7 @@ import { pino } from 'pino';
 import { stringify } from 'yaml';
 import { isFairleadError, toFairleadError } from '../shared/errors.ts';
 import { ERROR_TABLE } from '../shared/protocol/error-table.ts';
-import { hubUsage, type HubCommandLine, readHubCommandLine } from './config.ts';
+import { type HubCommandLine, hubUsage, readHubCommandLine } from './config.ts';
 import { createHub } from './hub.ts';
 import { notifySystemd } from './native.ts';
 

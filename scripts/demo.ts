@@ -9,11 +9,11 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 import { connectHub, type HubConnection } from '../cli/connection.ts';
-import { specFromFlags } from '../cli/vm-spec-flags.ts';
 import { describeFailure } from '../cli/failure.ts';
+import { specFromFlags } from '../cli/vm-spec-flags.ts';
 import { EventWaiter } from './demo/event-waiter.ts';
-import { startUp, type RunningUp } from './demo/up-process.ts';
 import { StepReport } from './demo/report.ts';
+import { type RunningUp, startUp } from './demo/up-process.ts';
 
 const VM = 'demo';
 /** The guest's service that takes one line, answers with that shell command's output and closes by itself. */

@@ -2,12 +2,12 @@
  * What the agent counts, as Prometheus reads it, in a registry of its own. Names follow prometheus.io/docs/practices/naming. No label has
  * a value that a caller can make up, none names a VM, and sets of labels that are known are there from the start with 0.
  */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from '@prometheus-io/client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
 import { VERSION } from '../../shared/node/version.ts';
 import { METHODS } from '../../shared/protocol/methods.ts';
 import { VM_STATES, type VmState } from '../../shared/protocol/vm.ts';
-import type { ConnectResult } from '../link/link.ts';
 import { LINK_FAILURES } from '../link/hub-http.ts';
+import type { ConnectResult } from '../link/link.ts';
 import { QMP_COMMANDS } from '../qmp/commands.ts';
 
 /** What is looked at in the moment of the scrape. */

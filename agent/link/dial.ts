@@ -4,16 +4,16 @@
  * On `wss:` the TLS connection is made first, because the proof is bound to it (RFC 9266), and then handed to `ws`.
  */
 import { randomBytes } from 'node:crypto';
-import { connect as tlsConnect, type TLSSocket } from 'node:tls';
+import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
 import type { HostKey } from '../../shared/node/host-key.ts';
 import { WS_OPTIONS, zeroMask } from '../../shared/node/ws-socket.ts';
 import {
-  Challenge,
   CHANNEL_BINDING_BYTES,
   CHANNEL_BINDING_LABEL,
-  connectProofBytes,
+  Challenge,
   type ConnectProof,
+  connectProofBytes,
   formatAuthorization,
   type HubEndpoints,
   NONCE_BYTES,

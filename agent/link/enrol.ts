@@ -2,7 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import type { HostKey } from '../../shared/node/host-key.ts';
 import { sha256 } from '../../shared/node/host-key.ts';
-import { EnrolResponse, enrolProofBytes, type EnrolRequest, type HubEndpoints } from '../../shared/protocol/handshake.ts';
+import { type EnrolRequest, EnrolResponse, enrolProofBytes, type HubEndpoints } from '../../shared/protocol/handshake.ts';
 import { askHub, LinkError } from './hub-http.ts';
 import type { Identity } from './identity.ts';
 

@@ -4,7 +4,7 @@
  * Every failure is a LinkError. Nothing that a hub may answer is trusted to be what it should: bodies are bounded, and what is no
  * JSON of the right shape is an error that says so.
  */
-import { type IncomingMessage, request as httpRequest } from 'node:http';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import * as v from 'valibot';
 import { FairleadError } from '../../shared/errors.ts';

@@ -93,8 +93,7 @@ export async function runCommand<Name extends QmpCommandName>(
 ): Promise<QmpResult<Name>> {
   const value = await runner.execute(name, args, options);
   const result = v.safeParse(QMP_COMMANDS[name].result, value, { abortEarly: true });
-  // SAFETY: `result.output` came from the row of `name`, which is how QmpResult<Name> is defined; the index type loses that.
-  if (result.success) return result.output as QmpResult<Name>;
+  if (result.success) return result.output;
   const issue = result.issues[0];
   const where = v.getDotPath(issue) ?? 'the whole';
   throw new FairleadError('PROTOCOL_ERROR', `QMP command '${name}' returned what it should not: ${where}: ${issue.message}`);

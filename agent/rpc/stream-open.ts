@@ -80,7 +80,7 @@ export class StreamOpener {
     const { vms, policy } = this.#options;
     const { method, params } = meta;
     if (method !== 'stream.open') {
-      const name = JSON.stringify(String(method).slice(0, 64));
+      const name = JSON.stringify(method ?? null).slice(0, 64);
       throw new FairleadError('METHOD_NOT_FOUND', `this agent knows no method ${name} that is called by an OPEN frame`);
     }
     policy.checkMethod('stream.open');

@@ -28,14 +28,12 @@ export function registerDoctor(program: Command, app: App): void {
     .command('doctor')
     .description('check this machine as a host, and the way to the hub')
     .action(async (_options: object, command: Command) => {
-      const findings = await Promise.all([
-        checkQemu(app),
-        checkKvm(),
-        checkVsock(),
+      const findings = [
+        ...(await Promise.all([checkQemu(app), checkKvm(), checkVsock()])),
         checkImage(),
         checkMemory(),
-        checkHub(app, command),
-      ]);
+        await checkHub(app, command),
+      ];
       outputOf(app, command).list(
         findings,
         [

@@ -1,9 +1,9 @@
 /** `fairlead vm …`: the life of a VM. `--host` is needed only where the hub cannot tell the host by the VM's name. */
 import { type Command, Option } from 'commander';
-import { parseDuration } from '../duration.ts';
 import type { ParamsInput } from '../../shared/protocol/methods.ts';
 import type { VmEvent, VmInfo } from '../../shared/protocol/vm.ts';
 import { type App, withHub } from '../app.ts';
+import { parseDuration } from '../duration.ts';
 import { allVms } from '../lists.ts';
 import { age, humanBytes, type Output } from '../output.ts';
 import { collect, collectForwards, collectLabels, type SpecFlags, specFromFlags } from '../vm-spec-flags.ts';

@@ -5,8 +5,8 @@
  * name with the token that had enrolled it gets the same answer, and takes no further use.
  */
 import { FairleadError } from '../../shared/errors.ts';
-import { enrolProofBytes, type EnrolRequest, type EnrolResponse } from '../../shared/protocol/handshake.ts';
 import { sha256, verifySignature } from '../../shared/node/host-key.ts';
+import { type EnrolRequest, type EnrolResponse, enrolProofBytes } from '../../shared/protocol/handshake.ts';
 import type { HostState } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { TokenService } from './tokens.ts';

@@ -2,7 +2,7 @@
  * What the hub counts, in a registry of its own. Names follow prometheus.io/docs/practices/naming; no label has a value that a caller
  * can make up, and none names a host or a VM on a counter of calls.
  */
-import { collectDefaultMetrics, Counter, Gauge, Histogram, Registry } from '@prometheus-io/client';
+import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
 import { VERSION } from '../../shared/node/version.ts';
 import type { RefusalReason } from '../auth/refused.ts';
 

@@ -9,7 +9,7 @@
  */
 import { type Clock, systemClock } from '../clock.ts';
 import { FairleadError, type JsonObject, toFairleadError } from '../errors.ts';
-import { exceedsBytes, type Message, readMessage, type RequestId, writeNotification } from './envelope.ts';
+import { exceedsBytes, type Message, type RequestId, readMessage, writeNotification } from './envelope.ts';
 import { IncomingRequests } from './incoming.ts';
 import { OutgoingCalls } from './outgoing.ts';
 import { type CallOptions, DEFAULT_PEER_LIMITS, type PeerLimits, type PeerOptions, type PeerStats } from './types.ts';

@@ -3,8 +3,9 @@
  *
  * Stacks and causes stay where they arose: they belong in that side's log.
  */
-import { ERROR_TABLE, type ErrorCode, errorCodeOfRpc, isErrorCode } from '../protocol/error-table.ts';
+
 import { FairleadError, type JsonObject } from '../errors.ts';
+import { ERROR_TABLE, type ErrorCode, errorCodeOfRpc, isErrorCode } from '../protocol/error-table.ts';
 
 export interface WireError {
   readonly code: number;

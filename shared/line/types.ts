@@ -1,7 +1,7 @@
 /** What the user of a line gives and gets. */
 import type { Clock } from '../clock.ts';
 import type { FairleadError, JsonObject } from '../errors.ts';
-import type { RequestContext, PeerLimits } from '../jsonrpc/types.ts';
+import type { PeerLimits, RequestContext } from '../jsonrpc/types.ts';
 import type { LocalHello } from '../mux/hello.ts';
 import type { MuxLimits } from '../mux/limits.ts';
 import type { MemoryPool } from '../mux/pool.ts';

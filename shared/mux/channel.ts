@@ -10,8 +10,8 @@
  */
 import { FairleadError, type JsonObject } from '../errors.ts';
 import { ByteQueue } from './byte-queue.ts';
-import { resetError, RESET_CODES } from './reset-codes.ts';
 import { ReceiveWindow } from './receive-window.ts';
+import { RESET_CODES, resetError } from './reset-codes.ts';
 import type { MuxSession } from './session.ts';
 import type { RawStream } from './stream-handler.ts';
 

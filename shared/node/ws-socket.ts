@@ -36,22 +36,34 @@ export function wsSocket(socket: WebSocket): MessageSocket {
 
 /**
  * Where the parts of a message are put together; `ws` takes one piece only, and a fragment for each part would cost the receiver more
- * than this copy does. When the kernel takes a message at once, as it mostly does, its memory is free again: one piece then serves all
- * sockets, and nothing is left to collect.
+ * than this copy does. A piece is used again once the kernel has taken its message: what is allocated for each message anew makes the
+ * collector run all the time while a fast line is full.
  */
-let scratch: Buffer | undefined;
-const SCRATCH_BYTES = 128 * 1024;
+const PIECE_BYTES = 68 * 1024;
+/** Pieces that are kept for all sockets of the process. */
+const MAX_SPARE_PIECES = 16;
+const sparePieces: Buffer[] = [];
 
-function gather(parts: readonly Uint8Array[]): Uint8Array {
+interface Gathered {
+  readonly message: Uint8Array;
+  /** Goes back to the spare ones when the message is sent; undefined for a message too long for one. */
+  readonly piece: Buffer | undefined;
+}
+
+function gather(parts: readonly Uint8Array[]): Gathered {
   const length = parts.reduce((sum, part) => sum + part.length, 0);
-  if (length > SCRATCH_BYTES) return Buffer.concat(parts, length);
-  scratch ??= Buffer.allocUnsafeSlow(SCRATCH_BYTES);
+  if (length > PIECE_BYTES) return { message: Buffer.concat(parts, length), piece: undefined };
+  const piece = sparePieces.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES);
   let offset = 0;
   for (const part of parts) {
-    scratch.set(part, offset);
+    piece.set(part, offset);
     offset += part.length;
   }
-  return scratch.subarray(0, length);
+  return { message: piece.subarray(0, length), piece };
+}
+
+function giveBack(piece: Buffer | undefined): void {
+  if (piece !== undefined && sparePieces.length < MAX_SPARE_PIECES) sparePieces.push(piece);
 }
 
 class WsSocket implements MessageSocket {
@@ -100,10 +112,12 @@ class WsSocket implements MessageSocket {
   sendBinary(parts: readonly Uint8Array[]): void {
     const [first] = parts;
     if (first === undefined || !this.#isOpen) return;
-    const message = parts.length === 1 ? first : gather(parts);
-    this.#socket.send(message, this.#onSent);
-    // Something waits, and it may be this: the memory is the socket's from here on.
-    if (this.#socket.bufferedAmount > 0) scratch = undefined;
+    if (parts.length === 1) return this.#socket.send(first, this.#onSent);
+    const { message, piece } = gather(parts);
+    this.#socket.send(message, (error) => {
+      giveBack(piece);
+      this.#onSent(error);
+    });
   }
 
   close(code: number, reason: string): void {

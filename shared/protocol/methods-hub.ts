@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import { Count, Labels, Name, Timestamp } from './common.ts';
 import type { MethodContract } from './contract.ts';
-import { pageOf, PageParams } from './paging.ts';
+import { PageParams, pageOf } from './paging.ts';
 
 const hubCall = { target: 'hub', kind: 'call', since: 1 } as const;
 

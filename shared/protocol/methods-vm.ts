@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import { Count, Name, VsockPort } from './common.ts';
 import type { MethodContract } from './contract.ts';
-import { pageOf, PageParams } from './paging.ts';
+import { PageParams, pageOf } from './paging.ts';
 import { VmEvent, VmInfo } from './vm.ts';
 import { VmSpec } from './vm-spec.ts';
 

@@ -4,7 +4,7 @@
  *
  * A method with `target: 'agent'` runs on a host. Operators call it with one field more, `host`, which the hub takes out before it sends
  * the call on; left out, the hub finds the host by the VM's name or takes the only one. `kind: 'stream'` marks a method that is called
- * by an OPEN frame of the mux instead of a request: params are the frame's meta, the result is the meta of OPEN_OK.
+ * by an OPEN frame of the mux instead of a request: the frame's meta is `{method, params}`, the result is the meta of OPEN_OK.
  */
 import * as v from 'valibot';
 import { Name } from './common.ts';

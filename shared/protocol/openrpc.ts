@@ -14,7 +14,7 @@ import { ERROR_CODES, ERROR_TABLE, type ErrorCode } from './error-table.ts';
 import { METHODS } from './methods.ts';
 import { HostInfo } from './methods-host.ts';
 import { HostRecord, TokenRecord } from './methods-hub.ts';
-import { type NotificationContract, NOTIFICATIONS } from './notifications.ts';
+import { NOTIFICATIONS, type NotificationContract } from './notifications.ts';
 import { CONTRACT_VERSION } from './version.ts';
 import { VmEvent, VmInfo } from './vm.ts';
 import { VmSpec } from './vm-spec.ts';

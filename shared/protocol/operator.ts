@@ -5,7 +5,7 @@
  * older contract would refuse as unknown fields.
  */
 import type { JsonObject } from '../errors.ts';
-import { HostSelector, type MethodName, methodContract, type Methods, type ParamsInput } from './methods.ts';
+import { HostSelector, type MethodName, type Methods, methodContract, type ParamsInput } from './methods.ts';
 import { parseWith } from './parse-with.ts';
 
 /** What an operator may write as params of M. */

@@ -1,8 +1,8 @@
 /** Validation of params, results and notifications by their tables. */
 import * as v from 'valibot';
 import { METHODS, type MethodName, methodContract, type Params, type Result } from './methods.ts';
-import { type NotificationName, type NotificationParams, NOTIFICATIONS } from './notifications.ts';
-import { appendKey, describeIssues, type FieldIssue, FIRST_OF_EACH_FIELD, invalidValue, isUnknownField } from './parse-with.ts';
+import { NOTIFICATIONS, type NotificationName, type NotificationParams } from './notifications.ts';
+import { appendKey, describeIssues, FIRST_OF_EACH_FIELD, type FieldIssue, invalidValue, isUnknownField } from './parse-with.ts';
 
 export { parseWith } from './parse-with.ts';
 

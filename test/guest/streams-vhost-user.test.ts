@@ -57,7 +57,7 @@ describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () =
   beforeAll(async () => {
     directory = await shortDirectory();
     device = await transport.prepare({ vm: 'web', runDir: directory.path });
-    await device.listen(READY_PORT, (stream) => readLine(stream).then(announced.resolve, announced.reject));
+    await device.listen(READY_PORT, (stream) => void readLine(stream).then(announced.resolve, announced.reject));
     guest = startVsockGuest(device);
   });
 

@@ -5,7 +5,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { identityOf } from '../../agent/process-identity.ts';
-import { nextEvent, spec, testHost, type TestHost, typesOf, whyNoQemu } from '../support/vm.ts';
+import { nextEvent, spec, type TestHost, testHost, typesOf, whyNoQemu } from '../support/vm.ts';
 
 const missing = whyNoQemu();
 if (missing !== undefined) console.warn(`skipped: ${missing}`);

@@ -16,8 +16,8 @@ import {
   enrolHost,
   makeProof,
   type Refused,
-  upgrade,
   type UpgradeRequest,
+  upgrade,
 } from '../support/test-agent.ts';
 import { startTestHub, type TestHub } from '../support/test-hub.ts';
 

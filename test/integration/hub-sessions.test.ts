@@ -75,7 +75,7 @@ describe('of two sessions of one host', () => {
       return { agent, epoch: (await agent.line.ready).session.epoch };
     });
     const opened = await Promise.all(sessions);
-    expect(opened.map(({ epoch }) => epoch).sort()).toEqual([2, 3, 4, 5, 6]);
+    expect(opened.map(({ epoch }) => epoch).sort((a, b) => a - b)).toEqual([2, 3, 4, 5, 6]);
     const newest = opened.find(({ epoch }) => epoch === 6);
     await Promise.all(opened.filter((session) => session !== newest).map(({ agent }) => agent.line.closed));
     await expect

@@ -1,8 +1,8 @@
 /** Streams from operators through the hub to hosts: the same bytes at both ends, each direction's end, refusals and limits. */
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import { pipeline } from 'node:stream/promises';
 import type { Duplex } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
 import { describe, expect, it } from 'vitest';
 import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import type { Line } from '../../shared/line/line.ts';

@@ -1,11 +1,11 @@
 /** VMs that are only said to be there: for tests of what stands before the VM manager. */
 import { PassThrough } from 'node:stream';
+import * as v from 'valibot';
 import type { OpenedStream, Vms } from '../../agent/vm/api.ts';
 import { EventLog } from '../../agent/vm/events.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import type { VmInfo, VmState } from '../../shared/protocol/vm.ts';
 import { VmSpec } from '../../shared/protocol/vm-spec.ts';
-import * as v from 'valibot';
 
 export function fakeVmInfo(name: string, state: VmState = 'running'): VmInfo {
   return {

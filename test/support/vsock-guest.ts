@@ -6,9 +6,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { VsockDevice } from '../../agent/streams/transport.ts';
 import { artefacts } from '../../cli/image/cache.ts';
 import { demoImage } from '../../cli/image/demo-image.ts';
-import type { VsockDevice } from '../../agent/streams/transport.ts';
 
 const READY = 'FAIRLEAD GUEST READY';
 /** The daemon's path; empty where `missingForVsockGuest` says that there is none. */

@@ -8,7 +8,7 @@ import { TokenService } from '../../hub/auth/tokens.ts';
 import { openSqliteStore } from '../../hub/store/sqlite-store.ts';
 import type { Store } from '../../hub/store/store.ts';
 import { generateHostKey, type HostKey, sha256 } from '../../shared/node/host-key.ts';
-import { enrolProofBytes, type EnrolRequest } from '../../shared/protocol/handshake.ts';
+import { type EnrolRequest, enrolProofBytes } from '../../shared/protocol/handshake.ts';
 
 let store: Store;
 let tokens: TokenService;

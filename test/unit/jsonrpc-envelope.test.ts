@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
+import { FairleadError } from '../../shared/errors.ts';
 import { exceedsBytes, readMessage } from '../../shared/jsonrpc/envelope.ts';
 import { isTraceparent, splitMeta } from '../../shared/jsonrpc/meta.ts';
 import { fromWireError, toWireError } from '../../shared/jsonrpc/wire-error.ts';
-import { FairleadError } from '../../shared/errors.ts';
 import { PeerPair, rejection, turn } from '../support/peer-pair.ts';
 
 const MAX_BYTES = 256 * 1024;

@@ -23,7 +23,7 @@ function watch(channel: MuxChannel): string[] {
   channel.attach({
     onReadable: () => events.push('readable'),
     onDrain: () => events.push('drain'),
-    onClose: (error) => events.push(error === undefined ? 'closed' : `closed ${error.code} ${String(error.details?.['reset'])}`),
+    onClose: (error) => events.push(error === undefined ? 'closed' : `closed ${error.code} ${JSON.stringify(error.details?.['reset'])}`),
   });
   return events;
 }
@@ -185,8 +185,8 @@ describe('MuxChannel', () => {
     near.reset(RESET_CODES.NO_DEVICE, 'gone');
     near.reset(RESET_CODES.INTERNAL, 'again');
     pair.run();
-    expect(nearEvents).toEqual(['readable', 'closed STREAM_RESET NO_DEVICE']);
-    expect(farEvents).toEqual(['closed STREAM_RESET NO_DEVICE']);
+    expect(nearEvents).toEqual(['readable', 'closed STREAM_RESET "NO_DEVICE"']);
+    expect(farEvents).toEqual(['closed STREAM_RESET "NO_DEVICE"']);
     expect([pair.dialer.processPool.usedBytes, pair.acceptor.processPool.usedBytes]).toEqual([0, 0]);
     expect(far.write(new Uint8Array(1))).toBe(true);
   });
@@ -195,7 +195,7 @@ describe('MuxChannel', () => {
     const { pair, near } = await channels();
     const events = watch(near);
     pair.dialer.session.close(new FairleadError('INTERRUPTED', 'cut'));
-    expect(events).toEqual(['closed INTERRUPTED SESSION_LOST']);
+    expect(events).toEqual(['closed INTERRUPTED "SESSION_LOST"']);
     expect(pair.dialer.processPool.usedBytes).toBe(0);
   });
 

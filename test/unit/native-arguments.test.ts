@@ -86,8 +86,7 @@ describeNative('a wrong argument', (api) => {
     for (const key of ['cid', 'port', 'timeoutMs', 'bufferBytes'] as const) {
       // Every CID, port and size of 32 bits is for the kernel to judge; `any` is none to connect to.
       for (const value of numbers.filter((bad) => bad !== undefined || key !== 'bufferBytes')) {
-        // SAFETY: the very purpose is to pass what the types forbid.
-        const options = { ...good, [key]: value } as typeof good;
+        const options = { ...good, [key]: value };
         await expect(api.vsockConnect(options)).rejects.toMatchObject({ code: 'ERR_INVALID_ARG_VALUE' });
       }
     }
@@ -100,8 +99,7 @@ describeNative('a wrong argument', (api) => {
     const good = { cid: 3, port: 1, backlog: 1, bufferBytes: 0 };
     for (const key of ['cid', 'port', 'backlog', 'bufferBytes'] as const) {
       for (const value of BAD_NUMBERS) {
-        // SAFETY: the very purpose is to pass what the types forbid.
-        const options = { ...good, [key]: value } as typeof good;
+        const options = { ...good, [key]: value };
         expect(thrown(() => api.vsockListen(options))).toMatchObject({ name: 'TypeError' });
       }
     }

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { GUEST_STATES, requireState, REST_STATES, transition, type VmInput } from '../../agent/vm/machine.ts';
+import { GUEST_STATES, REST_STATES, requireState, transition, type VmInput } from '../../agent/vm/machine.ts';
 import { VM_STATES, type VmState } from '../../shared/protocol/vm.ts';
 
 const INPUTS: readonly VmInput[] = [

@@ -23,7 +23,7 @@ const { transport } = host;
 async function start(vm: string) {
   const device = scope.use(await transport.prepare({ vm, runDir: '/tmp' }));
   const announced = Promise.withResolvers<string>();
-  await device.listen(READY_PORT, (stream) => text(stream).then(announced.resolve, announced.reject));
+  await device.listen(READY_PORT, (stream) => void text(stream).then(announced.resolve, announced.reject));
   const guest = scope.use(startVsockGuest(device));
   return { vm, device, guest, announced: announced.promise };
 }
