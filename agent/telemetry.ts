@@ -101,6 +101,7 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
 
 /** Sockets count for themselves. */
 function bytesOf(stream: Duplex): { read: number; written: number } {
+  // SAFETY: both are optional here; a net.Socket has them as numbers, any other Duplex has neither.
   const { bytesRead, bytesWritten } = stream as { bytesRead?: number; bytesWritten?: number };
   return { read: bytesRead ?? 0, written: bytesWritten ?? 0 };
 }

@@ -6,7 +6,7 @@
 import { buildImage } from '../cli/image/build-image.ts';
 import { fetchQemu10, fetchVhostDeviceVsock } from '../cli/image/tools.ts';
 import { toFairleadError } from '../shared/errors.ts';
-import { buildRigRoot } from '../test/support/rig/root-image.ts';
+import { buildRigRoot } from './rig/root-image.ts';
 
 const onProgress = (step: string): boolean => process.stderr.write(`setup: ${step}\n`);
 

@@ -34,7 +34,7 @@ export type StreamState = 'opening' | 'offered' | 'open' | 'closed';
 
 export class MuxStream implements RawStream, Schedulable<MuxStream> {
   readonly id: number;
-  readonly schedule = { listed: false, deficitBytes: 0, next: undefined as MuxStream | undefined };
+  readonly schedule: Schedulable<MuxStream>['schedule'] = { listed: false, deficitBytes: 0, next: undefined };
   /** Whether a WINDOW waits to be sent. */
   windowQueued = false;
 

@@ -6,7 +6,7 @@ import { cpSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { PROJECT_ROOT } from '../../../cli/image/cache.ts';
-import { makeExt4 } from './root-image.ts';
+import { makeExt4 } from '../../../scripts/rig/root-image.ts';
 
 const SOURCES = ['package.json', 'agent', 'hub', 'cli', 'shared', 'bin', 'native', 'guest', 'test/support', 'test/rig'];
 

@@ -9,13 +9,13 @@ import { chmodSync, copyFileSync, cpSync, mkdirSync, readdirSync, readFileSync, 
 import { mkdtemp, rm } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
 import { gzipSync } from 'node:zlib';
-import { artefacts, cacheDirectory, currentVersion, findOnPath, publish } from '../../../cli/image/cache.ts';
-import { runCommand } from '../../../cli/image/command.ts';
-import { writeCpio } from '../../../cli/image/cpio.ts';
-import { interpreter, libraryClosure } from '../../../cli/image/elf.ts';
-import { busyboxEntries, fetchGuestParts, moduleEntries } from '../../../cli/image/image-parts.ts';
-import { kernelModules } from '../../../cli/image/kernel-modules.ts';
-import type { ToolOptions } from '../../../cli/image/tools.ts';
+import { artefacts, cacheDirectory, currentVersion, findOnPath, publish } from '../../cli/image/cache.ts';
+import { runCommand } from '../../cli/image/command.ts';
+import { writeCpio } from '../../cli/image/cpio.ts';
+import { interpreter, libraryClosure } from '../../cli/image/elf.ts';
+import { busyboxEntries, fetchGuestParts, moduleEntries } from '../../cli/image/image-parts.ts';
+import { kernelModules } from '../../cli/image/kernel-modules.ts';
+import type { ToolOptions } from '../../cli/image/tools.ts';
 
 const FILES = join(import.meta.dirname, 'files');
 const LIBRARIES = ['/lib/x86_64-linux-gnu', '/usr/lib/x86_64-linux-gnu', '/usr/lib', '/lib'];
