@@ -7,6 +7,7 @@ async function run(argv: readonly string[]): Promise<number> {
   if (verb === 'agent') return (await import('../agent/main.ts')).runAgent(rest);
   if (verb === 'hub') return (await import('../hub/main.ts')).runHub(rest);
   if (verb === 'up') return (await import('./up.ts')).runUp(rest);
+  if (verb === 'down') return (await import('./down.ts')).runDown(rest);
   return (await import('../cli/main.ts')).runCli(argv);
 }
 

@@ -5,9 +5,7 @@
  * ended with it: the next `up` on the same data directory finds them again.
  */
 import { closeSync, existsSync, writeSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { join, resolve } from 'node:path';
-import { parseArgs } from 'node:util';
+import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { type Agent, createAgent } from '../agent/agent.ts';
 import { parseAgentConfig } from '../agent/config.ts';
@@ -16,52 +14,30 @@ import { describeFailure, exitCodeOf } from '../cli/failure.ts';
 import { artefacts } from '../cli/image/cache.ts';
 import { parseHubConfig } from '../hub/config.ts';
 import { createHub, type Hub } from '../hub/hub.ts';
-import { FairleadError } from '../shared/errors.ts';
-
-/** What `up` says of itself once the agent is connected: one JSON line on `--ready-fd`. */
-export interface UpReady {
-  readonly hubUrl: string;
-  readonly agentUrl: string;
-  readonly host: string;
-  readonly contextFile: string;
-  readonly pid: number;
-}
-
-interface UpOptions {
-  readonly dataDir: string;
-  readonly listen: string;
-  readonly agentHttp: string;
-  readonly hostName: string;
-  readonly logLevel: string;
-  readonly readyFd: number | undefined;
-}
-
-const USAGE = `usage: fairlead up [options]
-  --data-dir DIR       where hub and agent keep their state (default: $XDG_STATE_HOME/fairlead)
-  --listen ADDR:PORT   the hub's address (default 127.0.0.1:7080)
-  --agent-http WHERE   the agent's health and metrics: ADDR:PORT, unix:/path or off (default 127.0.0.1:7081)
-  --host-name NAME     name of this machine at the hub (default: local)
-  --log-level LEVEL    debug, info, warn, error, silent (default info); the log goes to standard output
-  --ready-fd N         write one JSON line to this descriptor once the agent is connected, and close it
-`;
+import { startInBackground } from './up-background.ts';
+import { readUpOptions, UP_USAGE, type UpOptions } from './up-options.ts';
+import { removeUpState, type UpReady, writeUpState } from './up-state.ts';
 
 /** Runs until SIGINT or SIGTERM. */
 export async function runUp(argv: readonly string[]): Promise<number> {
   let options: UpOptions | 'help';
   try {
-    options = readOptions(argv);
+    options = readUpOptions(argv);
   } catch (error) {
-    process.stderr.write(`fairlead up: ${error instanceof Error ? error.message : String(error)}\n${USAGE}`);
+    process.stderr.write(`fairlead up: ${error instanceof Error ? error.message : String(error)}\n${UP_USAGE}`);
     return 2;
   }
   if (options === 'help') {
-    process.stdout.write(USAGE);
+    process.stdout.write(UP_USAGE);
     return 0;
   }
-  const interrupted = untilSignal();
   try {
+    if (options.background) return await runInBackground(options);
+    const interrupted = untilSignal();
     await using scope = new AsyncDisposableStack();
     const ready = await start(options, scope);
+    scope.defer(() => removeUpState(options.dataDir));
+    await writeUpState(options.dataDir, ready);
     announce(ready, options.readyFd);
     await interrupted;
     return 0;
@@ -69,6 +45,15 @@ export async function runUp(argv: readonly string[]): Promise<number> {
     process.stderr.write(`${describeFailure(error)}\n`);
     return exitCodeOf(error);
   }
+}
+
+async function runInBackground({ dataDir, listen, agentHttp, hostName, logLevel }: UpOptions): Promise<number> {
+  const args = ['--listen', listen, '--agent-http', agentHttp, '--host-name', hostName, '--log-level', logLevel];
+  const up = await startInBackground(dataDir, args, process.env);
+  process.stderr.write(
+    `fairlead is up: hub ${up.hubUrl}, agent ${up.agentUrl}, log ${up.logPath}; \`fairlead down\` ends it, VMs go on\n`,
+  );
+  return 0;
 }
 
 /** Hub, then agent, then the context file; `scope` takes them down in reverse. */
@@ -135,34 +120,6 @@ function announce(ready: UpReady, readyFd: number | undefined): void {
   if (readyFd === undefined) return;
   writeSync(readyFd, `${JSON.stringify(ready)}\n`);
   closeSync(readyFd);
-}
-
-function readOptions(argv: readonly string[]): UpOptions | 'help' {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      'data-dir': { type: 'string' },
-      listen: { type: 'string', default: '127.0.0.1:7080' },
-      'agent-http': { type: 'string', default: '127.0.0.1:7081' },
-      'host-name': { type: 'string', default: 'local' },
-      'log-level': { type: 'string', default: 'info' },
-      'ready-fd': { type: 'string' },
-      help: { type: 'boolean', default: false },
-    },
-  });
-  if (values.help) return 'help';
-  const readyFd = values['ready-fd'] === undefined ? undefined : Number(values['ready-fd']);
-  if (readyFd !== undefined && !(Number.isInteger(readyFd) && readyFd > 2)) {
-    throw new FairleadError('INVALID_PARAMS', `--ready-fd ${values['ready-fd']} is no descriptor above 2`);
-  }
-  return {
-    dataDir: resolve(values['data-dir'] ?? join(process.env['XDG_STATE_HOME'] ?? join(homedir(), '.local', 'state'), 'fairlead')),
-    listen: values.listen,
-    agentHttp: values['agent-http'],
-    hostName: values['host-name'],
-    logLevel: values['log-level'],
-    readyFd,
-  };
 }
 
 /** The first signal asks for the end, the second does not wait for it. */

@@ -61,6 +61,7 @@ function buildProgram(app: App): Command {
 /** Verbs that the executable's entry hands to hub and agent before this program is built: here only so that help names them. */
 function addForeignVerbs(program: Command): void {
   program.command('up').description('run a hub and an agent on this machine (see `fairlead up --help`)');
+  program.command('down').description('end what `fairlead up --background` started');
   program.command('hub').description('run the hub (see `fairlead hub --help`)');
   program.command('agent').description('run the agent of this host (see `fairlead agent --help`)');
 }

@@ -5,7 +5,7 @@
  */
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { parseArgs } from 'node:util';
 import { connectHub, type HubConnection } from '../cli/connection.ts';
@@ -129,6 +129,6 @@ function nextCommands(up: RunningUp): string[] {
     '  npx fairlead vm events demo',
     `  curl ${up.agentUrl}/metrics`,
     'To end it:',
-    `  npx fairlead vm delete ${VM} --force && kill ${up.pid}`,
+    `  npx fairlead vm delete ${VM} --force && npx fairlead down --data-dir ${dirname(up.contextFile)}`,
   ];
 }
