@@ -6,6 +6,7 @@
  */
 import type { RawData, WebSocket } from 'ws';
 import type { MessageSocket, MessageSocketHandlers } from '../line/message-socket.ts';
+import { countYoungBuffer } from './young-buffers.ts';
 
 /** For `new WebSocketServer` and `new WebSocket` alike. */
 export const WS_OPTIONS = {
@@ -79,8 +80,10 @@ class WsSocket implements MessageSocket {
     socket.on('message', (data: RawData, isBinary: boolean) => {
       // SAFETY: `binaryType` is left at its default, with which every message is one Buffer.
       const bytes = data as Buffer;
-      if (isBinary) this.#tell((handlers) => handlers.onBinary(bytes));
-      else this.#tell((handlers) => handlers.onText(bytes.toString()));
+      if (isBinary) {
+        this.#tell((handlers) => handlers.onBinary(bytes));
+        countYoungBuffer(bytes.length);
+      } else this.#tell((handlers) => handlers.onText(bytes.toString()));
     });
     socket.on('error', (error) => {
       this.#cause = error.message;
@@ -114,6 +117,7 @@ class WsSocket implements MessageSocket {
     if (first === undefined || !this.#isOpen) return;
     if (parts.length === 1) return this.#socket.send(first, this.#onSent);
     const { message, piece } = gather(parts);
+    countYoungBuffer(message.length);
     this.#socket.send(message, (error) => {
       giveBack(piece);
       this.#onSent(error);
