@@ -33,8 +33,11 @@ const MAX_DEPTH = 64;
 /** Values in a request's params. A VM spec with every list full has about 1,500. */
 const MAX_REQUEST_VALUES = 10_000;
 
-const Id = v.union([v.pipe(v.string(), v.minLength(1), v.maxLength(64)), v.pipe(v.number(), v.safeInteger())]);
-const MethodText = v.pipe(v.string(), v.minLength(1), v.maxLength(128));
+const MAX_ID_LENGTH = 64;
+const MAX_METHOD_LENGTH = 128;
+
+const Id = v.union([v.pipe(v.string(), v.minLength(1), v.maxLength(MAX_ID_LENGTH)), v.pipe(v.number(), v.safeInteger())]);
+const MethodText = v.pipe(v.string(), v.minLength(1), v.maxLength(MAX_METHOD_LENGTH));
 const Version = v.literal('2.0');
 const ByName = v.custom<JsonObject>(isJsonObject, 'must be an object (params by name)');
 
@@ -64,11 +67,22 @@ export function readMessage(text: string, maxBytes: number): Message {
   return 'method' in value ? readCall(value) : readResponse(value);
 }
 
+/** A request or result with exactly the fields that ours have. Everything else goes through the schemas, which say what is wrong. */
+function readUsual(value: JsonObject): Message | undefined {
+  const { jsonrpc, id, method, params } = value;
+  if (jsonrpc !== '2.0' || !isId(id)) return undefined;
+  const fields = Object.keys(value).length;
+  if (fields === 3 && Object.hasOwn(value, 'result')) return { kind: 'result', id, result: value['result'] };
+  if (fields !== 4 || !isMethodText(method) || !isJsonObject(params)) return undefined;
+  return { kind: 'request', id, method, params };
+}
+
 function readCall(value: JsonObject): Message {
-  const id = v.safeParse(Id, value['id']);
-  const answerTo = id.success ? { request: id.output } : {};
+  const { id } = value;
   try {
     requireBounded(value, MAX_REQUEST_VALUES);
+    const usual = readUsual(value);
+    if (usual !== undefined) return usual;
     if (!('id' in value)) {
       const { method, params } = parseWith(NotificationEnvelope, value, 'notification', 'INVALID_REQUEST');
       return { kind: 'notification', method, params };
@@ -76,14 +90,16 @@ function readCall(value: JsonObject): Message {
     const { method, params } = parseWith(RequestEnvelope, value, 'request', 'INVALID_REQUEST');
     return { kind: 'request', id: parseWith(Id, value['id'], 'request.id', 'INVALID_REQUEST'), method, params };
   } catch (error) {
-    return { kind: 'invalid', ...answerTo, error: toFairleadError(error) };
+    return { kind: 'invalid', ...(isId(id) ? { request: id } : {}), error: toFairleadError(error) };
   }
 }
 
 function readResponse(value: JsonObject): Message {
-  const id = v.safeParse(Id, value['id']);
+  const { id } = value;
   try {
     requireBounded(value, Number.POSITIVE_INFINITY);
+    const usual = readUsual(value);
+    if (usual !== undefined) return usual;
     if ('error' in value) {
       const response = parseWith(ErrorEnvelope, value, 'response', 'PROTOCOL_ERROR');
       return { kind: 'error', id: response.id, error: response.error };
@@ -91,7 +107,7 @@ function readResponse(value: JsonObject): Message {
     const response = parseWith(ResultEnvelope, value, 'response', 'PROTOCOL_ERROR');
     return { kind: 'result', id: response.id, result: response.result };
   } catch (error) {
-    return { kind: 'invalid', ...(id.success ? { response: id.output } : {}), error: toFairleadError(error) };
+    return { kind: 'invalid', ...(isId(id) ? { response: id } : {}), error: toFairleadError(error) };
   }
 }
 
@@ -121,6 +137,14 @@ export function exceedsBytes(text: string, maxBytes: number): boolean {
 
 export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isId(value: unknown): value is RequestId {
+  return typeof value === 'string' ? value !== '' && value.length <= MAX_ID_LENGTH : Number.isSafeInteger(value);
+}
+
+function isMethodText(value: unknown): value is string {
+  return typeof value === 'string' && value !== '' && value.length <= MAX_METHOD_LENGTH;
 }
 
 function invalid(error: FairleadError): Message {

@@ -8,6 +8,7 @@
 import * as v from 'valibot';
 import type { JsonObject } from '../errors.ts';
 import { parseWith } from '../protocol/parse-with.ts';
+import { isJsonObject } from './envelope.ts';
 import type { TraceContext } from './types.ts';
 
 /** The longest delay that timers take (2^31 - 1 ms, 24 days). */
@@ -33,6 +34,7 @@ export interface CallMeta {
 export function splitMeta(paramsWithMeta: JsonObject): { readonly params: JsonObject; readonly meta: CallMeta } {
   const { _meta, ...params } = paramsWithMeta;
   if (_meta === undefined) return { params, meta: NO_META };
+  if (isDeadlineAlone(_meta)) return { params, meta: { ...NO_META, timeoutMs: _meta.timeoutMs } };
   const { timeoutMs, progressToken, ...rest } = parseWith(Meta, _meta, 'params._meta');
   // SAFETY: `rest` came out of JSON.parse, so its values are JSON.
   const json = rest as JsonObject;
@@ -40,6 +42,13 @@ export function splitMeta(paramsWithMeta: JsonObject): { readonly params: JsonOb
 }
 
 const NO_META: CallMeta = { timeoutMs: undefined, progressToken: undefined, trace: {}, rest: {} };
+
+/** What most calls carry: told by hand, because every call on every hop is. */
+function isDeadlineAlone(meta: unknown): meta is { readonly timeoutMs: number } {
+  if (!isJsonObject(meta) || Object.keys(meta).length !== 1) return false;
+  const { timeoutMs } = meta;
+  return typeof timeoutMs === 'number' && timeoutMs <= MAX_TIMEOUT_MS && timeoutMs >= -MAX_TIMEOUT_MS;
+}
 
 /** W3C Trace Context §3.2: version 00 has exactly four fields, later ones may have more; ff and all-zero ids are invalid. */
 const TRACEPARENT = /^(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?<more>-.*)?$/;

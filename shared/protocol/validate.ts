@@ -47,10 +47,10 @@ function lostFields(input: unknown, output: unknown, path: string): FieldIssue[]
   if (Array.isArray(input) && !Array.isArray(output)) return [{ path, message: 'must be an object, not a list' }];
   const kept = new Map(Object.entries(output));
   return Object.entries(input).flatMap(([key, value]) => {
+    const isKept = kept.has(key);
+    if (isKept && !isContainer(value)) return [];
     const fieldPath = appendKey(path, Array.isArray(input) ? Number(key) : key);
-    return kept.has(key)
-      ? lostFields(value, kept.get(key), fieldPath)
-      : [{ path: fieldPath, message: 'is not allowed as a name' }];
+    return isKept ? lostFields(value, kept.get(key), fieldPath) : [{ path: fieldPath, message: 'is not allowed as a name' }];
   });
 }
 
