@@ -1,5 +1,5 @@
 /**
- * What the agent can be told, in one schema. Each key has a flag (`--state-dir`), a variable (`FAIRLEAD_STATE_DIR`) and a place in
+ * What the agent can be told, in one schema. Each key has a flag (`--state-dir`), a variable (`FAIRLEAD_AGENT_STATE_DIR`) and a place in
  * the file (`stateDir`); config-source.ts says which wins. Unknown keys are refused.
  *
  * The host's owner decides here what the hub may do on it. Unless told otherwise the hub may call every method, but QEMU's monitor
@@ -8,9 +8,11 @@
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import * as v from 'valibot';
+import type { SettingsSource } from '../shared/node/settings-source.ts';
 import { HostPath, Labels, Name } from '../shared/protocol/common.ts';
 import { hubEndpoints, isLoopbackHost } from '../shared/protocol/handshake.ts';
 import { parseWith } from '../shared/protocol/parse-with.ts';
+import { entriesOf, list, listOf, parseAddress, splitList, toggle, value, whole } from '../shared/settings.ts';
 
 const DURATION_UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
@@ -22,27 +24,6 @@ const duration = (minMs: number, maxMs: number) =>
     v.minValue(minMs, `must be at least ${minMs}ms`),
     v.maxValue(maxMs, `must be at most ${maxMs}ms`),
   );
-
-/** A whole number, from the file as such or as text from a flag or a variable. */
-const whole = (min: number, max: number) =>
-  v.pipe(
-    v.union([v.number(), v.pipe(v.string(), v.regex(/^\d{1,12}$/, 'must be a whole number'), v.transform(Number))]),
-    v.integer(),
-    v.minValue(min),
-    v.maxValue(max),
-  );
-
-const Switch = v.union([
-  v.boolean(),
-  v.pipe(
-    v.picklist(['true', 'false', '1', '0'], 'must be true or false'),
-    v.transform((text) => text === 'true' || text === '1'),
-  ),
-]);
-
-/** A list, or its entries with commas between. */
-const list = <S extends v.GenericSchema<string>>(entry: S) =>
-  v.pipe(v.union([v.array(v.string()), v.pipe(v.string(), v.transform(splitList))]), v.array(entry), v.maxLength(256));
 
 const LabelSet = v.pipe(v.union([v.record(v.string(), v.unknown()), v.pipe(v.string(), v.transform(parseLabels))]), Labels);
 
@@ -64,59 +45,65 @@ const HttpListen = v.pipe(
 const Pattern = v.pipe(v.string(), v.regex(/^(\*|[a-zA-Z0-9._-]+\*?)$/, 'must be a name, a prefix with * at its end, or *'));
 const PortRange = v.pipe(v.string(), v.regex(/^(\*|\d{1,10}(-\d{1,10})?)$/, 'must be a port, a range such as 1024-65535, or *'));
 
-export const CONFIG_ENTRIES = {
-  /** Address of the hub. */
-  hub: HubAddress,
-  /** Name of this host at the hub; the machine's own by default. */
-  host: v.optional(Name),
-  labels: v.optional(LabelSet, {}),
-  /** One-time enrolment token, or the file that holds it. Needed once; a new one makes the host enrol again. */
-  token: v.optional(v.pipe(v.string(), v.regex(/^[\x21-\x7e]{1,512}$/, 'must be printable text without spaces'))),
-  tokenFile: v.optional(HostPath),
-  /** Certificates (PEM) by which the hub is known, instead of the system's. */
-  caFile: v.optional(HostPath),
-  /** A proxy ends TLS before the hub, so that the proof of the host's key cannot be bound to the TLS connection. */
-  behindProxy: v.optional(Switch, false),
-  /** Speak plain ws: with a hub that is not on this machine. */
-  insecure: v.optional(Switch, false),
+const AGENT_SETTINGS = {
+  hub: value(HubAddress, 'address of the hub, such as wss://hub.example'),
+  host: value(v.optional(Name), "name of this host at the hub; the machine's own by default"),
+  labels: list(v.optional(LabelSet, {}), 'labels of this host, key=value'),
+  token: value(
+    v.optional(v.pipe(v.string(), v.regex(/^[\x21-\x7e]{1,512}$/, 'must be printable text without spaces'))),
+    'one-time enrolment token; needed once, and a new one makes the host enrol again',
+  ),
+  tokenFile: value(v.optional(HostPath), 'file that holds the enrolment token'),
+  caFile: value(v.optional(HostPath), "certificates (PEM) by which the hub is known, instead of the system's"),
+  behindProxy: toggle(
+    "a proxy ends TLS before the hub, so that the proof of the host's key cannot be bound to the TLS connection",
+  ),
+  insecure: toggle('speak plain ws: with a hub that is not on this machine'),
 
-  /** The host's key, its VMs and, by default, the images that guests may have. Kept. */
-  stateDir: HostPath,
-  /** Sockets of running VMs. Has to outlive the agent, and be short: unix sockets take 107 bytes. */
-  runDir: v.optional(HostPath),
-  /** Health, metrics and version: ADDRESS:PORT, unix:/path or off. */
-  httpListen: v.optional(HttpListen, '127.0.0.1:7081'),
-  logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error', 'silent']), 'info'),
+  stateDir: value(HostPath, "the host's key, its VMs and, by default, the images that guests may have; kept"),
+  runDir: value(
+    v.optional(HostPath),
+    'sockets of running VMs; must outlive the agent, and be short: unix sockets take 107 bytes',
+  ),
+  httpListen: value(
+    v.optional(HttpListen, '127.0.0.1:7081'),
+    'health, metrics and version: ADDRESS:PORT of loopback, unix:/path or off',
+  ),
+  logLevel: value(
+    v.optional(v.picklist(['debug', 'info', 'warn', 'error', 'silent']), 'info'),
+    'debug, info, warn, error or silent',
+  ),
 
-  /** QEMU's binary; by default the one of this architecture on PATH. */
-  qemuBinary: v.optional(HostPath),
-  vsock: v.optional(v.picklist(['auto', 'vhost-vsock', 'vhost-user', 'off']), 'auto'),
-  /** vhost-device-vsock; by default the one on PATH. */
-  vhostDeviceVsock: v.optional(HostPath),
+  qemuBinary: value(v.optional(HostPath), "QEMU's binary; by default the one of this architecture on PATH"),
+  vsock: value(
+    v.optional(v.picklist(['auto', 'vhost-vsock', 'vhost-user', 'off']), 'auto'),
+    'auto, vhost-vsock, vhost-user or off',
+  ),
+  vhostDeviceVsock: value(v.optional(HostPath), 'vhost-device-vsock; by default the one on PATH'),
 
-  /** Methods that the hub may call. */
-  methods: v.optional(list(Pattern), ['*']),
-  /** QMP commands that vm.qmp may send. */
-  qmpCommands: v.optional(list(Pattern), ['query-*']),
-  /** Ports of guests that streams may go to. */
-  vsockPorts: v.optional(list(PortRange), ['*']),
-  /** Directories whose files may be given to guests as kernel, initrd or disk; links are followed before it is decided. */
-  imageRoots: v.optional(list(HostPath)),
-  /** PCI devices that may be passed through, by address or path. */
-  pciDevices: v.optional(list(Pattern), []),
-  maxVms: v.optional(whole(0, 100_000), 1024),
-  maxStreamsPerVm: v.optional(whole(0, 65_536), 1024),
+  methods: list(v.optional(listOf(Pattern), ['*']), 'methods that the hub may call'),
+  qmpCommands: list(v.optional(listOf(Pattern), ['query-*']), 'QMP commands that vm.qmp may send'),
+  vsockPorts: list(v.optional(listOf(PortRange), ['*']), 'ports of guests that streams may go to'),
+  imageRoots: list(
+    v.optional(listOf(HostPath)),
+    'directories whose files guests may be given as kernel, initrd or disk, links followed first; by default images in the state directory',
+  ),
+  pciDevices: list(v.optional(listOf(Pattern), []), 'PCI devices that may be passed through, by address or path'),
+  maxVms: value(v.optional(whole(0, 100_000), 1024), 'VMs on this host'),
+  maxStreamsPerVm: value(v.optional(whole(0, 65_536), 1024), 'streams into one guest'),
 
-  /** Time for a connection to the hub to be made. */
-  dialTimeout: v.optional(duration(100, 600_000), 10_000),
-  /** The longest wait between two attempts; the waits are random and grow up to it. */
-  maxBackoff: v.optional(duration(0, 3_600_000), 60_000),
-  /** On shutdown, the time for calls under way to end. VMs stay. */
-  drainTimeout: v.optional(duration(0, 600_000), 5_000),
+  dialTimeout: value(v.optional(duration(100, 600_000), 10_000), 'time for a connection to the hub to be made'),
+  maxBackoff: value(
+    v.optional(duration(0, 3_600_000), 60_000),
+    'the longest wait between two attempts; waits are random and grow up to it',
+  ),
+  drainTimeout: value(v.optional(duration(0, 600_000), 5_000), 'on shutdown, the time for calls under way to end; VMs stay'),
 } as const;
 
+export const AGENT_SETTINGS_SOURCE: SettingsSource = { settings: AGENT_SETTINGS, prefix: 'FAIRLEAD_AGENT_' };
+
 const ConfigSchema = v.pipe(
-  v.strictObject(CONFIG_ENTRIES),
+  v.strictObject(entriesOf(AGENT_SETTINGS)),
   v.check(
     ({ hub, insecure }) => insecure || hubEndpoints(hub)?.secure === true || hubEndpoints(hub)?.loopback === true,
     'hub: plain ws: to another machine shows everything to the network; use wss:, or set insecure',
@@ -148,10 +135,8 @@ export type HttpListen = { readonly host: string; readonly port: number } | { re
 export function parseHttpListen(text: string): HttpListen | undefined {
   if (text === 'off') return 'off';
   if (text.startsWith('unix:/')) return { path: text.slice('unix:'.length) };
-  const [, bracketed, plain, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text) ?? [];
-  const host = bracketed ?? plain;
-  const port = Number(digits);
-  return host === undefined || !isLoopbackHost(host) || port > 65_535 ? undefined : { host, port };
+  const address = parseAddress(text);
+  return address !== undefined && isLoopbackHost(address.host) ? address : undefined;
 }
 
 /** The first label of the machine's name, as far as it can be one. */
@@ -167,10 +152,6 @@ function parseDuration(text: string): number {
   const [, digits, unit] = /^(\d+(?:\.\d+)?)(ms|s|m|h)?$/.exec(text) ?? [];
   const unitMs = DURATION_UNITS_MS[unit ?? 'ms'];
   return digits === undefined || unitMs === undefined ? Number.NaN : Math.round(Number(digits) * unitMs);
-}
-
-function splitList(text: string): string[] {
-  return text.split(',').flatMap((entry) => (entry.trim() === '' ? [] : [entry.trim()]));
 }
 
 /** `zone=a,rack=7`. */

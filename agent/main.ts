@@ -18,7 +18,7 @@ const SIGNAL_NUMBERS = { SIGINT: 2, SIGTERM: 15 } as const;
 export async function runAgent(argv: readonly string[]): Promise<number> {
   let commandLine: AgentCommandLine | 'help';
   try {
-    commandLine = await readAgentCommandLine(argv, process.env);
+    commandLine = readAgentCommandLine(argv, process.env);
   } catch (error) {
     process.stderr.write(`fairlead agent: ${toFairleadError(error).message}\n`);
     return EXIT_USAGE;

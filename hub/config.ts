@@ -1,92 +1,63 @@
 /**
  * What the hub can be told, in one schema. Each key has a flag (`--max-hosts`), a variable (`FAIRLEAD_HUB_MAX_HOSTS`) and a place in the
- * file (`maxHosts`); a flag beats a variable, a variable beats the file, the file beats the default.
+ * file (`maxHosts`); shared/node/settings-source.ts says which wins.
  *
  * Secrets are never among them: tokens are made by the hub, and the TLS key is named by its path.
  */
-import { readFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { parseArgs } from 'node:util';
 import * as v from 'valibot';
-import { parse as parseYaml } from 'yaml';
-import { FairleadError } from '../shared/errors.ts';
+import { type Environment, readSettings, type SettingsSource, settingsUsage } from '../shared/node/settings-source.ts';
 import { isLoopbackHost } from '../shared/protocol/handshake.ts';
 import { parseWith } from '../shared/protocol/parse-with.ts';
+import { entriesOf, list, listOf, parseAddress, toggle, value, whole } from '../shared/settings.ts';
 
 const Path = v.pipe(v.string(), v.minLength(1), v.maxLength(4095));
 
-/** A whole number, from the file as such or as text from a flag. */
-const whole = (min: number, max: number) =>
-  v.pipe(
-    v.union([v.number(), v.pipe(v.string(), v.regex(/^\d{1,12}$/, 'must be a whole number'), v.transform(Number))]),
-    v.integer(),
-    v.minValue(min),
-    v.maxValue(max),
-  );
-
-const Flag = v.union([
-  v.boolean(),
-  v.pipe(
-    v.picklist(['true', 'false', '1', '0'], 'must be true or false'),
-    v.transform((text) => text === 'true' || text === '1'),
-  ),
-]);
-
-const Origins = v.pipe(
-  v.union([
-    v.array(v.string()),
-    v.pipe(
-      v.string(),
-      v.transform((text) => text.split(',').filter((origin) => origin !== '')),
-    ),
-  ]),
-  v.array(v.pipe(v.string(), v.regex(/^https?:\/\/[^/\s]+$/, 'must be an origin such as https://console.example'))),
-  v.maxLength(64),
-);
+const Origin = v.pipe(v.string(), v.regex(/^https?:\/\/[^/\s]+$/, 'must be an origin such as https://console.example'));
 
 const Listen = v.pipe(
   v.string(),
-  v.check((text) => parseListen(text) !== undefined, 'must be ADDRESS:PORT, with an IPv6 address in brackets'),
+  v.check((text) => parseAddress(text) !== undefined, 'must be ADDRESS:PORT, with an IPv6 address in brackets'),
 );
 
-const ENTRIES = {
-  listen: v.optional(Listen, '127.0.0.1:7080'),
-  /** Where the store and the first administrator's token are; `:memory:` keeps nothing. */
-  dataDir: Path,
-  tlsCert: v.optional(Path),
-  tlsKey: v.optional(Path),
-  /** TLS ends in a proxy before the hub: the caller's address is the last of X-Forwarded-For, and no channel binding can be had. */
-  behindProxy: v.optional(Flag, false),
-  /** Listen without TLS on an address that others can reach. */
-  insecure: v.optional(Flag, false),
-  /** Origins whose web pages may call `/rpc`, exactly as browsers send them. */
-  allowedOrigins: v.optional(Origins, []),
-  logLevel: v.optional(v.picklist(['debug', 'info', 'warn', 'error', 'silent']), 'info'),
+const HUB_SETTINGS = {
+  listen: value(v.optional(Listen, '127.0.0.1:7080'), 'ADDRESS:PORT that agents and operators dial'),
+  dataDir: value(Path, "store and first administrator's token; :memory: keeps nothing"),
+  tlsCert: value(v.optional(Path), 'certificate chain (PEM); SIGHUP reads it again'),
+  tlsKey: value(v.optional(Path), 'key of the certificate (PEM)'),
+  behindProxy: toggle('TLS ends in a proxy: callers are known by X-Forwarded-For, and no channel binding can be had'),
+  insecure: toggle('listen without TLS on an address that others can reach'),
+  allowedOrigins: list(v.optional(listOf(Origin, 64), []), 'origins whose web pages may call /rpc, as browsers send them'),
+  logLevel: value(
+    v.optional(v.picklist(['debug', 'info', 'warn', 'error', 'silent']), 'info'),
+    'debug, info, warn, error or silent',
+  ),
 
-  maxHosts: v.optional(whole(1, 100_000), 20_000),
-  maxOperators: v.optional(whole(1, 100_000), 256),
-  /** Connections that have not proved who they are. */
-  maxUnauthenticated: v.optional(whole(1, 100_000), 1024),
-  /** Time for TLS, for the request's header, and for HELLO, each. */
-  handshakeTimeoutMs: v.optional(whole(100, 60_000), 10_000),
-  handshakesPerSecond: v.optional(whole(1, 1_000_000), 1000),
-  handshakeBurst: v.optional(whole(1, 1_000_000), 2000),
-  addressHandshakesPerSecond: v.optional(whole(1, 1_000_000), 100),
-  addressHandshakeBurst: v.optional(whole(1, 1_000_000), 1000),
-  maxStreamsPerHost: v.optional(whole(1, 65_536), 2048),
-  maxStreamsPerOperator: v.optional(whole(1, 65_536), 2048),
-  /** VMs of one host that the hub remembers in order to find a VM by its name. */
-  maxVmsPerHost: v.optional(whole(1, 100_000), 4096),
-  /** On shutdown, the time in which sessions are asked to leave and to come back. */
-  drainMs: v.optional(whole(0, 600_000), 2000),
-};
+  maxHosts: value(v.optional(whole(1, 100_000), 20_000), 'hosts that may be connected at once'),
+  maxOperators: value(v.optional(whole(1, 100_000), 256), 'operators that may be connected at once'),
+  maxUnauthenticated: value(v.optional(whole(1, 100_000), 1024), 'connections that have not proved who they are'),
+  handshakeTimeoutMs: value(
+    v.optional(whole(100, 60_000), 10_000),
+    "milliseconds for TLS, for a request's header, and for HELLO, each",
+  ),
+  handshakesPerSecond: value(v.optional(whole(1, 1_000_000), 1000), 'handshakes admitted a second'),
+  handshakeBurst: value(v.optional(whole(1, 1_000_000), 2000), 'handshakes admitted at once'),
+  addressHandshakesPerSecond: value(v.optional(whole(1, 1_000_000), 100), 'the same of one address'),
+  addressHandshakeBurst: value(v.optional(whole(1, 1_000_000), 1000), 'the same of one address'),
+  maxStreamsPerHost: value(v.optional(whole(1, 65_536), 2048), 'streams into the guests of one host'),
+  maxStreamsPerOperator: value(v.optional(whole(1, 65_536), 2048), 'streams of one operator'),
+  maxVmsPerHost: value(v.optional(whole(1, 100_000), 4096), 'VMs of one host that the hub knows by name'),
+  drainMs: value(v.optional(whole(0, 600_000), 2000), 'milliseconds in which sessions are asked to leave when the hub stops'),
+} as const;
+
+export const HUB_SETTINGS_SOURCE: SettingsSource = { settings: HUB_SETTINGS, prefix: 'FAIRLEAD_HUB_' };
 
 const HubConfigSchema = v.pipe(
-  v.strictObject(ENTRIES),
+  v.strictObject(entriesOf(HUB_SETTINGS)),
   v.check((config) => (config.tlsCert === undefined) === (config.tlsKey === undefined), 'tlsCert and tlsKey go together'),
   v.check(
-    (config) => config.tlsCert !== undefined || config.insecure || isLoopbackHost(parseListen(config.listen)?.host ?? ''),
+    (config) => config.tlsCert !== undefined || config.insecure || isLoopbackHost(parseAddress(config.listen)?.host ?? ''),
     'listening beyond loopback needs TLS (tlsCert, tlsKey); insecure allows it without',
   ),
 );
@@ -100,11 +71,6 @@ export interface HubCommandLine {
   readonly help: boolean;
 }
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
-const KEYS = Object.keys(ENTRIES);
-const SWITCHES = new Set(['behindProxy', 'insecure']);
-
 /** @throws FairleadError INVALID_PARAMS that names each value that is wrong */
 export function parseHubConfig(input: unknown): HubConfig {
   return Object.freeze(parseWith(HubConfigSchema, input, 'config'));
@@ -112,61 +78,17 @@ export function parseHubConfig(input: unknown): HubConfig {
 
 /** @throws FairleadError INVALID_PARAMS */
 export function readHubCommandLine(argv: readonly string[], env: Environment): HubCommandLine {
-  const flags = parseFlags(argv);
-  const file = flags['config'] ?? env['FAIRLEAD_HUB_CONFIG'];
-  const merged: Record<string, unknown> = { dataDir: defaultDataDir(env), ...(typeof file === 'string' ? readFile(file) : {}) };
-  for (const key of KEYS) {
-    const value = flags[flagName(key)] ?? env[`FAIRLEAD_HUB_${flagName(key).replaceAll('-', '_').toUpperCase()}`];
-    if (value !== undefined) merged[key] = value;
-  }
-  return { config: parseHubConfig(merged), printConfig: flags['print-config'] === true, help: flags['help'] === true };
+  const { values, printConfig, help } = readSettings(HUB_SETTINGS_SOURCE, argv, env);
+  return { config: parseHubConfig({ dataDir: defaultDataDir(env), ...values }), printConfig, help };
 }
 
-/** One line a flag, with its default. */
-export function hubUsage(env: Environment): string {
-  const defaults: Readonly<Record<string, unknown>> = parseHubConfig({ dataDir: defaultDataDir(env) });
-  const lines = KEYS.map((key) => {
-    const value = defaults[key];
-    const shown = typeof value === 'string' || typeof value === 'number' ? `(default ${value})` : '';
-    return `  --${flagName(key)}${SWITCHES.has(key) ? '' : ' VALUE'} ${shown}`.trimEnd();
-  });
-  return ['usage: fairlead hub [--config FILE] [--print-config] [--help]', ...lines, ''].join('\n');
-}
+export function hubUsage(): string {
+  return `usage: fairlead hub [--config FILE] [--print-config] [--help]
 
-/** `127.0.0.1:7080`, `[::1]:7080` or `localhost:0`, taken apart. */
-export function parseListen(text: string): { host: string; port: number } | undefined {
-  const [, bracketed, plain, digits] = /^(?:\[([0-9a-fA-F:.]+)\]|([^:[\]\s]+)):(\d{1,5})$/.exec(text) ?? [];
-  const host = bracketed ?? plain;
-  const port = Number(digits);
-  return host === undefined || !(port <= 65_535) ? undefined : { host, port };
-}
+Agents and operators dial in here. Each flag has a variable (--data-dir is FAIRLEAD_HUB_DATA_DIR) and a key of the file (dataDir).
+--print-config shows what comes of it all and ends.
 
-function parseFlags(argv: readonly string[]): Readonly<Record<string, string | boolean | undefined>> {
-  const options = Object.fromEntries(
-    KEYS.map((key) => [flagName(key), { type: SWITCHES.has(key) ? ('boolean' as const) : ('string' as const) }]),
-  );
-  const own = { config: { type: 'string' }, 'print-config': { type: 'boolean' }, help: { type: 'boolean' } } as const;
-  try {
-    return parseArgs({ args: [...argv], options: { ...options, ...own }, allowNegative: true, strict: true }).values;
-  } catch (cause) {
-    throw new FairleadError('INVALID_PARAMS', cause instanceof Error ? cause.message : String(cause), { cause });
-  }
-}
-
-function readFile(path: string): Record<string, unknown> {
-  let content: unknown;
-  try {
-    content = parseYaml(readFileSync(path, 'utf8')) ?? {};
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new FairleadError('INVALID_PARAMS', `could not read configuration ${path}: ${reason}`, { cause });
-  }
-  if (typeof content === 'object' && !Array.isArray(content)) return { ...content };
-  throw new FairleadError('INVALID_PARAMS', `configuration ${path} is no mapping of keys to values`);
-}
-
-function flagName(key: string): string {
-  return key.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+${settingsUsage(HUB_SETTINGS_SOURCE)}`;
 }
 
 /** systemd's StateDirectory, else the place of the XDG base directory specification. */

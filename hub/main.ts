@@ -22,7 +22,7 @@ export async function runHub(argv: readonly string[]): Promise<number> {
     return fail(error);
   }
   if (command.help) {
-    process.stdout.write(hubUsage(process.env));
+    process.stdout.write(hubUsage());
     return 0;
   }
   if (command.printConfig) {

@@ -6,7 +6,8 @@ import type { AddressInfo } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { FairleadError } from '../../shared/errors.ts';
-import { type HubConfig, parseListen } from '../config.ts';
+import { parseAddress } from '../../shared/settings.ts';
+import type { HubConfig } from '../config.ts';
 import type { UpgradeHandler } from '../sessions/upgrade.ts';
 import type { Strangers } from './strangers.ts';
 
@@ -71,7 +72,7 @@ export function reloadTls(server: Server, { tlsCert, tlsKey }: HubConfig): void 
 
 /** @throws FairleadError CONNECT_FAILED */
 export async function listen(server: Server, address: string): Promise<AddressInfo> {
-  const { host, port } = parseListen(address) ?? { host: address, port: 0 };
+  const { host, port } = parseAddress(address) ?? { host: address, port: 0 };
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
   server.listen({ host, port, backlog: LISTEN_BACKLOG }, resolve);

@@ -81,7 +81,7 @@ describe('the sources of the configuration', () => {
   afterAll(() => rm(directory, { recursive: true }));
 
   const read = async (argv: string[], env: Record<string, string> = {}) => {
-    const read = await readAgentCommandLine(argv, { HOME: '/home/x', ...env });
+    const read = readAgentCommandLine(argv, { HOME: '/home/x', ...env });
     if (read === 'help') throw new Error('help');
     return read;
   };
@@ -89,15 +89,15 @@ describe('the sources of the configuration', () => {
   it('are flags before variables before the file', async () => {
     const file = join(directory, 'agent.yaml');
     const { config } = await read(['--config', file, '--host', 'from-flag'], {
-      FAIRLEAD_HOST: 'from-variable',
-      FAIRLEAD_STATE_DIR: '/variable',
-      FAIRLEAD_RUN_DIR: '',
+      FAIRLEAD_AGENT_HOST: 'from-variable',
+      FAIRLEAD_AGENT_STATE_DIR: '/variable',
+      FAIRLEAD_AGENT_RUN_DIR: '',
     });
     expect(config).toMatchObject({ hub: 'wss://file.example', host: 'from-flag', stateDir: '/variable', labels: { zone: 'a' } });
   });
 
   it('may be JSON', async () => {
-    const { config } = await read([], { FAIRLEAD_CONFIG: join(directory, 'agent.json') });
+    const { config } = await read([], { FAIRLEAD_AGENT_CONFIG: join(directory, 'agent.json') });
     expect(config).toMatchObject({ hub: 'wss://json.example', stateDir: '/json' });
   });
 
@@ -136,7 +136,7 @@ describe('the sources of the configuration', () => {
   });
 
   it('are listed by --help', async () => {
-    expect(await readAgentCommandLine(['--help'], {})).toBe('help');
+    expect(readAgentCommandLine(['--help'], {})).toBe('help');
     expect(agentUsage()).toContain('--vhost-device-vsock VALUE');
   });
 });
