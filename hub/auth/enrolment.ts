@@ -6,7 +6,9 @@
  */
 import { FairleadError } from '../../shared/errors.ts';
 import { sha256, verifySignature } from '../../shared/node/host-key.ts';
+import { Labels } from '../../shared/protocol/common.ts';
 import { type EnrolRequest, type EnrolResponse, enrolProofBytes } from '../../shared/protocol/handshake.ts';
+import { parseWith } from '../../shared/protocol/parse-with.ts';
 import type { HostState } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { TokenService } from './tokens.ts';
@@ -20,7 +22,7 @@ export interface EnrolmentOptions {
   readonly now: () => number;
 }
 
-/** @throws FairleadError UNAUTHENTICATED, CONFLICT, LIMIT_EXCEEDED; the token is used up only when none is thrown */
+/** @throws FairleadError UNAUTHENTICATED, CONFLICT, LIMIT_EXCEEDED, INVALID_PARAMS; the token is used up only when none is thrown */
 export async function enrol(request: EnrolRequest, options: EnrolmentOptions): Promise<EnrolResponse & { tokenId: string }> {
   const { store, tokens, hubId } = options;
   const { host, publicKey, token: text } = request;
@@ -35,8 +37,9 @@ export async function enrol(request: EnrolRequest, options: EnrolmentOptions): P
   if (known === undefined && (await store.hosts.count()) >= options.maxHosts) {
     throw new FairleadError('LIMIT_EXCEEDED', `the hub has ${options.maxHosts} hosts; remove some or raise maxHosts`);
   }
+  // Each is within the limit, both together may not be.
+  const labels = parseWith(Labels, { ...request.labels, ...token.labels }, 'enrolment.labels');
   await tokens.consumeEnrolToken(token.id);
-  const labels = { ...request.labels, ...token.labels };
   const enrolled = { host, publicKey, labels, enrolledAtMs: options.now(), enrolledWith: token.id };
   if (known === undefined && (await store.hosts.create(host, { ...enrolled, epoch: 0 }))) return answer;
   const changed = await store.hosts.modify(host, (state) => {

@@ -155,7 +155,7 @@ class SqliteCollection<T> implements Collection<T> {
   }
 
   async create(key: string, value: T): Promise<boolean> {
-    const text = JSON.stringify(value);
+    const text = this.#encode(key, value);
     return await this.#write((next) => this.#create.run(key, text, next).changes === 1);
   }
 
@@ -164,18 +164,25 @@ class SqliteCollection<T> implements Collection<T> {
       const row = this.#get.get(key);
       const stored = row === undefined ? undefined : this.#decode(row);
       const value = stored === undefined ? undefined : change(stored.value);
-      if (stored !== undefined && value !== undefined) this.#update.run(JSON.stringify(value), next, key, stored.revision);
+      if (stored !== undefined && value !== undefined) this.#update.run(this.#encode(key, value), next, key, stored.revision);
       return value;
     });
   }
 
   async update(key: string, value: T, revision: number): Promise<boolean> {
-    const text = JSON.stringify(value);
+    const text = this.#encode(key, value);
     return await this.#write((next) => this.#update.run(text, next, key, revision).changes === 1);
   }
 
   async remove(key: string, revision: number): Promise<boolean> {
     return await this.#write(() => this.#remove.run(key, revision).changes === 1);
+  }
+
+  /** Nothing is written that could not be read back: one such record would spoil every list. */
+  #encode(key: string, value: T): string {
+    const checked = v.safeParse(this.#schema, value);
+    if (checked.success) return JSON.stringify(checked.output);
+    throw new FairleadError('INTERNAL', `record ${key} of ${this.#name} was not written: ${v.summarize(checked.issues)}`);
   }
 
   #decode(row: Readonly<Record<string, unknown>>): Stored<T> {
