@@ -1,6 +1,7 @@
 /** All sessions of the hub: made when an upgrade was accepted, counted, ended together when the hub drains. */
 import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
+import { MAX_TIMEOUT_MS } from '../../shared/jsonrpc/meta.ts';
 import type { PeerHello } from '../../shared/mux/hello.ts';
 import { wsSocket } from '../../shared/node/ws-socket.ts';
 import type { Principal } from '../auth/principal.ts';
@@ -76,6 +77,7 @@ export class Sessions {
       logger,
     });
     this.#operators.set(session, this.#runOperator(session));
+    this.#endWithToken(session);
   }
 
   /** Closes the sessions of a token that is worthless now. */
@@ -114,6 +116,20 @@ export class Sessions {
   async #runOperator(session: OperatorSession): Promise<void> {
     this.#options.metrics.sessionEnded('operator', await session.run());
     this.#operators.delete(session);
+  }
+
+  /** A token that expires ends what was begun with it: streams and calls that follow something last as long as they like. */
+  #endWithToken(session: OperatorSession): void {
+    const { expiresAtMs } = session.caller.principal;
+    if (expiresAtMs === undefined) return;
+    let timer: NodeJS.Timeout | undefined;
+    const look = () => {
+      const leftMs = expiresAtMs - this.#options.now();
+      if (leftMs <= 0) session.close(POLICY_VIOLATION, 'the token has expired');
+      else timer = setTimeout(look, Math.min(leftMs, MAX_TIMEOUT_MS)).unref();
+    };
+    look();
+    void session.closed.then(() => clearTimeout(timer));
   }
 
   /** Only for people to read: when it cannot be written, the session goes on. */
