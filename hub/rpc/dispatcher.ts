@@ -21,6 +21,7 @@ import type { HubMetrics } from '../http/metrics.ts';
 import type { AwayHost, Fleet, FleetSession } from '../sessions/fleet.ts';
 import type { Audit } from './audit.ts';
 import type { Caller } from './caller.ts';
+import { HostShares } from './host-shares.ts';
 import { answerHubMethod, type HubServices, isHubMethod } from './hub-methods.ts';
 
 /** What calls and streams need of a host's session. */
@@ -51,6 +52,7 @@ export interface CheckedCall {
 
 export class Dispatcher {
   readonly #options: DispatcherOptions;
+  readonly #shares = new HostShares();
   #inFlight = 0;
 
   constructor(options: DispatcherOptions) {
@@ -77,7 +79,7 @@ export class Dispatcher {
       const session = this.locate(call);
       if ('away' in session) throw await this.#options.fleet.unreachable(session);
       host = session.host;
-      return await this.#forward(call, session, context);
+      return await this.#forward(call, session, context, caller);
     } catch (thrown) {
       code = toFairleadError(thrown).code;
       throw thrown;
@@ -109,7 +111,9 @@ export class Dispatcher {
     return found;
   }
 
-  async #forward(call: CheckedCall, session: HostSession, context: RequestContext): Promise<unknown> {
+  async #forward(call: CheckedCall, session: HostSession, context: RequestContext, caller: Caller): Promise<unknown> {
+    const { tokenId } = caller.principal;
+    using _ = this.#shares.take({ host: session.host, tokenId, endless: call.params['follow'] === true });
     const result = await session.peer.call(call.method, call.params, forwardOptions(context));
     this.#remember(call, session.host);
     return result;

@@ -1,0 +1,45 @@
+/**
+ * Calls that one host has to answer at once, shared out among operators: a host takes 256 (PeerLimits), and whoever could have them all would
+ * keep everybody else from it. Calls that follow something last as long as their caller likes, so they get half of the places at most.
+ */
+import { FairleadError } from '../../shared/errors.ts';
+import { DEFAULT_PEER_LIMITS } from '../../shared/jsonrpc/types.ts';
+
+const PLACES = DEFAULT_PEER_LIMITS.maxConcurrentRequests;
+/** Of one token, calls of every kind. */
+const MAX_OF_TOKEN = PLACES / 2;
+/** Calls without an end, of all tokens and of one. */
+const MAX_ENDLESS = PLACES / 2;
+const MAX_ENDLESS_OF_TOKEN = PLACES / 4;
+
+export interface HostShare {
+  readonly host: string;
+  readonly tokenId: string;
+  /** The call lasts until it is cancelled. */
+  readonly endless: boolean;
+}
+
+export class HostShares {
+  readonly #counts = new Map<string, number>();
+
+  /** A place at the host until it is disposed of. @throws FairleadError LIMIT_EXCEEDED */
+  take({ host, tokenId, endless }: HostShare): Disposable {
+    const wanted: [key: string, max: number, whose: string][] = [[`${host} ${tokenId}`, MAX_OF_TOKEN, 'calls of this token']];
+    if (endless) {
+      wanted.push([`${host} ${tokenId} endless`, MAX_ENDLESS_OF_TOKEN, 'calls of this token that follow something']);
+      wanted.push([`${host} endless`, MAX_ENDLESS, 'calls that follow something']);
+    }
+    for (const [key, max, whose] of wanted) {
+      if ((this.#counts.get(key) ?? 0) < max) continue;
+      throw new FairleadError('LIMIT_EXCEEDED', `${max} ${whose} run on host ${host} already; end some`);
+    }
+    for (const [key] of wanted) this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+    return { [Symbol.dispose]: () => wanted.forEach(([key]) => this.#giveBack(key)) };
+  }
+
+  #giveBack(key: string): void {
+    const left = (this.#counts.get(key) ?? 1) - 1;
+    if (left === 0) this.#counts.delete(key);
+    else this.#counts.set(key, left);
+  }
+}
