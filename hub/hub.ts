@@ -139,7 +139,7 @@ class EmbeddableHub implements Hub {
       onRevoked: (id) => this.#running?.service.endOperatorsOf(id),
     });
     await this.#makeFirstAdmin(store, tokens);
-    const strangers = new Strangers(config.maxUnauthenticated);
+    const strangers = new Strangers(config.maxUnauthenticated, this.#clock);
     const service = createService({
       config,
       store,

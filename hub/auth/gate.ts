@@ -6,7 +6,7 @@ import type { HubConfig } from '../config.ts';
 import type { HostState } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { Admission } from './admission.ts';
-import { Challenges, type IssuedChallenge } from './challenges.ts';
+import { CHALLENGE_TTL_MS, Challenges, type IssuedChallenge } from './challenges.ts';
 import { verifyConnectProof } from './connect-proof.ts';
 import type { Principal } from './principal.ts';
 import { HandshakeRefused, tooManyHandshakes } from './refused.ts';
@@ -14,6 +14,8 @@ import type { TokenService } from './tokens.ts';
 
 /** Challenges that may be outstanding: as many hosts as may be, and again as many that gave up half-way. */
 const CHALLENGES_PER_HOST = 2;
+/** Of some 150 bytes each. */
+const MAX_CHALLENGES = 200_000;
 
 export interface GateOptions {
   readonly config: HubConfig;
@@ -33,7 +35,7 @@ export class Gate {
   constructor(options: GateOptions) {
     this.#options = options;
     const { config, clock, now } = options;
-    this.#challenges = new Challenges({ maxOutstanding: config.maxHosts * CHALLENGES_PER_HOST, now });
+    this.#challenges = new Challenges({ maxOutstanding: maxChallenges(config), now });
     this.#admission = new Admission({
       global: { perSecond: config.handshakesPerSecond, burst: config.handshakeBurst },
       perAddress: { perSecond: config.addressHandshakesPerSecond, burst: config.addressHandshakeBurst },
@@ -94,4 +96,10 @@ export class Gate {
       throw thrown;
     }
   }
+}
+
+/** At least as many as are admitted while one lives, so that a stranger who asks for them keeps no host out. */
+function maxChallenges({ maxHosts, handshakeBurst, handshakesPerSecond }: HubConfig): number {
+  const admitted = handshakeBurst + handshakesPerSecond * Math.ceil(CHALLENGE_TTL_MS / 1000);
+  return Math.max(maxHosts * CHALLENGES_PER_HOST, Math.min(admitted, MAX_CHALLENGES));
 }

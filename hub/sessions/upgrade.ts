@@ -76,6 +76,8 @@ export class UpgradeHandler {
       const refusal = toRefusal(thrown);
       const fields = { path, address, code: refusal.code, reason: refusal.reason };
       if (refusal.reason === 'fault') logger.error({ ...fields, err: refusal.cause }, 'could not answer an upgrade');
+      // What is over the rate is counted, and logged only on wish: it would be the stranger who says how much.
+      else if (refusal.reason === 'rate') logger.debug(fields, `upgrade to ${path} refused: ${refusal.message}`);
       else logger.warn(fields, `upgrade to ${path} refused: ${refusal.message}`);
       metrics.handshakeRefused(path === AGENT_PATH ? 'agent' : 'rpc', refusal.reason);
       writeRefusal(socket, refusal);
