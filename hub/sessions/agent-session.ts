@@ -59,6 +59,7 @@ export class AgentSession implements FleetSession {
   readonly #line: Line;
   #contractVersion = 0;
   #superseded = false;
+  #warned = false;
   /** Changes of the inventory that came while the host's list was on its way; undefined once it is here. */
   #early: InventoryEvent[] | undefined = [];
 
@@ -183,6 +184,9 @@ export class AgentSession implements FleetSession {
       if (page.next !== undefined && after !== undefined && page.next <= after) {
         throw new FairleadError('PROTOCOL_ERROR', `vm.list of host ${this.host} goes round in circles at ${after}`);
       }
+      if (page.next !== undefined && page.vms.length === 0) {
+        throw new FairleadError('PROTOCOL_ERROR', `vm.list of host ${this.host} has no VM on a page that is not the last`);
+      }
       names.push(...page.vms.map((vm) => vm.name));
       after = page.next;
     } while (after !== undefined && names.length <= MAX_LISTED_VMS);
@@ -207,7 +211,10 @@ export class AgentSession implements FleetSession {
     else if (!inventory.add(this.host, vm)) this.#warnOfTooMany(undefined);
   }
 
+  /** Once a session: a host can tell of as many as it likes. */
   #warnOfTooMany(vms: number | undefined): void {
+    if (this.#warned) return;
+    this.#warned = true;
     this.#logger.warn(
       { vms },
       `host ${this.host} has more VMs than the hub remembers (maxVmsPerHost); calls for some must name the host`,
