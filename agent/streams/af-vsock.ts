@@ -76,6 +76,10 @@ class AfVsockDevice implements VsockDevice {
     return this.#fd;
   }
 
+  guestChanged(): void {}
+
+  async settle(): Promise<void> {}
+
   spawned(): void {
     const fd = this.#fd;
     this.#fd = undefined;

@@ -33,6 +33,8 @@ export interface VsockDeviceState {
   readonly daemon?: { readonly pid: number; readonly startTime: string };
 }
 
+export type GuestChange = 'paused' | 'resumed' | 'reset';
+
 export interface VsockDevice extends AsyncDisposable {
   readonly cid: number;
   readonly halfClose: boolean;
@@ -42,6 +44,10 @@ export interface VsockDevice extends AsyncDisposable {
   readonly state: VsockDeviceState;
   /** Called once QEMU has been spawned with the fd. */
   spawned(): void;
+  /** Called before the guest is paused, when it goes on, and when it was reset, before its streams are ended for it. */
+  guestChanged(change: GuestChange): void;
+  /** Resolves when what was last done on the host's side has got to the guest, as far as can be known; soon in any case. */
+  settle(): Promise<void>;
   /**
    * One attempt to reach a port of the guest. Rejects with GUEST_REFUSED when nothing listens there and GUEST_UNREACHABLE when the
    * guest does not answer (yet); retrying until a deadline is the caller's affair, since it alone knows whether the VM lives.

@@ -13,7 +13,8 @@ import type { Duplex } from 'node:stream';
 import { FairleadError } from '../../shared/errors.ts';
 import { isAlive } from '../process-identity.ts';
 import type { Logger } from '../vm/api.ts';
-import type { VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
+import { DaemonQuiet } from './daemon-quiet.ts';
+import type { GuestChange, VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
 import { adoptDaemon, type Daemon, type DaemonPaths, startDaemon } from './vhost-user-daemon.ts';
 import { type DialOptions, VhostUserDialler } from './vhost-user-dial.ts';
 
@@ -77,6 +78,7 @@ class VhostUserDevice implements VsockDevice {
   readonly #parts: DeviceParts;
   readonly #dialler: VhostUserDialler;
   readonly #listeners = new Map<number, Server>();
+  readonly #quiet = new DaemonQuiet();
   #disposed = false;
   /** How the daemon ended, once it has. */
   #lost: string | undefined;
@@ -89,6 +91,7 @@ class VhostUserDevice implements VsockDevice {
     this.#dialler = new VhostUserDialler({ vm, udsPath: paths.uds });
     void daemon.exited.then((how) => {
       this.#lost = how;
+      this.#quiet.endAll();
       this.#dialler.closeParked();
       if (!this.#disposed)
         logger.error({ vm, pid: daemon.identity.pid, how }, 'vsock daemon ended, the guest cannot be reached any more');
@@ -97,9 +100,30 @@ class VhostUserDevice implements VsockDevice {
 
   spawned(): void {}
 
+  guestChanged(change: GuestChange): void {
+    if (change === 'resumed') this.#quiet.end('paused');
+    else if (change === 'paused') this.#quiet.begin('paused');
+    // Without a port that the guest dials, nobody would ever tell that it is back.
+    else if (this.#listeners.size > 0) this.#quiet.begin('reset');
+  }
+
+  settle(): Promise<void> {
+    return this.#quiet.settle();
+  }
+
   async connect(options: DialOptions): Promise<Duplex> {
     this.#assertUsable();
-    return withoutHalfClose(await this.#dialler.dial(options));
+    const { reason } = this.#quiet;
+    if (reason !== undefined) {
+      const why = reason === 'paused' ? 'it is paused' : 'it was reset and has not dialled its host since';
+      throw new FairleadError('GUEST_UNREACHABLE', `guest ${this.#parts.vm} cannot be reached on vsock: ${why}`);
+    }
+    this.#quiet.touch();
+    try {
+      return this.#own(await this.#dialler.dial(options));
+    } finally {
+      this.#quiet.touch();
+    }
   }
 
   async listen(port: number, onConnection: (stream: Duplex) => void): Promise<AsyncDisposable> {
@@ -108,7 +132,10 @@ class VhostUserDevice implements VsockDevice {
       throw new FairleadError('CONFLICT', `something listens already for VM ${this.#parts.vm} on vsock port ${port}`);
     }
     const path = `${this.#parts.paths.uds}_${port}`;
-    const server = createServer({ allowHalfOpen: true }, (socket) => onConnection(withoutHalfClose(socket)));
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
+      this.#quiet.end('reset');
+      onConnection(this.#own(socket));
+    });
     this.#listeners.set(port, server);
     try {
       // A file may be left of an agent that was killed; the directory belongs to this VM alone.
@@ -133,8 +160,13 @@ class VhostUserDevice implements VsockDevice {
     for (const server of this.#listeners.values()) server.close();
     this.#listeners.clear();
     await daemon.stop();
+    this.#quiet.endAll();
     this.#dialler.closeParked();
     await Promise.all([rm(paths.uds, { force: true }), rm(paths.vhost, { force: true })]);
+  }
+
+  #own(socket: Socket): Socket {
+    return this.#quiet.guard(withoutHalfClose(socket));
   }
 
   #assertUsable(): void {

@@ -6,10 +6,10 @@
  * had begun is undone or carried to a state that the next call can deal with; it is never left half done in silence.
  */
 import type { Duplex } from 'node:stream';
-import type { HostInfo } from '../../shared/protocol/methods-host.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
-import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import type { HostInfo } from '../../shared/protocol/methods-host.ts';
 import type { VmEvent, VmInfo } from '../../shared/protocol/vm.ts';
+import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { VsockTransport } from '../streams/transport.ts';
 
 export interface CallOptions {

@@ -96,8 +96,7 @@ export class HostProbe {
     const directory = join(this.#options.stateDir, 'probe');
     const path = join(directory, file);
     const stored = v.safeParse(v.strictObject({ key: v.literal(key), answer: schema }), await readJson(path));
-    // SAFETY: the answer was parsed by `schema`; valibot's type of a generic strict object does not say so.
-    if (stored.success) return stored.output.answer as T;
+    if (stored.success) return stored.output.answer;
     const startedAt = performance.now();
     const answer = await ask();
     const tookMs = Math.round(performance.now() - startedAt);

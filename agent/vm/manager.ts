@@ -3,8 +3,8 @@
  */
 import { randomUUID } from 'node:crypto';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
-import type { HostInfo } from '../../shared/protocol/methods-host.ts';
 import type { Result } from '../../shared/protocol/methods.ts';
+import type { HostInfo } from '../../shared/protocol/methods-host.ts';
 import type { VmInfo } from '../../shared/protocol/vm.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { adopt } from './adopt.ts';

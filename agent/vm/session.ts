@@ -12,7 +12,7 @@ import { QmpClient } from '../qmp/client.ts';
 import { runCommand } from '../qmp/commands.ts';
 import type { QmpListener } from '../qmp/events.ts';
 import type { QmpEvent } from '../qmp/messages.ts';
-import type { VsockDevice } from '../streams/transport.ts';
+import type { GuestChange, VsockDevice } from '../streams/transport.ts';
 import type { Logger, VmObserver } from './api.ts';
 import { settledWithin } from './deadline.ts';
 import type { VmInput } from './machine.ts';
@@ -48,6 +48,14 @@ export interface SessionOptions {
 const DRAIN_MS = 1_000;
 /** QEMU closes QMP before it ends, by as long as its disks and its memory take: a connect before that would only be refused. */
 const RECONNECT_MS = { first: 1_000, most: 10_000 } as const;
+
+const CHANGES: Partial<Record<VmInput, GuestChange>> = {
+  pause: 'paused',
+  panic: 'paused',
+  'io-error': 'paused',
+  resume: 'resumed',
+  reset: 'reset',
+};
 
 export class Session {
   readonly vm: string;
@@ -104,7 +112,7 @@ export class Session {
     this.#use(qmp);
     try {
       const { status } = await runCommand(qmp, 'query-status', {}, { timeoutMs });
-      this.#options.handlers.onInput(inputOfRunState(status), { runState: status });
+      this.#onInput(inputOfRunState(status), { runState: status });
     } catch (error) {
       await qmp.close();
       throw error;
@@ -159,9 +167,16 @@ export class Session {
     this.#options.observer?.onEvent(event.name);
     const reason = typeof event.data['reason'] === 'string' ? event.data['reason'] : undefined;
     if (event.name === 'SHUTDOWN') this.#shutdownReason = reason ?? 'unknown';
-    if (event.name === 'RESET') this.resetStreams();
     const input = inputOfEvent(event);
-    if (input !== undefined) this.#options.handlers.onInput(input.input, input.data);
+    if (input !== undefined) this.#onInput(input.input, input.data);
+  }
+
+  /** The device is told first: it may have to hold back what the end of its streams would do. */
+  #onInput(input: VmInput, data: JsonObject): void {
+    const change = CHANGES[input];
+    if (change !== undefined) this.device?.guestChanged(change);
+    if (input === 'reset') this.resetStreams();
+    this.#options.handlers.onInput(input, data);
   }
 
   async #onExit(exit: ProcessExit): Promise<void> {

@@ -5,13 +5,13 @@
  * for a file to appear. Node unlinks the path that a server was bound to when the server is closed, hence the rename before; and the
  * server is closed before anybody connects, for it would take the connection itself.
  */
-import { type ChildProcess, spawn, type StdioOptions } from 'node:child_process';
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { rename } from 'node:fs/promises';
 import net from 'node:net';
-import { FairleadError } from '../../shared/errors.ts';
 import { socketFd } from '../../native/socket-fd.ts';
+import { FairleadError } from '../../shared/errors.ts';
 import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
 
 export interface ProcessExit {

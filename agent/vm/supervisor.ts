@@ -14,9 +14,9 @@ import { capabilitiesOf } from './capabilities.ts';
 import { CommandQueue } from './command-queue.ts';
 import { Deadline } from './deadline.ts';
 import type { EventLog } from './events.ts';
-import { launch, type LaunchContext } from './launch.ts';
+import { type LaunchContext, launch } from './launch.ts';
 import { tailOf } from './log-file.ts';
-import { GUEST_STATES, requireState, REST_STATES, transition, type VmInput } from './machine.ts';
+import { GUEST_STATES, REST_STATES, requireState, transition, type VmInput } from './machine.ts';
 import { openStream } from './open-stream.ts';
 import type { Session, SessionEnd, SessionHandlers } from './session.ts';
 import { checkFiles } from './spec-check.ts';
@@ -111,7 +111,7 @@ export class Supervisor {
   pause(options: CallOptions): Promise<VmInfo> {
     return this.#command('pausing', options, async (deadline) => {
       requireState(this.name, this.#state, ['running', 'paused'], 'pause');
-      if (this.#state === 'running') await this.#qmp('stop', deadline);
+      if (this.#state === 'running') await this.#pause(deadline);
       this.#apply('pause');
       return this.info();
     });
@@ -131,8 +131,10 @@ export class Supervisor {
     return this.#command('resetting', options, async (deadline) => {
       requireState(this.name, this.#state, GUEST_STATES, 'reset');
       const isHalted = this.#state === 'panicked' || this.#state === 'io-error';
-      // Before, not only at the event: vhost-device-vsock 0.3.0 goes dead when a connection is closed while the guest has no driver.
-      this.#requireSession().resetStreams();
+      // Ended before, and not only at the event, so that a guest that still lives hears of it.
+      const session = this.#requireSession();
+      session.resetStreams();
+      await session.device?.settle();
       await this.#qmp('system_reset', deadline);
       if (isHalted) {
         await this.#qmp('cont', deadline);
@@ -232,6 +234,19 @@ export class Supervisor {
         return run(deadline);
       }),
     );
+  }
+
+  async #pause(deadline: Deadline): Promise<void> {
+    const { device } = this.#requireSession();
+    device?.guestChanged('paused');
+    await device?.settle();
+    try {
+      await this.#qmp('stop', deadline);
+    } catch (error) {
+      // If QEMU does stop later, its event says so.
+      device?.guestChanged('resumed');
+      throw error;
+    }
   }
 
   #qmp(name: QmpCommandName, { signal, remainingMs }: Deadline): Promise<unknown> {

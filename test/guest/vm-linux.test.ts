@@ -21,7 +21,7 @@ const ECHO_PORT = 7;
 const RUN_PORT = 1024;
 const READY_PORT = 1023;
 const NOBODYS_PORT = 4444;
-const CONNECT_MS = 60_000;
+const CONNECT_MS = 30_000;
 
 function linux(name: string, machine: VmSpec['machine']): VmSpec {
   return spec({

@@ -1,0 +1,82 @@
+/**
+ * Times in which vhost-device-vsock 0.3.0 must be left in peace. While the guest is paused, and from a reset until its driver is back,
+ * QEMU has stopped the device's rings; a connection made, closed or written to meanwhile ends the daemon's worker without a word, and
+ * the VM's vsock is dead for good (tried on QEMU 7.2: a dial, a close, 100 bytes; each alone is enough).
+ *
+ *     loud ── paused, reset ──▶ quiet ── resumed (ends the pause), the guest dialled (ends the reset) ──▶ loud
+ *
+ * While it is quiet, what is written waits in its stream, and a stream that is destroyed is gone for its user but keeps its descriptor;
+ * both are made up for afterwards, in order. What is under way when the quiet begins cannot be held back, so a pause and a reset that are
+ * asked for `settle` before; those that the guest makes by itself cannot.
+ */
+import type { Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** The daemon says nothing of what it has done; on a busy machine it takes some milliseconds to come to it. */
+const SETTLE_MS = 50;
+
+export type QuietReason = 'paused' | 'reset';
+
+export class DaemonQuiet {
+  readonly #reasons = new Set<QuietReason>();
+  #held: (() => void)[] = [];
+  #touchedAt = Number.NEGATIVE_INFINITY;
+
+  /** Why it is quiet; undefined when it is not. */
+  get reason(): QuietReason | undefined {
+    return [...this.#reasons].at(0);
+  }
+
+  begin(reason: QuietReason): void {
+    this.#reasons.add(reason);
+  }
+
+  end(reason: QuietReason): void {
+    this.#reasons.delete(reason);
+    if (this.#reasons.size === 0) this.#release();
+  }
+
+  /** Something was asked of the daemon just now. */
+  touch(): void {
+    this.#touchedAt = performance.now();
+  }
+
+  /** Resolves when the daemon has had its time for what was last asked of it. */
+  async settle(): Promise<void> {
+    const leftMs = this.#touchedAt + SETTLE_MS - performance.now();
+    if (leftMs > 0) await sleep(leftMs);
+  }
+
+  /** The daemon is gone, and there is nobody left to spare. */
+  endAll(): void {
+    this.#reasons.clear();
+    this.#release();
+  }
+
+  /** Every connected socket of the daemon goes through this once. */
+  guard(socket: Socket): Socket {
+    const write = socket._write.bind(socket);
+    const writev = socket._writev?.bind(socket);
+    const destroy = socket._destroy.bind(socket);
+    socket._write = (chunk, encoding, done) => this.#hold(() => write(chunk, encoding, done));
+    if (writev !== undefined) socket._writev = (chunks, done) => this.#hold(() => writev(chunks, done));
+    socket._destroy = (error, done) => {
+      if (this.reason === undefined) return this.#hold(() => destroy(error, done));
+      socket.pause();
+      this.#hold(() => destroy(null, () => {}));
+      done(error);
+    };
+    return socket;
+  }
+
+  #hold(action: () => void): void {
+    if (this.reason !== undefined) return void this.#held.push(action);
+    this.touch();
+    action();
+  }
+
+  #release(): void {
+    if (this.#held.length > 0) this.touch();
+    for (const action of this.#held.splice(0)) action();
+  }
+}
