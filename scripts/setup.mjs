@@ -6,6 +6,9 @@
  * looks first whether it has anything to do, so that a second run takes less than a second and prints nothing; a step that does
  * something says so in one line on standard error. What cannot be had ends the run with one sentence and exit code 1.
  *
+ * What package.json runs afterwards it runs by `env node`: the shell remembers where it found `node` for the set-up itself, and would
+ * run the old one again even though the pinned one now comes first on PATH.
+ *
  *     check   npm libraries, pinned Node, `fairlead` link, native add-on where a compiler is there
  *     native  the same
  *     demo    check, and QEMU, a compiler, the guest image, the vsock daemon

@@ -1,5 +1,5 @@
 /** The npm libraries, the pinned Node where the machine's own is too old, and the `fairlead` link for npx. */
-import { existsSync, lstatSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import {
   isNodeCurrent,
@@ -14,6 +14,10 @@ import {
   tail,
 } from './step.mjs';
 
+const TREE = join(PROJECT_DIR, 'node_modules');
+/** Where npm notes what it has installed, as its last act. */
+const NOTE = join(TREE, '.package-lock.json');
+
 export async function installLibraries() {
   if (process.platform !== 'linux') throw new SetupError('Fairlead runs on Linux only');
   const pin = needsPinnedNode() ? `${PINNED_NODE_PACKAGE}@${PINNED_NODE_VERSION}` : undefined;
@@ -22,9 +26,16 @@ export async function installLibraries() {
     say(
       `installing the npm libraries${pinned ? '' : `, and Node ${PINNED_NODE_VERSION} beside this machine's ${process.versions.node}`}`,
     );
+    dropUnfinishedTree();
     await npmInstall(pin === undefined ? [] : [pin]);
   }
   linkExecutable();
+}
+
+/** A killed npm leaves packages that look whole and are not. So the note goes before npm starts, and a tree without one goes too. */
+function dropUnfinishedTree() {
+  if (!existsSync(NOTE)) rmSync(TREE, { recursive: true, force: true });
+  rmSync(NOTE, { force: true });
 }
 
 /**
@@ -32,9 +43,26 @@ export async function installLibraries() {
  * packages of every other platform, and a registry need not hold those. The pinned Node is named each time, or npm would remove it.
  */
 async function npmInstall(extra) {
-  const quiet = ['--no-audit', '--no-fund', '--loglevel=error']; // an older Node than the libraries ask for is no news here
-  const { ok, output } = await run('npm', ['install', '--no-save', ...quiet, ...extra], { env: { PATH: systemPath() } });
-  if (!ok) throw new SetupError(`could not install the libraries from the npm registry; npm says:\n${tail(output)}`);
+  const unreachable = await whyRegistryIsSilent();
+  // An older Node than the libraries ask for is no news here.
+  const flags = ['--no-save', '--no-audit', '--no-fund', '--loglevel=error', ...(unreachable ? ['--offline'] : [])];
+  const { ok, output } = await npm(['install', ...flags, ...extra]);
+  if (ok) return;
+  const problem = unreachable
+    ? `the npm registry does not answer (${unreachable}), and npm's cache does not hold all of them: check the network, or npm's proxy and registry settings`
+    : `npm says:\n${tail(output)}`;
+  throw new SetupError(`could not install the libraries: ${problem}`);
+}
+
+/** One question before the many: without an answer npm would wait for each of a hundred packages in turn, for half an hour. */
+async function whyRegistryIsSilent() {
+  const [[path, { version }]] = Object.entries(lockedPackages());
+  const { ok, output } = await npm(['view', `${path.slice('node_modules/'.length)}@${version}`, 'version', '--fetch-retries=1']);
+  return ok ? undefined : (/failed, reason: (.*)/.exec(output)?.[1] ?? tail(output, 1));
+}
+
+function npm(args) {
+  return run('npm', args, { env: { PATH: systemPath() } });
 }
 
 /** Where Node is current but came without its headers, the package serves for those: the add-on cannot be built without. */
@@ -42,22 +70,29 @@ function needsPinnedNode() {
   return !isNodeCurrent() || !existsSync(join(dirname(dirname(process.execPath)), 'include', 'node', 'node_api.h'));
 }
 
-/**
- * npm notes in node_modules/.package-lock.json what it has installed, as its last act. The tree is right when each package of our
- * lock file is there in its version; optional ones are for other platforms, and extra ones do no harm.
- */
+/** The tree is right when each package of our lock file that this machine needs is there in its version; extra ones do no harm. */
 function isTreeAsLocked() {
-  const locked = readJson(join(PROJECT_DIR, 'package-lock.json'))?.packages ?? {};
-  const installed = readJson(join(PROJECT_DIR, 'node_modules', '.package-lock.json'))?.packages;
+  const installed = readJson(NOTE)?.packages;
   if (installed === undefined) return false;
-  return Object.entries(locked).every(
-    ([path, { version, optional }]) => path === '' || optional === true || installed[path]?.version === version,
+  return Object.entries(lockedPackages()).every(([path, { version }]) => installed[path]?.version === version);
+}
+
+/** Path in the project to what the lock file says of it: all but what is optional and made for other machines. */
+function lockedPackages() {
+  const packages = Object.entries(readJson(join(PROJECT_DIR, 'package-lock.json'))?.packages ?? {});
+  return Object.fromEntries(
+    packages.filter(([path, entry]) => path !== '' && (entry.optional !== true || isForThisMachine(entry))),
   );
+}
+
+function isForThisMachine({ os = [], cpu = [], libc }) {
+  const ours = process.report.getReport().header.glibcVersionRuntime === undefined ? 'musl' : 'glibc';
+  return os.includes('linux') && cpu.includes(process.arch) && (libc ?? [ours]).includes(ours);
 }
 
 /** npm links the executables of dependencies only, not the project's own. */
 function linkExecutable() {
-  const link = join(PROJECT_DIR, 'node_modules', '.bin', 'fairlead');
+  const link = join(TREE, '.bin', 'fairlead');
   if (lstatSync(link, { throwIfNoEntry: false }) !== undefined) return;
   mkdirSync(dirname(link), { recursive: true });
   symlinkSync('../../bin/fairlead.js', link);

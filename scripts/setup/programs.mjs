@@ -9,6 +9,8 @@ const NEEDED = {
 };
 const OPTIONAL = { 'g++': 'g++', make: 'make', python3: 'python3' };
 
+const APT_LOCK_TIMEOUT_S = 300;
+
 export async function installPrograms(mode) {
   const needed = missing(NEEDED[mode]);
   const optional = missing(OPTIONAL);
@@ -30,16 +32,24 @@ async function install(names) {
   const asRoot = await rootPrefix();
   if (asRoot === undefined) return 'this is not root, and sudo is not there or asks for a password';
   say(`installing ${names.join(', ')} from Debian packages`);
-  const apt = (...args) => {
-    const [command, ...rest] = [...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', '-q', ...args];
-    return run(command, rest);
+  const asRootRun = (...command) => {
+    const [program, ...args] = [...asRoot, 'env', 'DEBIAN_FRONTEND=noninteractive', ...command];
+    return run(program, args);
   };
-  const installNames = () => apt('install', '-y', '--no-install-recommends', ...names);
+  // A machine that has just started may be busy with its own updates.
+  const apt = ['apt-get', '-q', '-o', `DPkg::Lock::Timeout=${APT_LOCK_TIMEOUT_S}`];
+  const installNames = () => asRootRun(...apt, 'install', '-y', '--no-install-recommends', ...names);
   if ((await installNames()).ok) return undefined;
-  // No package lists yet, or old ones that name versions which the mirror has replaced.
-  const update = await apt('update');
+  // No package lists yet, or old ones that name versions which the mirror has replaced, or an earlier installation was cut short.
+  const update = await asRootRun(...apt, 'update', '--error-on=any');
+  await asRootRun('dpkg', '--configure', '-a');
   const second = await installNames();
-  return second.ok ? undefined : `apt-get failed:\n${tail(update.ok ? second.output : update.output)}`;
+  return second.ok ? undefined : `apt-get: ${firstError(update.ok ? second.output : update.output)}`;
+}
+
+/** apt marks its errors with `E:`; the first says most. */
+function firstError(output) {
+  return /^E: (.*)/m.exec(output)?.[1]?.replaceAll(/\s+/g, ' ') ?? tail(output, 1);
 }
 
 function explain(programs, problem) {

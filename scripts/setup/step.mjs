@@ -49,6 +49,8 @@ export function hasProgram(name) {
 /**
  * Runs a program to its end, with its output kept for the error message, or passed on where `show` is set.
  * Gives `{ok, output}`; a program that cannot be started is not ok.
+ *
+ * A signal that ends the set-up ends the program first, and the set-up with it: what still writes is never without the lock.
  */
 export function run(command, args, { env = {}, cwd = PROJECT_DIR, show = false } = {}) {
   return new Promise((resolve) => {
@@ -57,12 +59,34 @@ export function run(command, args, { env = {}, cwd = PROJECT_DIR, show = false }
       env: { ...process.env, ...env },
       stdio: ['ignore', show ? process.stderr : 'pipe', show ? process.stderr : 'pipe'],
     });
+    const release = endOnSignal(child);
     const chunks = [];
     child.stdout?.on('data', (chunk) => chunks.push(chunk));
     child.stderr?.on('data', (chunk) => chunks.push(chunk));
-    child.on('error', (error) => resolve({ ok: false, output: error.message }));
-    child.on('close', (code) => resolve({ ok: code === 0, output: Buffer.concat(chunks).toString() }));
+    child.on('error', (error) => chunks.push(error.message));
+    child.on('close', (code) => {
+      release();
+      resolve({ ok: code === 0, output: chunks.join('') });
+    });
   });
+}
+
+/** Gives the function that takes the handlers away, and that ends this process too if a signal came. */
+function endOnSignal(child) {
+  let received;
+  const handlers = ['SIGINT', 'SIGTERM', 'SIGHUP'].map((signal) => {
+    const handler = () => {
+      received = signal;
+      // A terminal sends its SIGINT to the program itself, and a second one would make some programs drop their work at once.
+      if (signal !== 'SIGINT') child.kill(signal);
+    };
+    process.on(signal, handler);
+    return () => process.off(signal, handler);
+  });
+  return () => {
+    for (const remove of handlers) remove();
+    if (received !== undefined) process.kill(process.pid, received);
+  };
 }
 
 /** The last lines of a program's output, as they go into a message. */
