@@ -58,6 +58,7 @@ class FairleadAgent implements Agent {
   readonly #options: AgentOptions;
   readonly #link: Link;
   readonly #telemetry: Telemetry;
+  readonly #policy: Policy;
   readonly #vms = Promise.withResolvers<Vms>();
   readonly #firstAttempt = Promise.withResolvers<void>();
   readonly #scope = new AsyncDisposableStack();
@@ -70,6 +71,7 @@ class FairleadAgent implements Agent {
     this.#options = options;
     const { config, logger } = options;
     const policy = new Policy(config);
+    this.#policy = policy;
     const telemetry = new Telemetry({ link: () => this.#link.status, vms: () => this.#adopted?.list() ?? [] });
     this.#telemetry = telemetry;
     // Whoever needs the VMs is told of a failure; if nobody does, `start` tells it.
@@ -157,7 +159,7 @@ class FairleadAgent implements Agent {
       logger,
       limits: { maxVms, maxStreamsPerVm },
       // rpc/policy.ts has decided before a call comes here, by patterns that this list has no notion of.
-      policy: { qmpCommands: ['*'] },
+      policy: { qmpCommands: ['*'], checkSpec: (spec) => this.#policy.checkSpec(spec) },
       agentVersion: VERSION,
       labels,
       qemuBinary,

@@ -3,9 +3,10 @@
  * the setting, and happens before anything else does.
  */
 import { realpath } from 'node:fs/promises';
-import { resolve, sep } from 'node:path';
+import { join, resolve, sep } from 'node:path';
 import { FairleadError } from '../../shared/errors.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import { filesOfQcow2 } from './qcow2-files.ts';
 
 export interface PolicyConfig {
   readonly methods: readonly string[];
@@ -13,7 +14,15 @@ export interface PolicyConfig {
   readonly vsockPorts: readonly string[];
   readonly imageRoots: readonly string[];
   readonly pciDevices: readonly string[];
+  /** The agent's own files, which no root that holds this directory stands for. */
+  readonly stateDir?: string | undefined;
 }
+
+/** An image on an image on an image: more than this is nobody's wish. */
+const MAX_BACKING_DEPTH = 16;
+/** Canonical forms alone: `..` in a path, or a longer one, would pass for a device that it is not. */
+const PCI_DEVICE =
+  /^((\/sys\/bus\/pci\/devices\/)?([0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]|\/sys\/bus\/mdev\/devices\/[0-9a-z][0-9a-z-]*)\/?$/i;
 
 export class Policy {
   readonly #config: PolicyConfig;
@@ -37,10 +46,13 @@ export class Policy {
     throw denied(`streams to vsock port ${port} may not be opened on this host`, 'vsockPorts');
   }
 
-  /** Files and devices of the host that the spec asks for. A file that does not exist passes: who opens it says so better. */
+  /**
+   * Files and devices of the host that the spec asks for, and the files that its qcow2 images name in turn. A file that does not exist
+   * passes: who opens it says so better. Images change, so it is asked again at each start, before and after QEMU has opened them.
+   */
   async checkSpec(spec: VmSpec): Promise<void> {
     for (const device of spec.pciDevices) {
-      if (!matchesAny(this.#config.pciDevices, device))
+      if (!PCI_DEVICE.test(device) || !matchesAny(this.#config.pciDevices, device))
         throw denied(`spec.pciDevices: ${device} may not be passed through`, 'pciDevices');
     }
     const files: [string, string | undefined][] = [
@@ -51,6 +63,19 @@ export class Policy {
     for (const [field, path] of files) {
       if (path !== undefined) await this.#checkFile(field, path);
     }
+    for (const [index, { path, format }] of spec.disks.entries()) {
+      if (format === 'qcow2') await this.#checkQcow2(`spec.disks[${index}].path`, path, MAX_BACKING_DEPTH);
+    }
+  }
+
+  async #checkQcow2(field: string, path: string, depth: number): Promise<void> {
+    const named = await filesOfQcow2(path);
+    if (named?.data !== undefined) await this.#checkFile(`${field}: the data file of ${path}`, named.data);
+    const backing = named?.backing;
+    if (backing === undefined) return;
+    if (depth === 0) throw denied(`${field}: ${path} has too many images below it`, 'imageRoots');
+    await this.#checkFile(`${field}: the backing file of ${path}`, backing.path);
+    if (backing.format === 'qcow2') await this.#checkQcow2(field, backing.path, depth - 1);
   }
 
   async #checkFile(field: string, path: string): Promise<void> {
@@ -58,8 +83,21 @@ export class Policy {
     const realRoots = await Promise.all(imageRoots.map(real));
     // The path as written, so that what lies outside is not even looked at; then where it leads.
     const isInside = (candidate: string, roots: readonly string[]) => roots.some((root) => isBelow(candidate, root));
-    if (isInside(resolve(path), [...imageRoots, ...realRoots]) && isInside(await real(path), realRoots)) return;
+    const target = await real(path);
+    if (isInside(resolve(path), [...imageRoots, ...realRoots]) && isInside(target, realRoots) && !(await this.#isOwn(target)))
+      return;
     throw denied(`${field}: ${path} is not in a directory whose files guests may have (${imageRoots.join(', ')})`, 'imageRoots');
+  }
+
+  /** Keys, records and logs below the state directory, unless a root within it says otherwise. */
+  async #isOwn(target: string): Promise<boolean> {
+    const { stateDir, imageRoots } = this.#config;
+    if (stateDir === undefined) return false;
+    const realState = await real(stateDir);
+    if (!isBelow(target, realState)) return false;
+    const within = [join(stateDir, 'images'), ...imageRoots.filter((root) => !isBelow(stateDir, root))];
+    const realWithin = await Promise.all(within.map(real));
+    return !realWithin.some((root) => root !== realState && isBelow(root, realState) && isBelow(target, root));
   }
 }
 

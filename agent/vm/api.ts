@@ -43,6 +43,8 @@ export interface VmLimits {
 export interface VmPolicy {
   /** QMP commands that `vm.qmp` may send; `'*'` allows all. */
   readonly qmpCommands: readonly string[];
+  /** Asked at each start, before QEMU is spawned and once more when it has opened its files: throws for what the host does not allow. */
+  readonly checkSpec?: ((spec: VmSpec) => Promise<void>) | undefined;
 }
 
 /** The vsock transport of the host, or why there is none. */

@@ -11,7 +11,7 @@ import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { runCommand } from '../qmp/commands.ts';
 import type { VsockDevice } from '../streams/transport.ts';
-import type { HostVsock, Logger, VmObserver } from './api.ts';
+import type { HostVsock, Logger, VmObserver, VmPolicy } from './api.ts';
 import { buildArgs } from './argv.ts';
 import { type Deadline, orAborted, settledWithin } from './deadline.ts';
 import type { HostProbe } from './host-probe.ts';
@@ -26,6 +26,7 @@ export interface LaunchContext {
   readonly vsock: HostVsock;
   readonly bootId: string;
   readonly observer?: VmObserver | undefined;
+  readonly checkSpec?: VmPolicy['checkSpec'];
   readonly tscKhz: number | undefined;
   readonly logger: Logger;
 }
@@ -57,10 +58,11 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   await using undo = new AsyncDisposableStack();
   undo.defer(() => store.removeRunDir(name));
   await store.makeRunDir(name);
-  const [qemu, accelerator, machine, device] = await settleAll([
+  const [qemu, accelerator, machine, , device] = await settleAll([
     orAborted(context.probe.qemu(), signal),
     orAborted(context.probe.accelerator(record.spec.accelerator), signal),
     orAborted(context.probe.machine(record.spec.machine), signal),
+    context.checkSpec?.(record.spec),
     prepareDevice(context.vsock, record, paths, signal).then((made) => (made === undefined ? made : undo.use(made))),
     save({ state: 'starting', generation, ready: false, process: undefined }),
   ]);
@@ -98,6 +100,8 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
       save({ process: about }),
       readyPort === undefined ? undefined : session.listenForReady(readyPort),
     ]);
+    // The guest of another VM may have written to an image meanwhile; from here on QEMU's lock keeps it from that.
+    await context.checkSpec?.(record.spec);
     await letRun(session, signal);
     if (process.hasExited()) throw new FairleadError('PROCESS_FAILED', `QEMU of VM ${name} ended`);
   } catch (error) {

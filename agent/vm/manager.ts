@@ -10,7 +10,7 @@ import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { adopt } from './adopt.ts';
 import type { BrokenVm, CallOptions, HostVsock, Logger, OpenedStream, VmLimits, VmObserver, VmPolicy, Vms } from './api.ts';
 import { buildArgs } from './argv.ts';
-import { Deadline, orAborted } from './deadline.ts';
+import { Deadline, orAborted, settledWithin } from './deadline.ts';
 import { EventLog } from './events.ts';
 import { hostInfo, readBootId, readTscKhz } from './host-info.ts';
 import { HostProbe } from './host-probe.ts';
@@ -35,6 +35,9 @@ export interface VmManagerOptions {
   readonly ladderTimes?: LadderTimes | undefined;
 }
 
+/** A proof that does not succeed ends by itself within 3 s. */
+const PROBE_END_MS = 5_000;
+
 /** What a dry run shows where a start would make something fresh. */
 const DRY_RUN = { uuid: '00000000-0000-0000-0000-000000000000', cid: 3 } as const;
 
@@ -47,9 +50,11 @@ export class VmManager implements Vms {
   readonly #reserved = new Set<string>();
   readonly #broken = new Map<string, BrokenVm>();
   readonly #leaving = new AbortController();
+  /** Never rejects. */
+  #probing: Promise<unknown> = Promise.resolve();
 
   private constructor(options: VmManagerOptions) {
-    const { stateDir, logger, qemuBinary, vsock, limits, ladderTimes, observer } = options;
+    const { stateDir, logger, qemuBinary, vsock, limits, ladderTimes, observer, policy } = options;
     const bootId = readBootId();
     this.#options = options;
     this.#context = {
@@ -60,6 +65,7 @@ export class VmManager implements Vms {
       tscKhz: readTscKhz(),
       logger,
       observer,
+      checkSpec: policy.checkSpec,
       events: this.events,
       limits,
       ladderTimes,
@@ -70,7 +76,7 @@ export class VmManager implements Vms {
   static async open(options: VmManagerOptions): Promise<VmManager> {
     const manager = new VmManager(options);
     await manager.#adoptAll();
-    void manager.#context.probe.kvm();
+    manager.#probing = manager.#context.probe.kvm();
     return manager;
   }
 
@@ -195,6 +201,8 @@ export class VmManager implements Vms {
   async close(): Promise<void> {
     await Promise.all([...this.#vms.values()].map((vm) => vm.close()));
     this.#leaving.abort();
+    // What it finds out is written into the state directory, which belongs to the next agent from here on.
+    await settledWithin(this.#probing, PROBE_END_MS);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
