@@ -10,10 +10,16 @@ import { buildRigRoot } from './rig/root-image.ts';
 
 const onProgress = (step: string): boolean => process.stderr.write(`setup: ${step}\n`);
 
-try {
-  await Promise.all([buildImage({ onProgress }), fetchVhostDeviceVsock({ onProgress })]);
-  if (process.argv[2] === 'test') await Promise.all([fetchQemu10({ onProgress }), buildRigRoot({ onProgress })]);
-} catch (error) {
-  process.stderr.write(`setup: ${toFairleadError(error).message}\n`);
-  process.exitCode = 1;
+await together(buildImage({ onProgress }), fetchVhostDeviceVsock({ onProgress }));
+if (process.argv[2] === 'test' && process.exitCode === undefined) {
+  await together(fetchQemu10({ onProgress }), buildRigRoot({ onProgress }));
+}
+
+/** Waits for all of them, also after a failure, so that its message is the last thing said; the same failure is said once. */
+async function together(...tasks: readonly Promise<unknown>[]): Promise<void> {
+  const results = await Promise.allSettled(tasks);
+  const failures = results.filter((result) => result.status === 'rejected');
+  if (failures.length > 0) process.exitCode = 1;
+  const messages = new Set(failures.map(({ reason }) => toFairleadError(reason).message));
+  for (const message of messages) process.stderr.write(`setup: ${message}\n`);
 }

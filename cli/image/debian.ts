@@ -8,10 +8,10 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
-import { FairleadError } from '../../shared/errors.ts';
+import { FairleadError, isFairleadError } from '../../shared/errors.ts';
 import { type AptSource, findDebianMirror, parseFields, readAptSources } from './apt-sources.ts';
 import { publish } from './cache.ts';
-import { runCommand } from './command.ts';
+import { type CommandOptions, runCommand } from './command.ts';
 
 export interface DebianPackage {
   readonly name: string;
@@ -70,21 +70,44 @@ async function openSuite(cacheDir: string, suite: string, signal: AbortSignal | 
     fill: async (directory) => {
       const { uri, signedBy = DEBIAN_KEYRING } = machineMirror();
       try {
-        await updateLists(directory, `deb [signed-by=${signedBy}] ${uri} ${suite} main`, signal);
+        await updateLists({ state: directory, uri, suite, keyring: signedBy, signal });
       } catch (error) {
         // A suite that is younger than this machine's keyring: a suite that the keyring does verify vouches for the newer keyring.
-        if (suite === KEYRING_SUITE || !String(error).includes('NO_PUBKEY')) throw error;
-        const [keyring] = await fetchPackages({ cacheDir, suite: KEYRING_SUITE, names: [KEYRING_PACKAGE], signal });
-        await updateLists(directory, `deb [signed-by=${keyring?.directory}${DEBIAN_KEYRING}] ${uri} ${suite} main`, signal);
+        if (suite === KEYRING_SUITE || !isUnknownKey(error)) throw error;
+        const [newer] = await fetchPackages({ cacheDir, suite: KEYRING_SUITE, names: [KEYRING_PACKAGE], signal });
+        await updateLists({ state: directory, uri, suite, keyring: `${newer?.directory}${DEBIAN_KEYRING}`, signal });
       }
     },
   });
   return aptArguments(state);
 }
 
-async function updateLists(state: string, source: string, signal: AbortSignal | undefined): Promise<void> {
-  await writeFile(join(state, 'sources.list'), `${source}\n`);
-  await runCommand('apt-get', [...aptArguments(state), 'update', '-q', '--error-on=any'], { signal });
+async function updateLists(list: {
+  state: string;
+  uri: string;
+  suite: string;
+  keyring: string;
+  signal: AbortSignal | undefined;
+}): Promise<void> {
+  const { state, uri, suite, keyring, signal } = list;
+  await writeFile(join(state, 'sources.list'), `deb [signed-by=${keyring}] ${uri} ${suite} main\n`);
+  const purpose = `read the package lists of Debian ${suite}`;
+  await runApt(purpose, 'apt-get', [...aptArguments(state), 'update', '-q', '--error-on=any'], { signal });
+}
+
+/** One of apt's programs. What it failed at and its first error line, which says most, make the message; all of it is in `cause`. */
+async function runApt(purpose: string, program: string, args: readonly string[], options: CommandOptions): Promise<string> {
+  try {
+    return await runCommand(program, args, options);
+  } catch (error) {
+    if (!isFairleadError(error) || error.code !== 'PROCESS_FAILED') throw error;
+    const reason = /\bE: (.*)/.exec(error.message)?.[1]?.replaceAll(/\s+/g, ' ') ?? error.message;
+    throw new FairleadError('PROCESS_FAILED', `could not ${purpose}: ${reason}`, { cause: error });
+  }
+}
+
+function isUnknownKey(error: unknown): boolean {
+  return error instanceof Error && String(error.cause).includes('NO_PUBKEY');
 }
 
 function aptArguments(state: string): Apt {
@@ -117,7 +140,8 @@ interface Description {
 }
 
 async function describePackages(apt: Apt, names: readonly string[], signal: AbortSignal | undefined): Promise<Description[]> {
-  const output = await runCommand('apt-cache', [...apt, 'show', '--no-all-versions', ...names], { signal });
+  const purpose = `look up ${names.join(', ')} in Debian's package lists`;
+  const output = await runApt(purpose, 'apt-cache', [...apt, 'show', '--no-all-versions', ...names], { signal });
   const found = output.split('\n\n').map(parseFields);
   return names.map((name) => {
     const fields = found.find((candidate) => candidate.get('package') === name);
@@ -140,7 +164,8 @@ async function download(
   const scratch = await mkdtemp(join(shelf, '.new-'));
   try {
     const names = packages.map(({ name, version }) => `${name}=${version}`);
-    await runCommand('apt-get', [...apt, 'download', '-q', ...names], { cwd: scratch, signal });
+    const purpose = `download ${names.join(', ')} from the Debian archive`;
+    await runApt(purpose, 'apt-get', [...apt, 'download', '-q', ...names], { cwd: scratch, signal });
     const archives = (await readdir(scratch)).filter((file) => file.endsWith('.deb'));
     for (const { name, directory } of packages) {
       const archive = archives.find((file) => file.startsWith(`${name}_`));
