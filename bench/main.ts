@@ -5,7 +5,7 @@
  * 130 interrupted; whichever it is, everything that was started is taken down first.
  */
 import { parseArgs } from 'node:util';
-import { measure, renderTable, type Measurement, type Row } from './measure.ts';
+import { type Measurement, measure, type Row, renderTable } from './measure.ts';
 
 /** The measurements of a group, and what they have in common, which disposing takes down. */
 export interface Group extends AsyncDisposable {

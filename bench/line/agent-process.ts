@@ -43,7 +43,7 @@ interface Connected {
 
 async function prepare(parent: string, figureOf: (connected: Connected) => Promise<number>): Promise<Sides> {
   await using scope = new AsyncDisposableStack();
-  const hub = await startHub(scope);
+  const hub = await startHub(scope, parent);
   const place = await agentPlace(parent, hub);
   const relay = scope.use(await startProgram('line/programs/relay-hub.ts'));
   const relayUrl = `ws://127.0.0.1:${String(relay.ready['port'])}/agent`;

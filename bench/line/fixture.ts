@@ -1,14 +1,14 @@
 /** What the rows of the group are made of: a hub in a process of its own, the operator's connection, the agent from `dist/`. */
-import { spawn, type ChildProcess } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync, openSync } from 'node:fs';
 import { mkdtemp, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { artefacts, PROJECT_ROOT } from '../../cli/image/cache.ts';
 import { connectHub, type HubConnection } from '../../cli/connection.ts';
+import { artefacts, PROJECT_ROOT } from '../../cli/image/cache.ts';
+import { demoImage } from '../../cli/image/demo-image.ts';
 import type { VmSpecInput } from '../../shared/protocol/vm-spec.ts';
 import { endProcess, type Program, startProgram } from '../programs.ts';
-import { demoImage } from '../../cli/image/demo-image.ts';
 
 /** Name of the only host. */
 export const HOST = 'bench';
@@ -26,8 +26,9 @@ export interface HubProgram {
   operator(): Promise<HubConnection>;
 }
 
-export async function startHub(scope: AsyncDisposableStack): Promise<HubProgram> {
-  const program = scope.use(await startProgram('line/programs/hub.ts'));
+export async function startHub(scope: AsyncDisposableStack, parent: string): Promise<HubProgram> {
+  const logFile = join(parent, 'hub.log');
+  const program = scope.use(await startProgram('line/programs/hub.ts', { logFile }));
   // SAFETY: what programs/hub.ts says when it is ready.
   const { url, adminToken, enrolToken } = program.ready as { url: string; adminToken: string; enrolToken: string };
   return {
@@ -85,7 +86,7 @@ export async function startLine(
   scope: AsyncDisposableStack,
   parent: string,
 ): Promise<{ operator: HubConnection; place: AgentPlace }> {
-  const hub = await startHub(scope);
+  const hub = await startHub(scope, parent);
   const place = await agentPlace(parent, hub);
   const agent = await spawnAgent(place);
   scope.defer(() => endProcess(agent));

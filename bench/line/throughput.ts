@@ -32,7 +32,7 @@ async function prepare(parent: string, streams: number): Promise<Sides> {
   const directory = await mkdtemp(join(parent, 't'));
   const path = join(directory, 'sink');
   const sink = scope.use(await startProgram('line/programs/sink.ts', { path, batchBytes: RUN_BYTES }));
-  const hub = await startHub(scope);
+  const hub = await startHub(scope, parent);
   const args = { hub: hub.url, token: hub.enrolToken, host: HOST, stateDir: join(directory, 'state'), path };
   scope.use(await startProgram('line/programs/sink-agent.ts', args));
   await hub.connected();

@@ -1,24 +1,17 @@
-/** A real hub with its data in memory, that tells the benchmark of each host that connects. Nothing of its log is written. */
+/** A real hub with its data in memory that logs as the program does, and tells the benchmark of each host that connects. */
+import { pino } from 'pino';
 import { parseHubConfig } from '../../../hub/config.ts';
 import { createHub } from '../../../hub/hub.ts';
 import type { HubLogger } from '../../../hub/logger.ts';
-import { endWithBenchmark, tell } from '../../programs.ts';
+import { endWithBenchmark, programArgs, tell } from '../../programs.ts';
 
 /** The session's own word that it serves. */
 const CONNECTED = /^host (\S+) connected$/;
 
-const logger: HubLogger = {
-  debug() {},
-  info(_, message) {
-    const host = CONNECTED.exec(message)?.[1];
-    if (host !== undefined) tell({ connected: host });
-  },
-  warn() {},
-  error: (fields, message) => void process.stderr.write(`hub: ${message} ${JSON.stringify(fields)}\n`),
-  child: () => logger,
-};
+const { logFile } = programArgs<{ logFile: string }>();
 
 endWithBenchmark();
+const logger = telling(pino({ base: null }, pino.destination({ dest: logFile, sync: false })));
 const hub = createHub(parseHubConfig({ dataDir: ':memory:', listen: '127.0.0.1:0', drainMs: 0 }), { logger });
 await hub.start();
 tell({
@@ -26,3 +19,17 @@ tell({
   adminToken: await hub.bootstrap.adminToken(),
   enrolToken: await hub.bootstrap.enrolToken({ maxUses: 1000 }),
 });
+
+function telling(log: HubLogger): HubLogger {
+  return {
+    debug: (fields, message) => log.debug(fields, message),
+    info(fields, message) {
+      log.info(fields, message);
+      const host = CONNECTED.exec(message)?.[1];
+      if (host !== undefined) tell({ connected: host });
+    },
+    warn: (fields, message) => log.warn(fields, message),
+    error: (fields, message) => log.error(fields, message),
+    child: (bindings) => telling(log.child(bindings)),
+  };
+}

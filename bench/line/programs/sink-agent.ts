@@ -52,7 +52,7 @@ const vms: Vms = {
 const logger: Logger = {
   debug() {},
   info() {},
-  warn: (fields, message) => void process.stderr.write(`agent: ${message} ${JSON.stringify(fields)}\n`),
+  warn() {},
   error: (fields, message) => void process.stderr.write(`agent: ${message} ${JSON.stringify(fields)}\n`),
 };
 
