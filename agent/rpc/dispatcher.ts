@@ -52,7 +52,9 @@ export async function observed<T>(observer: RpcObserver, method: MethodName, cal
     code = toFairleadError(error).code;
     throw error;
   } finally {
-    observer.ended(method, code, performance.now() - startedAt);
+    const durationMs = performance.now() - startedAt;
+    // The caller gets the answer first.
+    setImmediate(() => observer.ended(method, code, durationMs));
   }
 }
 

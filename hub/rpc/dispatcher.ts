@@ -19,7 +19,7 @@ import { parseParams } from '../../shared/protocol/validate.ts';
 import { requireRole } from '../auth/principal.ts';
 import type { HubMetrics } from '../http/metrics.ts';
 import type { AwayHost, Fleet, FleetSession } from '../sessions/fleet.ts';
-import type { Audit } from './audit.ts';
+import type { Audit, AuditedCall } from './audit.ts';
 import type { Caller } from './caller.ts';
 import { HostShares } from './host-shares.ts';
 import { answerHubMethod, type HubServices, isHubMethod } from './hub-methods.ts';
@@ -65,7 +65,7 @@ export class Dispatcher {
 
   /** @throws FairleadError, as the method's contract says */
   async call(method: string, params: JsonObject, context: RequestContext, caller: Caller): Promise<unknown> {
-    const { clock, metrics } = this.#options;
+    const { clock } = this.#options;
     const startedMs = clock.now();
     this.#inFlight += 1;
     let code = 'OK';
@@ -85,13 +85,17 @@ export class Dispatcher {
       throw thrown;
     } finally {
       this.#inFlight -= 1;
-      const known = isMethodName(method) ? method : undefined;
       const durationMs = clock.now() - startedMs;
-      metrics.rpcEnded(known ?? 'unknown', code, durationMs);
-      if (known !== undefined && methodContract(known).role !== 'viewer') {
-        this.#options.audit.call(caller, { method, params, host, code, durationMs });
-      }
+      // The caller gets the answer first.
+      setImmediate(() => this.#ended(caller, { method, params, host, code, durationMs }));
     }
+  }
+
+  #ended(caller: Caller, call: AuditedCall): void {
+    const { metrics, audit } = this.#options;
+    const isKnown = isMethodName(call.method);
+    metrics.rpcEnded(isKnown ? call.method : 'unknown', call.code, call.durationMs);
+    if (isKnown && methodContract(call.method).role !== 'viewer') audit.call(caller, call);
   }
 
   /** @throws FairleadError METHOD_NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED, INVALID_PARAMS */

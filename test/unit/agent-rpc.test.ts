@@ -1,6 +1,7 @@
 import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Dispatcher } from '../../agent/rpc/dispatcher.ts';
 import { hostHandlers } from '../../agent/rpc/handlers/host.ts';
@@ -80,6 +81,7 @@ describe('the dispatcher', () => {
       'args',
     ]);
     expect(vms.calls).toContainEqual(['stop', 'web', 5]);
+    await setImmediate();
     expect(outcomes.filter((outcome) => outcome.endsWith(' OK'))).toHaveLength(calls.length);
   });
 
@@ -89,6 +91,7 @@ describe('the dispatcher', () => {
       code: 'INVALID_PARAMS',
       message: expect.stringContaining('params.fast'),
     });
+    await setImmediate();
     expect(outcomes).toEqual(['vm.start started', 'vm.start INVALID_PARAMS']);
   });
 
