@@ -1,5 +1,6 @@
 /** How a command fails: one sentence on standard error with its cause, and the exit code of the error table. */
 import { FairleadError, toFairleadError } from '../shared/errors.ts';
+import { printable } from '../shared/printable.ts';
 import { ERROR_TABLE } from '../shared/protocol/error-table.ts';
 
 export function exitCodeOf(error: unknown): number {
@@ -14,7 +15,8 @@ export function describeFailure(thrown: unknown): string {
     if (!lines.some((line) => line.includes(messageOf(cause)))) lines.push(`  because: ${messageOf(cause)}`);
   }
   if (error.code === 'INTERNAL' && error.stack !== undefined && !(thrown instanceof FairleadError)) lines.push(error.stack);
-  return lines.join('\n');
+  // Further lines are indented, so that none of them looks like a word of ours.
+  return printable(lines.map((line) => line.replaceAll('\n', '\n  ')).join('\n'));
 }
 
 function messageOf(cause: unknown): string {

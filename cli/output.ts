@@ -1,7 +1,9 @@
 /**
  * What a command prints. Data goes to standard output, talk to standard error; tables for people, JSON for programs. Keys of the JSON
- * are the contract's and never change with the locale.
+ * are the contract's and never change with the locale. What hosts, guests and hubs say is escaped: nothing of it steers a terminal.
  */
+import { printable, printableLine } from '../shared/printable.ts';
+
 export type OutputFormat = 'table' | 'json' | 'jsonl' | 'name';
 export const OUTPUT_FORMATS: readonly OutputFormat[] = ['table', 'json', 'jsonl', 'name'];
 
@@ -29,33 +31,33 @@ export class Output {
   list<Row>(rows: readonly Row[], columns: readonly Column<Row>[], options: { name: (row: Row) => string; empty: string }): void {
     if (this.format === 'json') return this.data(`${JSON.stringify(rows, null, 2)}\n`);
     if (this.format === 'jsonl') return this.data(rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-    if (this.format === 'name') return this.data(rows.map((row) => `${options.name(row)}\n`).join(''));
+    if (this.format === 'name') return this.data(rows.map((row) => `${printableLine(options.name(row))}\n`).join(''));
     if (rows.length === 0) return this.say(options.empty);
     this.data(renderTable(rows, columns));
   }
 
   /** One record: pretty JSON in every format but `table`, which shows `lines` (label and value). */
   record(value: unknown, lines: readonly (readonly [string, string | number | undefined])[], name?: string): void {
-    if (this.format === 'name' && name !== undefined) return this.data(`${name}\n`);
+    if (this.format === 'name' && name !== undefined) return this.data(`${printableLine(name)}\n`);
     if (this.format === 'jsonl') return this.data(`${JSON.stringify(value)}\n`);
     if (this.format !== 'table') return this.data(`${JSON.stringify(value, null, 2)}\n`);
     const shown = lines.filter(([, text]) => text !== undefined && text !== '');
     const width = Math.max(0, ...shown.map(([label]) => label.length));
-    this.data(shown.map(([label, text]) => `${label.padEnd(width)}  ${text}\n`).join(''));
+    this.data(shown.map(([label, text]) => `${label.padEnd(width)}  ${printableLine(String(text))}\n`).join(''));
   }
 
   data(text: string): void {
-    this.#streams.stdout.write(text);
+    this.#streams.stdout.write(printable(text));
   }
 
   /** Talk: never part of the data. */
   say(text: string): void {
-    this.#streams.stderr.write(`${text}\n`);
+    this.#streams.stderr.write(`${printable(text)}\n`);
   }
 }
 
 function renderTable<Row>(rows: readonly Row[], columns: readonly Column<Row>[]): string {
-  const cells = rows.map((row) => columns.map((column) => String(column.value(row) ?? '-')));
+  const cells = rows.map((row) => columns.map((column) => printableLine(String(column.value(row) ?? '-'))));
   const widths = columns.map((column, index) => Math.max(column.title.length, ...cells.map((line) => line[index]?.length ?? 0)));
   const render = (line: readonly string[]): string =>
     `${line

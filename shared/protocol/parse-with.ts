@@ -6,6 +6,7 @@
  */
 import * as v from 'valibot';
 import { FairleadError } from '../errors.ts';
+import { printable } from '../printable.ts';
 import type { ErrorCode } from './error-table.ts';
 
 /** An offending field. */
@@ -67,15 +68,7 @@ export function appendKey(path: string, key: unknown): string {
   if (typeof key === 'number') return `${path}[${key}]`;
   const text = String(key);
   if (/^[A-Za-z_$][\w$]*$/.test(text) && text.length <= MAX_KEY_LENGTH) return `${path}.${text}`;
-  return `${path}[${printable(text.length > MAX_KEY_LENGTH ? `${text.slice(0, MAX_KEY_LENGTH)}…` : text)}]`;
-}
-
-/** JSON escapes only C0 controls; C1 and bidirectional marks move a terminal's cursor or its reader's eye. */
-function printable(text: string): string {
-  return JSON.stringify(text).replace(
-    /[\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g,
-    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
+  return `${path}[${printable(JSON.stringify(text.length > MAX_KEY_LENGTH ? `${text.slice(0, MAX_KEY_LENGTH)}…` : text))}]`;
 }
 
 export function isUnknownField(issue: Issue): boolean {
