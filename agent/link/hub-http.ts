@@ -11,8 +11,8 @@ import { FairleadError } from '../../shared/errors.ts';
 import { Refusal } from '../../shared/protocol/handshake.ts';
 
 const MAX_BODY_BYTES = 16 * 1024;
-/** Longest time that a hub's Retry-After is believed. */
-const MAX_RETRY_AFTER_MS = 3_600_000;
+/** Longest time for which a hub is left alone because it says so. */
+export const MAX_RETRY_AFTER_MS = 3_600_000;
 
 /** Why there is no line. `kind` is also a label of metrics. */
 export type LinkFailure =

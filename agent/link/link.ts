@@ -31,7 +31,7 @@ import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
 import type { Logger } from '../vm/api.ts';
 import { dial } from './dial.ts';
 import { enrol, readToken } from './enrol.ts';
-import { LinkError, type LinkFailure } from './hub-http.ts';
+import { LinkError, type LinkFailure, MAX_RETRY_AFTER_MS } from './hub-http.ts';
 import { type Identity, IdentityStore } from './identity.ts';
 
 export type LinkState = 'idle' | 'enrolling' | 'dialling' | 'up' | 'backoff' | 'stopped';
@@ -254,7 +254,7 @@ export class Link {
   async #leave(line: Line, goAway: GoAway): Promise<void> {
     const { drainMs, spreadMs, reason } = goAway;
     this.#options.logger.info({ drainMs, spreadMs, reason }, 'hub asks to leave');
-    this.#goAway = goAway;
+    this.#goAway = { ...goAway, spreadMs: Math.min(spreadMs, MAX_RETRY_AFTER_MS) };
     await this.#drained(line, drainMs);
     line.close(1000, 'asked to leave');
   }
