@@ -172,7 +172,11 @@ class FairleadAgent implements Agent {
     if (listen === 'off') return;
     await Promise.race([this.#firstAttempt.promise, sleep(HTTP_DELAY_MS)]);
     const [{ createApp }, { serveHttp }] = await Promise.all([import('./http/app.ts'), import('./http/server.ts')]);
-    const app = createApp({ checks: this.#checks(), metrics: () => this.#telemetry.metrics() });
+    const app = createApp({
+      checks: this.#checks(),
+      metrics: () => this.#telemetry.metrics(),
+      isOnLoopback: !('path' in listen),
+    });
     this.#http = this.#scope.use(await serveHttp(app, listen));
     this.#options.logger.info({ address: this.#http.address }, 'health and metrics are served');
   }
