@@ -1,8 +1,7 @@
 /** Text from others, made fit for a terminal or a log that people read. */
 
 /** C0 but for the line break, DEL, C1, and the marks that turn or hide text: each can move a terminal's cursor or its reader's eye. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not get through.
-const UNPRINTABLE = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/g;
+const UNPRINTABLE = /[^\n\P{Cc}]|[\u200b-\u200f\u2028-\u202e\u2066-\u2069\ufeff]/gu;
 
 /** Such characters as `\u001b`, which within JSON stands for the same. Line breaks stay. */
 export function printable(text: string): string {

@@ -10,8 +10,8 @@ import { Output, type OutputFormat } from '../../cli/output.ts';
 import { FairleadError } from '../../shared/errors.ts';
 
 const EVIL = 'a\u001b]0;owned\u0007\u009b2J\r\u202eb\u007f';
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what must not get through.
-const CONTROL = /[\u0000-\u0009\u000b-\u001f\u007f-\u009f\u202a-\u202e\u2066-\u2069]/;
+/** All of Unicode's control characters but the line break. */
+const CONTROL = /[^\n\P{Cc}]|[\u202a-\u202e\u2066-\u2069]/u;
 
 async function printed(format: OutputFormat, use: (output: Output) => void): Promise<string> {
   const [stdout, stderr] = [new PassThrough(), new PassThrough()];
