@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from 'commander';
 import { VERSION } from '../shared/node/version.ts';
 import type { App } from './app.ts';
+import { OutputWatch } from './broken-output.ts';
 import { registerConnect } from './commands/connect.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerHost } from './commands/host.ts';
@@ -23,11 +24,13 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   const interrupt = (): void => interruption.abort();
   process.once('SIGINT', interrupt);
   process.once('SIGTERM', interrupt);
+  const output = new OutputWatch(interrupt);
   const app: App = { env: process.env, streams: process, signal: interruption.signal, exitCode: 0 };
   try {
     await buildProgram(app).parseAsync(argv, { from: 'user' });
-    return app.exitCode;
+    return output.exitCode ?? app.exitCode;
   } catch (error) {
+    if (output.exitCode !== undefined) return output.exitCode;
     if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : USAGE_EXIT_CODE;
     if (interruption.signal.aborted) return INTERRUPTED_EXIT_CODE;
     process.stderr.write(`${describeFailure(error)}\n`);
@@ -45,11 +48,15 @@ function buildProgram(app: App): Command {
     .option('--hub <url>', 'the hub, such as wss://hub.example.org (FAIRLEAD_HUB)')
     .option('--token <token>', 'operator token (FAIRLEAD_TOKEN keeps it out of the process list)')
     .option('--ca <file>', "certificate to check the hub's against (FAIRLEAD_CA)")
-    .option('--timeout <duration>', 'deadline of each call', parseDuration, DEFAULT_TIMEOUT_MS)
+    .addOption(
+      new Option('--timeout <duration>', 'deadline of each call, 0 for none')
+        .argParser(parseDuration)
+        .default(DEFAULT_TIMEOUT_MS, '1m'),
+    )
     .addOption(new Option('-o, --output <format>', 'what is printed').choices(OUTPUT_FORMATS).default('table'))
     .exitOverride()
     .showHelpAfterError('(add --help for what it takes)')
-    .configureHelp({ sortSubcommands: true });
+    .configureHelp({ sortSubcommands: true, showGlobalOptions: true });
   addForeignVerbs(program);
   for (const register of [registerHost, registerVm, registerToken, registerConnect, registerRpc, registerImage, registerDoctor]) {
     register(program, app);
