@@ -6,7 +6,7 @@
  * without a byte from it.
  */
 import type { Duplex } from 'node:stream';
-import { type Command, InvalidArgumentError } from 'commander';
+import { type Command, InvalidArgumentError, Option } from 'commander';
 import { FairleadError } from '../../shared/errors.ts';
 import { type App, outputOf, withHub } from '../app.ts';
 import { parseDuration } from '../duration.ts';
@@ -27,17 +27,18 @@ export function registerConnect(program: Command, app: App): void {
     .argument('<vm>', 'name of the VM')
     .argument('<port>', 'vsock port that something in the guest listens on', parsePort)
     .option('--host <host>', 'the host that the VM is on')
-    .option(
-      '--connect-timeout <duration>',
-      'how long to retry a guest that is not ready',
-      parseDuration,
-      DEFAULT_CONNECT_TIMEOUT_MS,
+    .addOption(
+      new Option('--connect-timeout <duration>', 'how long to retry a guest that is not ready')
+        .argParser(parseDuration)
+        .default(DEFAULT_CONNECT_TIMEOUT_MS, '10s'),
     )
-    .option(
-      '--idle-timeout <duration>',
-      'after the end of input, how long to wait for a silent guest where the transport cannot half-close',
-      parseDuration,
-      DEFAULT_IDLE_TIMEOUT_MS,
+    .addOption(
+      new Option(
+        '--idle-timeout <duration>',
+        'after the end of input, how long to wait for a silent guest where the transport cannot half-close',
+      )
+        .argParser(parseDuration)
+        .default(DEFAULT_IDLE_TIMEOUT_MS, '10s'),
     )
     .action(async (vm: string, port: number, options: ConnectOptions, command: Command) =>
       withHub(app, command, async ({ hub }) => {

@@ -3,6 +3,7 @@ import { type Command, Option } from 'commander';
 import type { Result } from '../../shared/protocol/methods.ts';
 import { type App, withHub } from '../app.ts';
 import { parseDuration } from '../duration.ts';
+import { parseInteger } from '../integer.ts';
 import { age } from '../output.ts';
 import { collectLabels } from '../vm-spec-flags.ts';
 
@@ -27,7 +28,7 @@ export function registerToken(program: Command, app: App): void {
     .command('enrol')
     .description('a token with which a host enrols')
     .option('--ttl <duration>', 'how long it may be used, at most 1h', parseDuration)
-    .option('--uses <count>', 'how many hosts may use it', Number)
+    .option('--uses <count>', 'how many hosts may use it', parseInteger)
     .option('--label <key=value>', 'label that the host gets (may be repeated)', collectLabels)
     .option('--description <text>', 'what it is for')
     .action(async (options: EnrolOptions, command: Command) =>

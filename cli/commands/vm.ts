@@ -4,6 +4,7 @@ import type { ParamsInput } from '../../shared/protocol/methods.ts';
 import type { VmEvent, VmInfo } from '../../shared/protocol/vm.ts';
 import { type App, withHub } from '../app.ts';
 import { parseDuration } from '../duration.ts';
+import { parseInteger } from '../integer.ts';
 import { allVms } from '../lists.ts';
 import { age, humanBytes, type Output } from '../output.ts';
 import { collect, collectForwards, collectLabels, type SpecFlags, specFromFlags } from '../vm-spec-flags.ts';
@@ -52,7 +53,7 @@ function specOptions(command: Command): Command {
     .option('-f, --file <path>', 'VM spec in YAML or JSON; flags lie over it')
     .addOption(new Option('--machine <type>', 'machine type').choices(['q35', 'microvm', 'virt']))
     .addOption(new Option('--accel <kind>', 'accelerator').choices(['auto', 'kvm', 'tcg']))
-    .option('--cpus <count>', 'number of vCPUs', Number)
+    .option('--cpus <count>', 'number of vCPUs', parseInteger)
     .option('--memory <size>', 'RAM, such as 512MiB')
     .option('--kernel <path>', 'kernel image on the host')
     .option('--initrd <path>', 'initial RAM disk on the host')
@@ -140,7 +141,7 @@ function registerEvents(vm: Command, app: App): void {
   hostOption(vm.command('events [vm]'))
     .description('events of a VM, or of all VMs of a host')
     .option('--follow', 'go on with each new one until interrupted')
-    .option('--since <seq>', 'only those after this sequence number', Number)
+    .option('--since <seq>', 'only those after this sequence number', parseInteger)
     .action(async (name: string | undefined, options: HostOption & { follow?: boolean; since?: number }, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
         const params: ParamsInput<'vm.events'> = {
