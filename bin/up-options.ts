@@ -14,6 +14,8 @@ export interface UpOptions {
   readonly readyFd: number | undefined;
 }
 
+const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'];
+
 export const UP_USAGE = `usage: fairlead up [options]
   --background         go on in the background once the agent is connected; \`fairlead down\` ends it
   --data-dir DIR       where hub and agent keep their state (default: $XDG_STATE_HOME/fairlead)
@@ -39,13 +41,16 @@ export function readUpOptions(argv: readonly string[]): UpOptions | 'help' {
       'host-name': { type: 'string', default: 'local' },
       'log-level': { type: 'string', default: 'info' },
       'ready-fd': { type: 'string' },
-      help: { type: 'boolean', default: false },
+      help: { type: 'boolean', short: 'h', default: false },
     },
   });
   if (values.help) return 'help';
   const readyFd = values['ready-fd'] === undefined ? undefined : Number(values['ready-fd']);
   if (readyFd !== undefined && !(Number.isInteger(readyFd) && readyFd > 2)) {
     throw new FairleadError('INVALID_PARAMS', `--ready-fd ${values['ready-fd']} is no descriptor above 2`);
+  }
+  if (!LOG_LEVELS.includes(values['log-level'])) {
+    throw new FairleadError('INVALID_PARAMS', `--log-level ${values['log-level']} is none of ${LOG_LEVELS.join(', ')}`);
   }
   return {
     dataDir: dataDirOf(values['data-dir']),
@@ -61,7 +66,7 @@ export function readUpOptions(argv: readonly string[]): UpOptions | 'help' {
 export function readDownOptions(argv: readonly string[]): { dataDir: string } | 'help' {
   const { values } = parseArgs({
     args: [...argv],
-    options: { 'data-dir': { type: 'string' }, help: { type: 'boolean', default: false } },
+    options: { 'data-dir': { type: 'string' }, help: { type: 'boolean', short: 'h', default: false } },
   });
   return values.help ? 'help' : { dataDir: dataDirOf(values['data-dir']) };
 }

@@ -2,7 +2,7 @@
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { identityOf, type ProcessIdentity } from '../agent/process-identity.ts';
+import { identityOf, isAlive, type ProcessIdentity } from '../agent/process-identity.ts';
 import { writeFileAtomic } from '../agent/vm/atomic-file.ts';
 import { FairleadError } from '../shared/errors.ts';
 import { parseWith } from '../shared/protocol/parse-with.ts';
@@ -25,6 +25,23 @@ const UpState = v.strictObject({ ...UpReady.entries, startTime: v.string() });
 export async function writeUpState(dataDir: string, ready: UpReady): Promise<void> {
   const startTime = identityOf(ready.pid)?.startTime ?? '';
   await writeFileAtomic(join(dataDir, STATE_FILE), `${JSON.stringify({ ...ready, startTime })}\n`);
+}
+
+/** @throws CONFLICT while an `up` runs on that directory; one that died without a word is none. */
+export async function refuseSecondUp(dataDir: string): Promise<void> {
+  let up: ProcessIdentity;
+  try {
+    up = await readUpState(dataDir);
+  } catch {
+    // No state, or one that cannot be read: the hub's lock on its store has the last word.
+    return;
+  }
+  if (isAlive(up)) {
+    throw new FairleadError(
+      'CONFLICT',
+      `\`fairlead up\` runs on ${dataDir} already, as process ${up.pid}: end it with \`fairlead down\`, or choose another --data-dir`,
+    );
+  }
 }
 
 export async function removeUpState(dataDir: string): Promise<void> {

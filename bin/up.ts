@@ -16,7 +16,7 @@ import { parseHubConfig } from '../hub/config.ts';
 import { createHub, type Hub } from '../hub/hub.ts';
 import { startInBackground } from './up-background.ts';
 import { readUpOptions, UP_USAGE, type UpOptions } from './up-options.ts';
-import { removeUpState, type UpReady, writeUpState } from './up-state.ts';
+import { refuseSecondUp, removeUpState, type UpReady, writeUpState } from './up-state.ts';
 
 /** Runs until SIGINT or SIGTERM. */
 export async function runUp(argv: readonly string[]): Promise<number> {
@@ -32,6 +32,7 @@ export async function runUp(argv: readonly string[]): Promise<number> {
     return 0;
   }
   try {
+    await refuseSecondUp(options.dataDir);
     if (options.background) return await runInBackground(options);
     const interrupted = untilSignal();
     await using scope = new AsyncDisposableStack();
