@@ -1,6 +1,7 @@
 /** The agent's command line: settings from flags, variables and file, and the directories that the system gives a service. */
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { FairleadError } from '../shared/errors.ts';
 import { type Environment, readSettings, settingsUsage } from '../shared/node/settings-source.ts';
 import { AGENT_SETTINGS_SOURCE, type AgentConfig, parseAgentConfig } from './config.ts';
 
@@ -12,6 +13,12 @@ export interface AgentCommandLine {
 /** @throws FairleadError INVALID_PARAMS */
 export function readAgentCommandLine(argv: readonly string[], env: Environment): AgentCommandLine | 'help' {
   const { help, printConfig, values } = readSettings(AGENT_SETTINGS_SOURCE, argv, env);
+  if (!help && values['hub'] === undefined) {
+    throw new FairleadError(
+      'INVALID_PARAMS',
+      'no hub is known: give --hub ADDRESS, FAIRLEAD_AGENT_HUB, or hub in the file that --config names',
+    );
+  }
   return help ? 'help' : { config: parseAgentConfig({ ...defaultDirectories(env), ...values }), printConfig };
 }
 

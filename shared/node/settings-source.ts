@@ -5,6 +5,7 @@
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { parseArgs } from 'node:util';
+import type * as Yaml from 'yaml';
 import { FairleadError } from '../errors.ts';
 import { defaultOf, flagName, type Setting, type Settings, variableName } from '../settings.ts';
 
@@ -61,7 +62,7 @@ function parseFlags(settings: Settings, argv: readonly string[]): Readonly<Recor
       { type: kind === 'switch' ? ('boolean' as const) : ('string' as const), multiple: kind === 'list' },
     ]),
   );
-  const own = { config: { type: 'string' }, 'print-config': { type: 'boolean' }, help: { type: 'boolean' } } as const;
+  const own = { config: { type: 'string' }, 'print-config': { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } as const;
   try {
     return parseArgs({ args: [...argv], options: { ...options, ...own }, allowNegative: true, strict: true }).values;
   } catch (cause) {
@@ -85,7 +86,7 @@ function readConfigFile(path: string): Record<string, unknown> {
 /** Loaded only for a file that is no JSON: an agent that has none starts sooner. */
 function parseYaml(text: string): unknown {
   // SAFETY: the module of that name; its CommonJS form can be loaded at once.
-  const { parse } = createRequire(import.meta.url)('yaml') as typeof import('yaml');
+  const { parse } = createRequire(import.meta.url)('yaml') as typeof Yaml;
   return parse(text, { maxAliasCount: 16 });
 }
 
