@@ -6,6 +6,7 @@
  */
 import * as v from 'valibot';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import type { MemoryPool } from '../../shared/mux/pool.ts';
 import { relayStream } from '../../shared/mux/relay.ts';
 import type { RawStream } from '../../shared/mux/stream-handler.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
@@ -46,14 +47,14 @@ export class StreamRelay {
   }
 
   /** Bottom half: takes the offered stream or refuses it, and never throws. */
-  open(from: RawStream, meta: JsonObject, caller: Caller): void {
+  open(from: RawStream, meta: JsonObject, caller: Caller, fromPool: MemoryPool): void {
     let asked: Asked = { caller, params: meta, host: undefined };
     try {
       const call = this.#check(meta, caller);
       const target = this.#options.dispatcher.locate(call);
       asked = { caller, params: call.params, host: 'away' in target ? target.away : target.host };
       if ('away' in target) void this.#refuseAway(from, target, asked);
-      else this.#join(from, target, call, asked);
+      else this.#join(from, target, call, { ...asked, fromPool });
     } catch (thrown) {
       this.#refuse(from, toFairleadError(thrown), asked);
     }
@@ -68,7 +69,7 @@ export class StreamRelay {
     return call;
   }
 
-  #join(from: RawStream, target: HostSession, call: CheckedCall, asked: Asked): void {
+  #join(from: RawStream, target: HostSession, call: CheckedCall, asked: Asked & { readonly fromPool: MemoryPool }): void {
     const { metrics, maxStreamsPerHost } = this.#options;
     if (target.mux.streamCount >= maxStreamsPerHost) {
       throw new FairleadError('LIMIT_EXCEEDED', `${maxStreamsPerHost} streams to host ${target.host} are open; close some`);
@@ -78,6 +79,7 @@ export class StreamRelay {
     relayStream({
       from: counted,
       to: target.mux,
+      fromPool: asked.fromPool,
       meta: { method: call.method, params: call.params },
       onOpened: () => this.#told('OK', asked),
       onEnd: ({ refused }) => {

@@ -43,7 +43,7 @@ export class OperatorSession {
       },
       handlers: {
         onRequest: (method, params, context) => dispatcher.call(method, params, context, caller),
-        onOpen: (stream, meta) => relay.open(stream, meta, caller),
+        onOpen: (stream, meta) => relay.open(stream, meta, caller, this.#line.mux.pool),
       },
       limits: { helloTimeoutMs: options.helloTimeoutMs, mux: { maxStreams: options.maxStreams } },
       logger: this.#logger,

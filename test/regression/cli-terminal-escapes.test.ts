@@ -32,9 +32,12 @@ test.each<OutputFormat>(['table', 'json', 'jsonl', 'name'])(
     });
     expect(out).toContain('owned');
     expect(out).not.toMatch(CONTROL);
-    if (format === 'jsonl') expect(JSON.parse(out.split('\n', 1)[0] ?? '')).toEqual({ name: EVIL });
-  },
+    },
 );
+
+test('JSON says the same as before', async () => {
+  expect(JSON.parse(await printed('json', (output) => output.record({ name: EVIL }, [])))).toEqual({ name: EVIL });
+});
 
 test('nor does a failure', () => {
   const told = describeFailure(new FairleadError('GUEST_REFUSED', EVIL, { cause: new Error(`${EVIL}${EVIL}`) }));
