@@ -1,11 +1,11 @@
 /** `npm run demo` as a user runs it, on both machine types, and that it leaves nothing behind. */
 import { execFile } from 'node:child_process';
-import { readdir, readFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { Summary } from '../../scripts/demo/report.ts';
 import { whyNoGuest } from '../support/up.ts';
 
@@ -16,8 +16,15 @@ const reason = whyNoGuest();
 if (reason !== undefined) console.log(`skipped: ${reason}`);
 
 describe.skipIf(reason !== undefined)('npm run demo', () => {
+  let directory: string;
+  beforeEach(async () => {
+    directory = await mkdtemp(join(tmpdir(), 'fl-demo-'));
+  });
+  afterEach(() => rm(directory, { recursive: true, force: true }));
+
   it.each(['q35', 'microvm'])('does the main job on %s and leaves nothing behind', async (machine) => {
-    const { stdout, stderr } = await run(process.execPath, [DEMO, '--json', '--machine', machine]);
+    const env = { ...process.env, TMPDIR: directory };
+    const { stdout, stderr } = await run(process.execPath, [DEMO, '--json', '--machine', machine], { env });
     expect(stderr).toBe('');
     const summary = JSON.parse(stdout) as Summary;
     expect(summary).toMatchObject({ ok: true, guestOutput: expect.stringMatching(/^Linux .*\nup for [\d.]+ s\n$/) });
@@ -37,7 +44,7 @@ describe.skipIf(reason !== undefined)('npm run demo', () => {
       'clean up',
     ]);
     for (const step of summary.steps) expect(step.ms, step.name).toBeGreaterThanOrEqual(0);
-    expect(await leftovers()).toEqual([]);
+    expect(await leftovers(directory)).toEqual([]);
   });
 
   it('refuses an unknown machine with its usage and exit code 2', async () => {
@@ -48,10 +55,9 @@ describe.skipIf(reason !== undefined)('npm run demo', () => {
   });
 });
 
-/** Directories of demos, and processes that were started with one of them in their command line. */
-async function leftovers(): Promise<string[]> {
-  const directories = (await readdir(tmpdir())).filter((name) => name.startsWith('fairlead-demo-'));
+/** What is in the demo's own place for temporary files, and the processes that were started with it in their command line. */
+async function leftovers(directory: string): Promise<string[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
   const commands = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
-  return [...directories, ...commands.filter((command) => command.includes(join(tmpdir(), 'fairlead-demo-')))];
+  return [...(await readdir(directory)), ...commands.filter((command) => command.includes(directory))];
 }
