@@ -9,18 +9,20 @@ export function sizeOf(path: string): number {
 }
 
 /**
- * At most the last `maxBytes` of what stands in the file after `from`, cut to whole lines where it was too long. Empty for a file that
+ * At most the last `maxBytes` of what stands in the file after `from` (from its beginning where it is shorter than that: it was cut
+ * meanwhile, log-limit.ts), cut to whole lines where it was too long. Empty for a file that
  * is not there. Bytes that are no UTF-8 show as U+FFFD.
  */
 export function tailOf(path: string, { from = 0, maxBytes = TAIL_BYTES }: { from?: number; maxBytes?: number } = {}): string {
   return withFile(path, '', (fd) => {
     const { size } = fstatSync(fd);
-    const begin = Math.max(from, size - maxBytes);
+    const start = from > size ? 0 : from;
+    const begin = Math.max(start, size - maxBytes);
     if (begin >= size) return '';
     const buffer = Buffer.alloc(size - begin);
     const read = readSync(fd, buffer, 0, buffer.length, begin);
     const text = buffer.toString('utf8', 0, read);
-    return begin > from ? text.slice(text.indexOf('\n') + 1) : text;
+    return begin > start ? text.slice(text.indexOf('\n') + 1) : text;
   });
 }
 

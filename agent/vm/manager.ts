@@ -2,6 +2,7 @@
  * All VMs of this host. Finds the one that a call means and hands the call to its supervisor; itself it only creates, lists and forgets.
  */
 import { randomUUID } from 'node:crypto';
+import { join } from 'node:path';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import type { Result } from '../../shared/protocol/methods.ts';
 import type { HostInfo } from '../../shared/protocol/methods-host.ts';
@@ -14,6 +15,7 @@ import { Deadline, orAborted, settledWithin } from './deadline.ts';
 import { EventLog } from './events.ts';
 import { hostInfo, readBootId, readTscKhz } from './host-info.ts';
 import { HostProbe } from './host-probe.ts';
+import { LogLimit } from './log-limit.ts';
 import { checkFiles, checkSpec } from './spec-check.ts';
 import type { LadderTimes } from './stop-ladder.ts';
 import { VmStore } from './store.ts';
@@ -50,6 +52,7 @@ export class VmManager implements Vms {
   readonly #reserved = new Set<string>();
   readonly #broken = new Map<string, BrokenVm>();
   readonly #leaving = new AbortController();
+  readonly #logLimit: LogLimit;
   /** Never rejects. */
   #probing: Promise<unknown> = Promise.resolve();
 
@@ -70,6 +73,16 @@ export class VmManager implements Vms {
       limits,
       ladderTimes,
     };
+    this.#logLimit = new LogLimit({ paths: () => this.#growingLogs(), logger });
+  }
+
+  /** Of the VMs that have a process. */
+  #growingLogs(): string[] {
+    const running = [...this.#vms.values()].filter((vm) => vm.record.process !== undefined);
+    return running.flatMap(({ name }) => {
+      const { consoleLog, qemuLog, runDir } = this.#context.store.paths(name);
+      return [consoleLog, qemuLog, join(runDir, 'vsock.log')];
+    });
   }
 
   /** Reads every VM of the state directory and takes over those that run. Probing the host goes on in the background. */
@@ -201,6 +214,7 @@ export class VmManager implements Vms {
   async close(): Promise<void> {
     await Promise.all([...this.#vms.values()].map((vm) => vm.close()));
     this.#leaving.abort();
+    this.#logLimit[Symbol.dispose]();
     // What it finds out is written into the state directory, which belongs to the next agent from here on.
     await settledWithin(this.#probing, PROBE_END_MS);
   }

@@ -1,0 +1,48 @@
+/**
+ * Symptom: a guest that wrote to its serial console without end filled the disk of its host.
+ * Cause: the console's log was appended to for ever.
+ */
+import { appendFileSync, closeSync, openSync, writeSync } from 'node:fs';
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { tailOf } from '../../agent/vm/log-file.ts';
+import { LogLimit } from '../../agent/vm/log-limit.ts';
+import { silent, spec, testHost, whyNoQemu } from '../support/vm.ts';
+
+test('a log that grows without end is cut, its end is kept, and its writer goes on', async () => {
+  const directory = await mkdtemp(join(tmpdir(), 'fl-log-'));
+  const path = join(directory, 'console.log');
+  // As QEMU has it open (`logappend=on`).
+  const writer = openSync(path, 'a');
+  try {
+    using limit = new LogLimit({
+      paths: () => [join(directory, 'none'), path],
+      logger: silent,
+      maxBytes: 10_000,
+      keepBytes: 100,
+    });
+    for (let line = 0; line < 2_000; line++) writeSync(writer, `line ${line}\n`);
+    await limit.look();
+    expect((await stat(path)).size).toBe(0);
+    expect(await readFile(`${path}.1`, 'utf8')).toMatch(/line 1999\n$/);
+
+    writeSync(writer, 'more\n');
+    await limit.look();
+    expect(await readFile(path, 'utf8')).toBe('more\n');
+    expect(tailOf(path, { from: 5_000 }), 'what began in the part that was cut is read from the new beginning').toBe('more\n');
+  } finally {
+    closeSync(writer);
+    await rm(directory, { recursive: true });
+  }
+});
+
+test.skipIf(whyNoQemu() !== undefined)('the console of a VM that runs is looked at', { timeout: 30_000 }, async () => {
+  await using host = await testHost();
+  await host.manager.create(spec({ name: 'loud' }));
+  await host.manager.start('loud');
+  const path = join(host.options.stateDir, 'vms', 'loud', 'logs', 'console.log');
+  appendFileSync(path, Buffer.alloc(17 * 1024 ** 2));
+  await expect.poll(async () => (await stat(path)).size, { timeout: 20_000, interval: 500 }).toBeLessThan(1024 ** 2);
+});
