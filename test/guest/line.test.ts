@@ -86,6 +86,24 @@ describe.skipIf(reason !== undefined)('a guest through hub and agent', () => {
     expect(await text(again.stream)).toBe('back\n');
   });
 
+  it('tells a kernel panic as a state of its own, from which a reset brings the guest back', async () => {
+    const panicked = waitForEvent(fleet.hub, (event) => event.type === 'vm.panicked');
+    const { stream } = await fleet.hub.openStream({ vm: 'web', port: RUN_PORT });
+    stream.on('error', () => {}); // the guest takes its end with it
+    stream.end('echo c >/proc/sysrq-trigger\n');
+    expect(await panicked).toMatchObject({ vm: 'web', state: 'panicked' });
+    const readyAgain = waitForEvent(
+      fleet.hub,
+      (
+        (seq) => (event) =>
+          event.type === 'vm.ready' && event.seq > seq
+      )((await panicked).seq),
+    );
+    await fleet.hub.call('vm.reset', { vm: 'web' });
+    await readyAgain;
+    expect(await fleet.hub.call('vm.get', { vm: 'web' })).toMatchObject({ state: 'running', ready: true });
+  });
+
   it('stops by the power button', async () => {
     const stopped = await fleet.hub.call('vm.stop', { vm: 'web' });
     expect(stopped).toMatchObject({ endedBy: 'guest', vm: { state: 'stopped', exit: { reason: 'guest-shutdown' } } });
