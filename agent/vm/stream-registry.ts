@@ -8,6 +8,7 @@ import type { FairleadError } from '../../shared/errors.ts';
 export class StreamRegistry {
   readonly #streams = new Set<Duplex>();
   #resets = 0;
+  #opening = 0;
 
   get size(): number {
     return this.#streams.size;
@@ -16,6 +17,13 @@ export class StreamRegistry {
   /** Rises with each reset: a connection begun before one leads into a guest that is no more. */
   get resets(): number {
     return this.#resets;
+  }
+
+  /** A place for a stream that is being opened, until disposed of; undefined when so many are open or being opened. */
+  reserve(max: number): Disposable | undefined {
+    if (this.#streams.size + this.#opening >= max) return undefined;
+    this.#opening++;
+    return { [Symbol.dispose]: () => void this.#opening-- };
   }
 
   /** Kept until the stream is closed. */

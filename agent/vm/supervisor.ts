@@ -188,7 +188,8 @@ export class Supervisor {
     if (device === undefined) {
       throw new FairleadError('UNSUPPORTED', `VM ${this.name} cannot be reached by streams: ${this.#whyNoDevice()}`);
     }
-    if (session.streams.size >= maxStreamsPerVm) {
+    using place = session.streams.reserve(maxStreamsPerVm);
+    if (place === undefined) {
       throw new FairleadError('LIMIT_EXCEEDED', `VM ${this.name} has ${maxStreamsPerVm} streams open, the most that are allowed`);
     }
     const { consoleLog } = this.#context.store.paths(this.name);
