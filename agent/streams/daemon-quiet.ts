@@ -63,8 +63,13 @@ export class DaemonQuiet {
     socket._destroy = (error, done) => {
       if (this.reason === undefined) return this.#hold(() => destroy(error, done));
       socket.pause();
-      this.#hold(() => destroy(null, () => {}));
+      this.#hold(() => {
+        socket.removeAllListeners('close'); // they were told already
+        destroy(null, () => {});
+      });
       done(error);
+      // A socket says 'close' when its descriptor is closed; its user is not to wait for that.
+      process.nextTick(() => socket.emit('close', error !== null));
     };
     return socket;
   }
