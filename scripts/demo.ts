@@ -20,42 +20,66 @@ const VM = 'demo';
 const RUN_PORT = 1024;
 const GUEST_COMMAND = 'uname -sr; echo "up for $(cut -d" " -f1 /proc/uptime) s"';
 const CALL_TIMEOUT_MS = 60_000;
+const INTERRUPTED_EXIT_CODE = 130;
 
-const { values: flags } = parseArgs({
-  options: {
-    machine: { type: 'string', default: 'q35' },
-    keep: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-  },
-});
+const USAGE = 'usage: npm run demo -- [--machine q35|microvm] [--keep] [--json]\n';
 
-if (flags.machine !== 'q35' && flags.machine !== 'microvm') {
-  process.stderr.write('usage: npm run demo -- [--machine q35|microvm] [--keep] [--json]\n');
-  process.exitCode = 2;
-} else {
-  process.exitCode = await demo(flags.machine);
+interface Flags {
+  readonly machine: 'q35' | 'microvm';
+  readonly keep: boolean;
+  readonly json: boolean;
 }
 
-async function demo(machine: 'q35' | 'microvm'): Promise<number> {
+const flags = readFlags();
+if (flags === undefined) process.stderr.write(USAGE);
+process.exitCode = flags === undefined ? 2 : await demo(flags);
+
+/** Undefined where they make no sense, which is told. */
+function readFlags(): Flags | undefined {
+  try {
+    const { values } = parseArgs({
+      options: {
+        machine: { type: 'string', default: 'q35' },
+        keep: { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
+      },
+    });
+    const { machine, keep, json } = values;
+    return machine === 'q35' || machine === 'microvm' ? { machine, keep, json } : undefined;
+  } catch (error) {
+    process.stderr.write(`demo: ${error instanceof Error ? error.message : String(error)}\n`);
+    return undefined;
+  }
+}
+
+async function demo(flags: Flags): Promise<number> {
   const report = new StepReport({ json: flags.json });
   const directory = await mkdtemp(join(tmpdir(), 'fairlead-demo-'));
-  const interrupted = new AbortController();
-  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
+  const interrupted = interruption();
   let up: RunningUp | undefined;
   try {
     up = await report.step('hub up, agent enrolled and connected', () => startUp(directory));
-    await runGuest(report, up, machine, interrupted.signal);
+    await runGuest(report, up, flags, interrupted);
     if (!flags.keep) await report.step('clean up', () => cleanUp(up, directory));
     report.finish(flags.keep ? nextCommands(up) : undefined);
     return 0;
   } catch (error) {
-    report.fail(interrupted.signal.aborted ? 'interrupted' : describeFailure(error), await up?.logTail());
+    if (interrupted.aborted) report.fail('interrupted', undefined);
+    else report.fail(describeFailure(error), await up?.logTail());
     await cleanUp(up, directory);
-    return 1;
+    return interrupted.aborted ? INTERRUPTED_EXIT_CODE : 1;
   }
 }
 
-async function runGuest(report: StepReport, up: RunningUp, machine: 'q35' | 'microvm', signal: AbortSignal): Promise<void> {
+/** By the user, or because nobody reads what the demo says (`| head -1`): either way it must still take down what it started. */
+function interruption(): AbortSignal {
+  const interrupted = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => interrupted.abort());
+  for (const stream of [process.stdout, process.stderr]) stream.on('error', () => interrupted.abort());
+  return interrupted.signal;
+}
+
+async function runGuest(report: StepReport, up: RunningUp, { machine, keep }: Flags, signal: AbortSignal): Promise<void> {
   await using hub = await connectHub(up.context, { timeoutMs: CALL_TIMEOUT_MS, signal });
   await using events = new EventWaiter(hub, signal);
   const spec = await specFromFlags(VM, { machine, memory: '256MiB' });
@@ -71,7 +95,7 @@ async function runGuest(report: StepReport, up: RunningUp, machine: 'q35' | 'mic
   await report.step('guest is ready again', () => events.next('vm.ready'));
   await report.step('/readyz of hub and agent', () => readReadiness(up));
   await report.step('/metrics of hub and agent', () => readMetrics(up));
-  if (flags.keep) return;
+  if (keep) return;
   const { endedBy } = await report.step('VM stopped', () => hub.call('vm.stop', { vm: VM }));
   report.note(`ended by ${endedBy}`);
   await report.step('VM deleted', () => hub.call('vm.delete', { vm: VM }));
@@ -121,14 +145,15 @@ async function cleanUp(up: RunningUp | undefined, directory: string): Promise<vo
 }
 
 function nextCommands(up: RunningUp): string[] {
+  const directory = dirname(up.contextFile);
   return [
-    'All of it is still running. Try:',
+    'All of it is still running. Try, in this folder:',
     `  export FAIRLEAD_CONTEXT=${up.contextFile}`,
-    '  npx fairlead vm get demo',
+    `  npx fairlead vm get ${VM}`,
     `  echo 'cat /proc/cpuinfo' | npx fairlead connect ${VM} ${RUN_PORT}`,
-    '  npx fairlead vm events demo',
-    `  curl ${up.agentUrl}/metrics`,
+    `  npx fairlead vm events ${VM}`,
+    `Metrics: ${up.hubUrl}/metrics, ${up.agentUrl}/metrics`,
     'To end it:',
-    `  npx fairlead vm delete ${VM} --force && npx fairlead down --data-dir ${dirname(up.contextFile)}`,
+    `  npx fairlead vm delete ${VM} --force && npx fairlead down --data-dir ${directory} && rm -r ${directory}`,
   ];
 }
