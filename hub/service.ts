@@ -74,6 +74,12 @@ export function createService(options: ServiceOptions): HubService {
   const sessions: Sessions = new Sessions({ config, store, fleet, dispatcher, relay, metrics, logger, now });
   const gate = new Gate({ config, store, tokens, hubId, clock, now });
 
+  const rpcPost = new RpcPost({
+    dispatcher,
+    onRefused: (refusal) => onRefused('rpc', refusal),
+    authenticate: (call) => gate.operatorByPost(call),
+    onFault: (err, method) => logger.error({ err, method }, 'a request handler failed'),
+  });
   const app = createApp({
     hubId,
     metrics,
@@ -85,12 +91,7 @@ export function createService(options: ServiceOptions): HubService {
     enrol: (request, address) => auditedEnrol(request, address),
     onRefused,
     onAuthenticated: (socket) => strangers.authenticated(socket),
-    rpcPost: new RpcPost({
-      dispatcher,
-      onRefused: (refusal) => onRefused('rpc', refusal),
-      authenticate: (call) => gate.operatorByPost(call),
-      onFault: (err, method) => logger.error({ err, method }, 'a request handler failed'),
-    }),
+    rpcPost,
   });
 
   const upgrade = new UpgradeHandler({
@@ -133,7 +134,10 @@ export function createService(options: ServiceOptions): HubService {
   return {
     app,
     upgrade,
-    endOperatorsOf: (tokenId) => sessions.endOperatorsOf(tokenId),
+    endOperatorsOf: (tokenId) => {
+      sessions.endOperatorsOf(tokenId);
+      rpcPost.endCallsOf(tokenId);
+    },
     drain: async (drainMs) => {
       isDraining = true;
       await sessions.drain(drainMs);

@@ -39,6 +39,8 @@ export interface RpcPostOptions {
 
 export class RpcPost {
   readonly #options: RpcPostOptions;
+  /** Ends each call that runs, with the token that it was made with. */
+  readonly #running = new Map<(error: FairleadError) => void, string>();
 
   constructor(options: RpcPostOptions) {
     this.#options = options;
@@ -58,6 +60,12 @@ export class RpcPost {
     return await this.#run(call, principal);
   }
 
+  /** Ends the calls of a token that is worthless now. */
+  endCallsOf(tokenId: string): void {
+    const error = new FairleadError('UNAUTHENTICATED', `token ${tokenId} was revoked while it was in use`);
+    for (const [end, of] of this.#running) if (of === tokenId) end(error);
+  }
+
   async #run(call: PostedCall, principal: Principal): Promise<HttpAnswer> {
     const { dispatcher, onFault } = this.#options;
     const { promise, resolve } = Promise.withResolvers<HttpAnswer>();
@@ -70,15 +78,21 @@ export class RpcPost {
       onProtocolError: fail,
       onHandlerFault: onFault,
     });
-    const hangUp = () => {
-      const error = new FairleadError('CANCELLED', 'the caller hung up');
+    const end = (error: FairleadError) => {
       peer.close(error);
       fail(error);
     };
+    const hangUp = () => end(new FairleadError('CANCELLED', 'the caller hung up'));
     call.signal.addEventListener('abort', hangUp, { once: true });
     if (call.signal.aborted) hangUp();
-    peer.receive(call.text);
-    return await promise;
+    this.#running.set(end, principal.tokenId);
+    try {
+      peer.receive(call.text);
+      if (peer.inFlightCount === 0) fail(new FairleadError('INVALID_REQUEST', 'the body is no request; only those are answered'));
+      return await promise;
+    } finally {
+      this.#running.delete(end);
+    }
   }
 }
 
