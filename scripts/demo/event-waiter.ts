@@ -8,26 +8,39 @@ export class EventWaiter implements AsyncDisposable {
   readonly #seen: VmEvent[] = [];
   readonly #stop = new AbortController();
   readonly #following: Promise<void>;
+  #end: { readonly reason: unknown } | undefined;
   #waiting: { type: VmEventType; resolve: () => void; reject: (error: unknown) => void } | undefined;
 
   constructor(hub: HubConnection, signal: AbortSignal) {
     const either = AbortSignal.any([signal, this.#stop.signal]);
     this.#following = hub.follow({ follow: true, since: 0 }, { signal: either, onEvent: (event) => this.#arrived(event) });
-    this.#following.catch((error: unknown) => this.#waiting?.reject(error));
+    void this.#following.then(
+      () => this.#ended(new Error('events are followed no longer')),
+      (error: unknown) => this.#ended(error),
+    );
   }
 
-  /** Resolves with the next event of the type that nobody was given yet; rejects after two minutes without one. */
+  /**
+   * Resolves with the next event of the type that nobody was given yet; rejects after two minutes without one, and at once when no more
+   * can come, as after an interruption.
+   */
   async next(type: VmEventType): Promise<void> {
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const timer = setTimeout(() => reject(new Error(`no ${type} came within ${READY_TIMEOUT_MS / 1000} s`)), READY_TIMEOUT_MS);
     this.#waiting = { type, resolve, reject };
     this.#match();
+    if (this.#end !== undefined) reject(this.#end.reason);
     try {
       await promise;
     } finally {
       clearTimeout(timer);
       this.#waiting = undefined;
     }
+  }
+
+  #ended(reason: unknown): void {
+    this.#end = { reason };
+    this.#waiting?.reject(reason);
   }
 
   #arrived(event: VmEvent): void {
