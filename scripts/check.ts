@@ -3,5 +3,5 @@ import { CHECK_STEPS, runSteps } from './steps.ts';
 import { runVitest } from './vitest.ts';
 
 const results = await runSteps(CHECK_STEPS);
-const tests = await runVitest(['project', 'unit']);
-process.exitCode = results.every((result) => result.ok) && tests.failed === 0 ? 0 : 1;
+const testsPass = await runVitest(['project', 'unit']);
+process.exitCode = results.every((result) => result.ok) && testsPass ? 0 : 1;

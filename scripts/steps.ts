@@ -7,7 +7,7 @@ export const PROJECT_DIR: string = fileURLToPath(new URL('..', import.meta.url))
 export interface Step {
   readonly name: string;
   readonly command: readonly [string, ...string[]];
-  /** Show the output as it comes, for steps that run long. */
+  /** Show the output as it comes and add nothing to it, for steps that run long and sum themselves up. */
   readonly live?: boolean;
 }
 
@@ -22,7 +22,8 @@ export async function runStep(step: Step): Promise<StepResult> {
   const { code, output } = await execute(step);
   const seconds = ((performance.now() - started) / 1000).toFixed(1);
   const ok = code === 0;
-  if (!ok && step.live !== true) process.stdout.write(output);
+  if (step.live === true) return { name: step.name, ok, output };
+  if (!ok) process.stdout.write(output);
   process.stdout.write(`${ok ? 'ok  ' : 'FAIL'} ${step.name} (${seconds} s)\n`);
   return { name: step.name, ok, output };
 }
