@@ -49,6 +49,9 @@ const DRAIN_MS = 1_000;
 /** QEMU closes QMP before it ends, by as long as its disks and its memory take: a connect before that would only be refused. */
 const RECONNECT_MS = { first: 1_000, most: 10_000 } as const;
 
+/** The word is a line; a guest that goes on and on would keep the agent busy. */
+const MAX_READY_BYTES = 4096;
+
 const CHANGES: Partial<Record<VmInput, GuestChange>> = {
   pause: 'paused',
   panic: 'paused',
@@ -133,7 +136,12 @@ export class Session {
       if (heardAt === this.streams.resets || this.signal.aborted) return void stream.destroy();
       heardAt = this.streams.resets;
       this.streams.add(stream);
-      stream.resume().once('end', () => stream.destroy());
+      let bytes = 0;
+      stream.on('data', (chunk: Buffer) => {
+        bytes += chunk.length;
+        if (bytes > MAX_READY_BYTES) stream.destroy();
+      });
+      stream.once('end', () => stream.destroy());
       this.#options.handlers.onReady();
     });
   }
