@@ -32,7 +32,7 @@ test.each<OutputFormat>(['table', 'json', 'jsonl', 'name'])(
     });
     expect(out).toContain('owned');
     expect(out).not.toMatch(CONTROL);
-    },
+  },
 );
 
 test('JSON says the same as before', async () => {
