@@ -32,18 +32,26 @@ export interface ContextFlags {
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 export function contextPath(env: Environment): string {
-  return env['FAIRLEAD_CONTEXT'] ?? join(env['XDG_CONFIG_HOME'] ?? join(homedir(), '.config'), 'fairlead', 'context.json');
+  return (
+    setIn(env, 'FAIRLEAD_CONTEXT') ??
+    join(setIn(env, 'XDG_CONFIG_HOME') ?? join(homedir(), '.config'), 'fairlead', 'context.json')
+  );
+}
+
+/** An empty variable counts as not set, as it does for hub and agent. */
+function setIn(env: Environment, name: string): string | undefined {
+  return env[name] === '' ? undefined : env[name];
 }
 
 /** @throws INVALID_PARAMS when no hub or no token is known, with the ways to give one. */
 export async function resolveContext(flags: ContextFlags, env: Environment): Promise<HubContext> {
   const stored = await readContext(contextPath(env));
-  const hub = flags.hub ?? env['FAIRLEAD_HUB'] ?? stored?.hub;
+  const hub = flags.hub ?? setIn(env, 'FAIRLEAD_HUB') ?? stored?.hub;
   // A token belongs to one hub: the stored one is not sent to a hub that was named otherwise.
-  const token = flags.token ?? env['FAIRLEAD_TOKEN'] ?? (hub === stored?.hub ? stored?.token : undefined);
+  const token = flags.token ?? setIn(env, 'FAIRLEAD_TOKEN') ?? (hub === stored?.hub ? stored?.token : undefined);
   if (hub === undefined) throw missing('no hub is known', '--hub URL or FAIRLEAD_HUB');
   if (token === undefined) throw missing(`no token for the hub ${hub} is known`, '--token TOKEN or FAIRLEAD_TOKEN');
-  const ca = flags.ca ?? env['FAIRLEAD_CA'] ?? (hub === stored?.hub ? stored?.ca : undefined);
+  const ca = flags.ca ?? setIn(env, 'FAIRLEAD_CA') ?? (hub === stored?.hub ? stored?.ca : undefined);
   return parseWith(ContextFile, ca === undefined ? { hub, token } : { hub, token, ca }, 'context');
 }
 
