@@ -120,7 +120,7 @@ describe('fairlead agent', () => {
 
   it.each([
     [['--colour', 'red'], 'colour'],
-    [[], 'config.hub: is required'],
+    [[], 'no hub is known'],
     [['--hub', 'ws://10.9.8.7'], 'plain ws:'],
   ])('refuses %j with exit code 2', async (argv, message) => {
     const agent = runAgent(argv);
