@@ -26,8 +26,8 @@ async function allVmsOf(hub: HubConnection, host: string): Promise<VmRow[]> {
 }
 
 /**
- * The VMs of one host, or of every connected one. A host that drops away while it is asked hides nobody else's VMs: it is told to
- * `onUnreachable`, unless it is the only one.
+ * The VMs of one host, or of every connected one. A host that is away, or drops away while it is asked, hides nobody else's VMs: it is told
+ * to `onUnreachable`, unless it dropped away and was the only one.
  */
 export async function allVms(
   hub: HubConnection,
@@ -35,7 +35,9 @@ export async function allVms(
   onUnreachable: (host: string, error: unknown) => void,
 ): Promise<VmRow[]> {
   if (host !== undefined) return allVmsOf(hub, host);
-  const names = (await allHosts(hub)).filter((row) => row.connected).map((row) => row.host);
+  const hosts = await allHosts(hub);
+  for (const row of hosts) if (!row.connected) onUnreachable(row.host, new Error('it has no line to the hub'));
+  const names = hosts.filter((row) => row.connected).map((row) => row.host);
   const answers = await Promise.allSettled(names.map((name) => allVmsOf(hub, name)));
   const rows: VmRow[] = [];
   for (const [index, answer] of answers.entries()) {

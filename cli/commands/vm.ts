@@ -71,7 +71,7 @@ function registerLooking(vm: Command, app: App): void {
     .action(async (options: HostOption, command: Command) =>
       withHub(app, command, async (session) => {
         const rows = await allVms(session.hub, options.host, (host, error) =>
-          session.output.say(`host ${host} did not answer: ${String(error)}`),
+          session.output.say(`VMs of host ${host} are not shown: ${error instanceof Error ? error.message : String(error)}`),
         );
         const now = Date.now();
         session.output.list(
