@@ -57,9 +57,9 @@ describe.skipIf(reason !== undefined)('the README', () => {
   const lines = linesOfUse();
   it('has ten lines of use', () => expect(lines).toHaveLength(SHOWS.length));
 
-  for (const [index, line] of lines.entries()) {
-    it(line, async () => expect(await shell(line)).toMatch(SHOWS[index] ?? /./));
-  }
+  it.each(lines.map((line, index) => ({ line, shows: SHOWS[index] ?? /./ })))('$line', async ({ line, shows }) =>
+    expect(await shell(line)).toMatch(shows),
+  );
 });
 
 describe('the two commands', () => {
