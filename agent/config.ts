@@ -12,7 +12,7 @@ import type { SettingsSource } from '../shared/node/settings-source.ts';
 import { HostPath, Labels, Name } from '../shared/protocol/common.ts';
 import { hubEndpoints, isLoopbackHost } from '../shared/protocol/handshake.ts';
 import { parseWith } from '../shared/protocol/parse-with.ts';
-import { entriesOf, list, listOf, parseAddress, splitList, toggle, value, whole } from '../shared/settings.ts';
+import { entriesOf, list, listOf, parseAddress, path, splitList, toggle, value, whole } from '../shared/settings.ts';
 
 const DURATION_UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
@@ -53,18 +53,15 @@ const AGENT_SETTINGS = {
     v.optional(v.pipe(v.string(), v.regex(/^[\x21-\x7e]{1,512}$/, 'must be printable text without spaces'))),
     'one-time enrolment token; needed once, and a new one makes the host enrol again',
   ),
-  tokenFile: value(v.optional(HostPath), 'file that holds the enrolment token'),
-  caFile: value(v.optional(HostPath), "certificates (PEM) by which the hub is known, instead of the system's"),
+  tokenFile: path(v.optional(HostPath), 'file that holds the enrolment token'),
+  caFile: path(v.optional(HostPath), "certificates (PEM) by which the hub is known, instead of the system's"),
   behindProxy: toggle(
     "a proxy ends TLS before the hub, so that the proof of the host's key cannot be bound to the TLS connection",
   ),
   insecure: toggle('speak plain ws: with a hub that is not on this machine'),
 
-  stateDir: value(HostPath, "the host's key, its VMs and, by default, the images that guests may have; kept"),
-  runDir: value(
-    v.optional(HostPath),
-    'sockets of running VMs; must outlive the agent, and be short: unix sockets take 107 bytes',
-  ),
+  stateDir: path(HostPath, "the host's key, its VMs and, by default, the images that guests may have; kept"),
+  runDir: path(v.optional(HostPath), 'sockets of running VMs; must outlive the agent, and be short: unix sockets take 107 bytes'),
   httpListen: value(
     v.optional(HttpListen, '127.0.0.1:7081'),
     'health, metrics and version: ADDRESS:PORT of loopback, unix:/path or off',
@@ -74,12 +71,12 @@ const AGENT_SETTINGS = {
     'debug, info, warn, error or silent',
   ),
 
-  qemuBinary: value(v.optional(HostPath), "QEMU's binary; by default the one of this architecture on PATH"),
+  qemuBinary: path(v.optional(HostPath), "QEMU's binary; by default the one of this architecture on PATH"),
   vsock: value(
     v.optional(v.picklist(['auto', 'vhost-vsock', 'vhost-user', 'off']), 'auto'),
     'auto, vhost-vsock, vhost-user or off',
   ),
-  vhostDeviceVsock: value(v.optional(HostPath), 'vhost-device-vsock; by default the one on PATH'),
+  vhostDeviceVsock: path(v.optional(HostPath), 'vhost-device-vsock; by default the one on PATH'),
 
   methods: list(v.optional(listOf(Pattern), ['*']), 'methods that the hub may call'),
   qmpCommands: list(v.optional(listOf(Pattern), ['query-*']), 'QMP commands that vm.qmp may send'),

@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { type Agent, createAgent } from '../agent/agent.ts';
 import { parseAgentConfig } from '../agent/config.ts';
-import { contextPath, writeContext } from '../cli/context.ts';
+import { contextPath, removeContext, writeContext } from '../cli/context.ts';
 import { describeFailure, exitCodeOf } from '../cli/failure.ts';
 import { artefacts } from '../cli/image/cache.ts';
 import { parseHubConfig } from '../hub/config.ts';
@@ -70,7 +70,9 @@ async function start(options: UpOptions, scope: AsyncDisposableStack): Promise<U
   scope.use(agent);
 
   const contextFile = contextPath(process.env);
-  await writeContext(contextFile, { hub: hub.address.url, token: await hub.bootstrap.adminToken('fairlead up') });
+  const context = { hub: hub.address.url, token: await hub.bootstrap.adminToken('fairlead up') };
+  await writeContext(contextFile, context);
+  scope.defer(() => removeContext(contextFile, context));
   return { hubUrl: hub.address.url, agentUrl: agent.httpAddress ?? 'off', host, contextFile, pid: process.pid };
 }
 

@@ -2,7 +2,7 @@
  * Which hub to talk to and as whom: flag, else environment (`FAIRLEAD_HUB`, `FAIRLEAD_TOKEN`, `FAIRLEAD_CA`), else the context file that
  * `fairlead up` writes (`FAIRLEAD_CONTEXT`, or `$XDG_CONFIG_HOME/fairlead/context.json`). The file holds a token: mode 0600.
  */
-import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
@@ -60,6 +60,12 @@ export async function writeContext(path: string, context: HubContext): Promise<v
   const temporary = `${path}.${process.pid}.tmp`;
   await writeFile(temporary, `${JSON.stringify(context, null, 2)}\n`, { mode: 0o600 });
   await rename(temporary, path);
+}
+
+/** Removes the file if it still holds this context: another hub's stays. */
+export async function removeContext(path: string, context: HubContext): Promise<void> {
+  const stored = await readContext(path).catch(() => undefined);
+  if (stored?.token === context.token) await rm(path, { force: true });
 }
 
 async function readContext(path: string): Promise<HubContext | undefined> {

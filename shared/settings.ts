@@ -8,14 +8,21 @@ export interface Setting<S extends v.GenericSchema = v.GenericSchema> {
   readonly schema: S;
   /** One clause, for people. */
   readonly help: string;
-  /** `switch`: a flag that stands alone; `list`: a flag that may be given several times, or once with commas. */
-  readonly kind: 'value' | 'switch' | 'list';
+  /**
+   * `switch`: a flag that stands alone; `list`: a flag that may be given several times, or once with commas; `path`: a relative one, in a
+   * flag or a variable, is taken from the working directory.
+   */
+  readonly kind: 'value' | 'switch' | 'list' | 'path';
 }
 
 export type Settings = Readonly<Record<string, Setting>>;
 
 export function value<S extends v.GenericSchema>(schema: S, help: string): Setting<S> {
   return { schema, help, kind: 'value' };
+}
+
+export function path<S extends v.GenericSchema>(schema: S, help: string): Setting<S> {
+  return { schema, help, kind: 'path' };
 }
 
 export function list<S extends v.GenericSchema>(schema: S, help: string): Setting<S> {

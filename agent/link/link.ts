@@ -208,7 +208,10 @@ export class Link {
         `the hub at ${this.#endpoints.connect.host} did not begin the line: ${messageOf(reason ?? error)}`,
       );
     });
-    this.#options.logger.info({ hub: this.#endpoints.connect.host, software: hello.software, host: identity.host }, 'line is up');
+    this.#options.logger.info(
+      { hub: this.#endpoints.connect.host, software: hello.software, enrolledAs: identity.host },
+      'line is up',
+    );
     return line;
   }
 
@@ -228,7 +231,7 @@ export class Link {
     const identity = await enrol({ ...options, endpoints: this.#endpoints, token, host, labels });
     await this.#identities.save(identity);
     this.#identity = identity;
-    logger.info({ host: identity.host, hubId: identity.hubId }, 'host is enrolled');
+    logger.info({ enrolledAs: identity.host, hubId: identity.hubId }, 'host is enrolled');
     return identity;
   }
 

@@ -8,9 +8,9 @@
  * not up, or the guest is paused; ENODEV no VM has the CID. The kernel keeps a request queued for a paused guest until the timeout.
  */
 import type { Duplex } from 'node:stream';
-import { FairleadError } from '../../shared/errors.ts';
 import type { NativeApi } from '../../native/index.ts';
 import { connectVsock, listenVsock, type VsockServer } from '../../native/vsock-socket.ts';
+import { FairleadError } from '../../shared/errors.ts';
 import type { Logger } from '../vm/api.ts';
 import type { VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
 

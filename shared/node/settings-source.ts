@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
+import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import type * as Yaml from 'yaml';
 import { FairleadError } from '../errors.ts';
@@ -29,9 +30,11 @@ export function readSettings(source: SettingsSource, argv: readonly string[], en
   const flags = parseFlags(source.settings, argv);
   const file = flags['config'] ?? emptyAsUnset(env[`${source.prefix}CONFIG`]);
   const values: Record<string, unknown> = typeof file === 'string' ? readConfigFile(file) : {};
-  for (const key of Object.keys(source.settings)) {
+  for (const [key, { kind }] of Object.entries(source.settings)) {
     const given = flags[flagName(key)] ?? emptyAsUnset(env[variableName(source.prefix, key)]);
-    if (given !== undefined) values[key] = Array.isArray(given) ? given.join(',') : given;
+    if (given === undefined) continue;
+    if (kind === 'path' && typeof given === 'string') values[key] = resolve(given);
+    else values[key] = Array.isArray(given) ? given.join(',') : given;
   }
   return { help: flags['help'] === true, printConfig: flags['print-config'] === true, values };
 }

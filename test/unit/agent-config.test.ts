@@ -96,6 +96,11 @@ describe('the sources of the configuration', () => {
     expect(config).toMatchObject({ hub: 'wss://file.example', host: 'from-flag', stateDir: '/variable', labels: { zone: 'a' } });
   });
 
+  it('take a relative path of a flag from the working directory', async () => {
+    const { config } = await read(['--hub', 'wss://hub.example', '--token-file', 'enrol.token']);
+    expect(config.tokenFile).toBe(join(process.cwd(), 'enrol.token'));
+  });
+
   it('may be JSON', async () => {
     const { config } = await read([], { FAIRLEAD_AGENT_CONFIG: join(directory, 'agent.json') });
     expect(config).toMatchObject({ hub: 'wss://json.example', stateDir: '/json' });

@@ -135,6 +135,16 @@ describe('the dispatcher', () => {
     expect(seen).toMatchObject([{ seq: 1 }, { seq: 2 }]);
   });
 
+  it.each([false, true])(
+    'knows no events of a name that nothing is known of (follow: %s), and those of a VM that is gone',
+    async (follow) => {
+      const { call, vms } = setUp();
+      await expect(call('vm.events', { vm: 'nobody', follow })).rejects.toMatchObject({ code: 'NOT_FOUND' });
+      vms.events.append({ vm: 'gone', type: 'vm.deleted', state: 'stopped', data: {} });
+      expect(await call('vm.events', { vm: 'gone' })).toMatchObject({ events: [{ type: 'vm.deleted' }] });
+    },
+  );
+
   it('answers with as many events as fit a message', async () => {
     const { call, vms } = setUp();
     for (let n = 0; n < 100; n++) {

@@ -47,6 +47,8 @@ export function vmHandlers(vms: Vms, policy: Policy): Omit<Handlers, 'host.info'
 async function events(vms: Vms, params: Params<'vm.events'>, context: HandlerContext): Promise<Result<'vm.events'>> {
   const { vm, since, epoch, limit, follow } = params;
   const log = vms.events;
+  // A VM that is gone may have left events; a name that nothing is known of is a slip, and would be followed for ever.
+  if (vm !== undefined && log.query({ vm, limit: 1 }).events.length === 0) vms.get(vm);
   if (!follow) return fitting(log.query({ vm, since, epoch, limit }));
   const isOtherEpoch = epoch !== undefined && epoch !== log.epoch;
   const from = isOtherEpoch ? 0 : (since ?? log.lastSeq);
