@@ -8,7 +8,7 @@ import { openRelay } from './relay.ts';
 const VM = 'status';
 const CALLS = 2_000;
 /** As many as it takes for compiled code on both sides: agents and hubs run for months. */
-const WARM_UP_CALLS = 5_000;
+const WARM_UP_CALLS = 10_000;
 
 export function queryStatus(directory: string): Measurement {
   return {
