@@ -38,7 +38,7 @@ export async function measure(
 ): Promise<Row> {
   signal?.throwIfAborted();
   await using sides = await measurement.prepare();
-  const figures = { ours: [] as number[], baseline: [] as number[] };
+  const figures: Record<'ours' | 'baseline', number[]> = { ours: [], baseline: [] };
   for (let run = 0; run < runs; run++) {
     for (const side of orderOf(run)) figures[side].push(await unlessAborted(sides[side](), signal));
   }

@@ -32,7 +32,7 @@ const CONFINED: Readonly<Record<string, readonly string[]>> = {
   ws: ['agent/link', 'hub', 'cli', 'shared/node', 'bench', 'scripts'],
   hono: ['agent/http', 'hub'],
   '@hono/node-server': ['agent/http', 'hub'],
-  pino: ['agent/main.ts', 'agent/logger.ts', 'hub/main.ts', 'hub/logger.ts', 'bin', 'shared/node/logger.ts'],
+  pino: ['agent/main.ts', 'agent/logger.ts', 'hub/main.ts', 'hub/logger.ts', 'bench', 'bin', 'shared/node/logger.ts'],
 };
 
 const AGENT_PACKAGES_MAX = 8;
