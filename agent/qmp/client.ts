@@ -20,6 +20,7 @@ import { type FairleadError, isFairleadError, toFairleadError } from '../../shar
 import * as failure from './errors.ts';
 import { EventHub, type ListenOptions, type QmpListener } from './events.ts';
 import { QmpFramer } from './framing.ts';
+import { keepLastWords } from './last-words.ts';
 import { type QmpGreeting, type QmpMessage, readMessage } from './messages.ts';
 import type {
   ExecuteOptions,
@@ -76,6 +77,7 @@ export class QmpClient implements AsyncDisposable {
       onCommand: (outcome) => this.#observe((observer) => observer.onCommand?.(outcome)),
       write: (text) => this.#write(text),
     });
+    keepLastWords(socket);
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
     socket.on('end', () => this.#fail(failure.disconnected(this.#monitor)));
     socket.on('error', (error) => this.#onSocketError(error));
@@ -219,13 +221,9 @@ export class QmpClient implements AsyncDisposable {
     }
   }
 
-  /**
-   * Writes once the event loop has read what there is to read: the first immediate may still be of the turn that is under way, only
-   * the second is sure to have a poll before it. A write at once would meet EPIPE when QEMU has closed, and Node then destroys the
-   * socket with QEMU's last words, such as the SHUTDOWN event, still unread in it. It costs some microseconds and saves system calls.
-   */
+  /** Commands that are given in one turn go out in one write. */
   #write(text: string): void {
-    if (this.#outgoing === '') setImmediate(() => setImmediate(() => this.#flush()));
+    if (this.#outgoing === '') queueMicrotask(() => this.#flush());
     this.#outgoing += text;
   }
 
