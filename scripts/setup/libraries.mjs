@@ -1,5 +1,6 @@
 /** The npm libraries, the pinned Node where the machine's own is too old, and the `fairlead` link for npx. */
-import { existsSync, lstatSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import {
   isNodeCurrent,
@@ -44,8 +45,7 @@ function dropUnfinishedTree() {
  */
 async function npmInstall(extra) {
   const unreachable = await whyRegistryIsSilent();
-  // An older Node than the libraries ask for is no news here.
-  const flags = ['--no-save', '--no-audit', '--no-fund', '--loglevel=error', ...(unreachable ? ['--offline'] : [])];
+  const flags = ['--no-save', '--no-audit', '--no-fund', ...(unreachable ? ['--offline'] : [])];
   const { ok, output } = await npm(['install', ...flags, ...extra]);
   if (ok) return;
   const problem = unreachable
@@ -57,12 +57,19 @@ async function npmInstall(extra) {
 /** One question before the many: without an answer npm would wait for each of a hundred packages in turn, for half an hour. */
 async function whyRegistryIsSilent() {
   const [[path, { version }]] = Object.entries(lockedPackages());
-  const { ok, output } = await npm(['view', `${path.slice('node_modules/'.length)}@${version}`, 'version', '--fetch-retries=1']);
-  return ok ? undefined : (/failed, reason: (.*)/.exec(output)?.[1] ?? tail(output, 1));
+  const question = `${path.slice('node_modules/'.length)}@${version}`;
+  const cache = mkdtempSync(join(tmpdir(), 'fairlead-setup-')); // from its own, npm would answer without asking
+  try {
+    const { ok, output } = await npm(['view', question, 'version', '--fetch-retries=1', `--cache=${cache}`]);
+    return ok ? undefined : (/failed, reason: (.*)/.exec(output)?.[1] ?? tail(output, 1));
+  } finally {
+    rmSync(cache, { recursive: true, force: true });
+  }
 }
 
+/** With its errors even where the npm that runs this was told to be silent, and without its warnings about an older Node. */
 function npm(args) {
-  return run('npm', args, { env: { PATH: systemPath() } });
+  return run('npm', [...args, '--loglevel=error'], { env: { PATH: systemPath() } });
 }
 
 /** Where Node is current but came without its headers, the package serves for those: the add-on cannot be built without. */
