@@ -64,7 +64,8 @@ export function run(command, args, { env = {}, cwd = PROJECT_DIR, show = false }
     child.stdout?.on('data', (chunk) => chunks.push(chunk));
     child.stderr?.on('data', (chunk) => chunks.push(chunk));
     child.on('error', (error) => chunks.push(error.message));
-    child.on('close', (code) => {
+    child.on('close', (code, signal) => {
+      if (signal !== null) chunks.push(`${command} was ended by ${signal}`);
       release();
       resolve({ ok: code === 0, output: chunks.join('') });
     });
