@@ -74,6 +74,8 @@ export const REST_STATES: readonly VmState[] = ['created', 'stopped', 'crashed']
 
 /** States in which the guest is there: QEMU has started it and nobody has begun to end it. */
 export const GUEST_STATES: readonly VmState[] = ['running', 'paused', 'panicked', 'io-error'];
+/** Those in which QEMU answers commands. */
+export const QMP_STATES: readonly VmState[] = [...GUEST_STATES, 'stopping'];
 
 /**
  * The guard of every command. Throws WRONG_STATE with `{state, required}` and a sentence to act on.

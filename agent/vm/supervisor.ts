@@ -16,7 +16,7 @@ import { Deadline } from './deadline.ts';
 import type { EventLog } from './events.ts';
 import { type LaunchContext, launch } from './launch.ts';
 import { tailOf } from './log-file.ts';
-import { GUEST_STATES, REST_STATES, requireState, transition, type VmInput } from './machine.ts';
+import { GUEST_STATES, QMP_STATES, REST_STATES, requireState, transition, type VmInput } from './machine.ts';
 import { openStream } from './open-stream.ts';
 import type { Session, SessionEnd, SessionHandlers } from './session.ts';
 import { checkFiles } from './spec-check.ts';
@@ -173,10 +173,13 @@ export class Supervisor {
   }
 
   qmp(command: string, args: object | undefined, options: CallOptions): Promise<unknown> {
-    return this.#command(`sending ${command} to`, options, async ({ signal, remainingMs }) => {
-      requireState(this.name, this.#state, [...GUEST_STATES, 'stopping'], 'send a QMP command to');
-      return this.#requireSession().qmp.execute(command, args, { signal, timeoutMs: remainingMs });
-    });
+    const send = async ({ signal, timeoutMs = COMMAND_TIMEOUT_MS }: CallOptions): Promise<unknown> => {
+      requireState(this.name, this.#state, QMP_STATES, 'send a QMP command to');
+      return this.#requireSession().qmp.execute(command, args, { signal, timeoutMs });
+    };
+    // The QMP client keeps the deadline of what it sends; only a place in the queue needs another.
+    if (this.#queue.isIdle) return this.#queue.run(undefined, () => send(options));
+    return this.#command(`sending ${command} to`, options, ({ signal, remainingMs }) => send({ signal, timeoutMs: remainingMs }));
   }
 
   /** Not in the queue: streams are opened side by side, and while a command hangs. */

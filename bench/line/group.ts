@@ -20,8 +20,7 @@ export async function lineGroup(): Promise<Group> {
     measurements: [
       vmStart(directory),
       queryStatus(directory),
-      throughput(directory, 1),
-      throughput(directory, 64),
+      throughput(directory),
       agentMemory(directory),
       agentConnect(directory),
     ],

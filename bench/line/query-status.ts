@@ -32,7 +32,8 @@ async function prepare(parent: string): Promise<Sides> {
   const monitor = join(place.directory, 'run', VM, 'monitor.sock');
   const relay = await openRelay(scope, monitor, { lines: true });
   const ask = asker(relay);
-  await ask('qmp_capabilities');
+  // As the agent's session has it: QEMU then reads commands in a thread of its own, which costs each a change of threads.
+  await ask('qmp_capabilities', { enable: ['oob'] });
 
   const sides = {
     ours: () => operator.call('vm.qmp', { vm: VM, execute: 'query-status' }),
@@ -60,16 +61,16 @@ async function timed(calls: number, call: () => Promise<unknown>): Promise<numbe
 }
 
 /** QMP by hand, one command at a time. */
-function asker(relay: WebSocket): (execute: string) => Promise<unknown> {
+function asker(relay: WebSocket): (execute: string, args?: object) => Promise<unknown> {
   let waiting: PromiseWithResolvers<unknown> | undefined;
   relay.on('message', (data: Buffer) => {
     const answer: unknown = JSON.parse(data.toString());
     if (typeof answer === 'object' && answer !== null && 'return' in answer) waiting?.resolve(answer.return);
   });
   relay.on('close', () => waiting?.reject(new Error('the bare relay closed')));
-  return (execute) => {
+  return (execute, args) => {
     waiting = Promise.withResolvers();
-    relay.send(JSON.stringify({ execute }));
+    relay.send(JSON.stringify({ execute, arguments: args }));
     return waiting.promise;
   };
 }

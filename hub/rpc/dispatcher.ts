@@ -95,7 +95,7 @@ export class Dispatcher {
     const { metrics, audit } = this.#options;
     const isKnown = isMethodName(call.method);
     metrics.rpcEnded(isKnown ? call.method : 'unknown', call.code, call.durationMs);
-    if (isKnown && methodContract(call.method).role !== 'viewer') audit.call(caller, call);
+    if (changesSomething(call)) audit.call(caller, call);
   }
 
   /** @throws FairleadError METHOD_NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED, INVALID_PARAMS */
@@ -131,4 +131,11 @@ export class Dispatcher {
     const { spec } = parseParams(method, params);
     inventory.add(host, spec.name);
   }
+}
+
+/** What a viewer may call changes nothing, and a question to QEMU does not either, though only an administrator may ask it. */
+function changesSomething({ method, params }: AuditedCall): boolean {
+  if (!isMethodName(method) || methodContract(method).role === 'viewer') return false;
+  const { execute } = params;
+  return !(method === 'vm.qmp' && typeof execute === 'string' && execute.startsWith('query-'));
 }

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { vhostUserTransport } from '../../agent/streams/vhost-user.ts';
 import { artefacts } from '../../cli/image/cache.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
-import { nextEvent, silent, spec, testHost, type TestHost, whyNoQemu } from '../support/vm.ts';
+import { nextEvent, silent, spec, type TestHost, testHost, whyNoQemu } from '../support/vm.ts';
 
 const { vmlinux, initrd, vhostDeviceVsock } = artefacts();
 const missing =

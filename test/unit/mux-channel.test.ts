@@ -23,7 +23,8 @@ function watch(channel: MuxChannel): string[] {
   channel.attach({
     onReadable: () => events.push('readable'),
     onDrain: () => events.push('drain'),
-    onClose: (error) => events.push(error === undefined ? 'closed' : `closed ${error.code} ${JSON.stringify(error.details?.['reset'])}`),
+    onClose: (error) =>
+      events.push(error === undefined ? 'closed' : `closed ${error.code} ${JSON.stringify(error.details?.['reset'])}`),
   });
   return events;
 }
