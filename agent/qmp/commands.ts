@@ -77,7 +77,6 @@ interface CommandRow {
 export type QmpCommandName = keyof typeof QMP_COMMANDS;
 export type QmpArguments<Name extends QmpCommandName> = v.InferInput<(typeof QMP_COMMANDS)[Name]['args']>;
 export type QmpResult<Name extends QmpCommandName> = v.InferOutput<(typeof QMP_COMMANDS)[Name]['result']>;
-type QmpSchemaEntry = v.InferOutput<typeof SchemaEntry>;
 
 /** What a typed command needs of a session; `QmpClient` is one. */
 export interface CommandRunner {
