@@ -14,7 +14,7 @@
  *
  * `sent: false` promises that the command had no effect; with `sent: true` nobody knows.
  */
-import { FairleadError } from '../../shared/errors.ts';
+import { FairleadError, isFairleadError } from '../../shared/errors.ts';
 import type { QmpErrorObject } from './messages.ts';
 
 /** QEMU serves one client at a time for each monitor: the next one is connected by the kernel, and then hears nothing. */
@@ -111,9 +111,15 @@ export function commandTimedOut(facts: CommandFacts, timeoutMs: number): Fairlea
   return new FairleadError('TIMEOUT', message, { details: { command: facts.command, sent: facts.sent } });
 }
 
+/** The caller's signal was aborted: because the caller gave up, or because the time of what the command is part of is over. */
 export function commandCancelled(facts: CommandFacts, cause: unknown): FairleadError {
   const details = { command: facts.command, sent: facts.sent };
-  return new FairleadError('CANCELLED', `QMP command '${facts.command}' on ${facts.monitor} was cancelled`, { details, cause });
+  const isLate = isFairleadError(cause) && cause.code === 'TIMEOUT';
+  const what = isLate ? `was given up: ${cause.message}` : 'was cancelled';
+  return new FairleadError(isLate ? 'TIMEOUT' : 'CANCELLED', `QMP command '${facts.command}' on ${facts.monitor} ${what}`, {
+    details,
+    cause,
+  });
 }
 
 export function commandInterrupted(facts: CommandFacts, cause: FairleadError): FairleadError {
