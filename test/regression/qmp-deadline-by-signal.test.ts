@@ -8,7 +8,7 @@ import { FairleadError } from '../../shared/errors.ts';
 import { startFakeQmp } from '../support/fake-qmp.ts';
 
 test('a command whose signal says that the time is over ends with TIMEOUT', async () => {
-  await using fake = await startFakeQmp((peer) => peer.negotiate());
+  await using fake = await startFakeQmp(async (peer) => void (await peer.negotiate()));
   await using client = await QmpClient.connect({ path: fake.path });
   const caller = new AbortController();
   const command = client.execute('stop', undefined, { signal: caller.signal });
@@ -17,7 +17,7 @@ test('a command whose signal says that the time is over ends with TIMEOUT', asyn
 });
 
 test('a command whose caller gave up ends with CANCELLED', async () => {
-  await using fake = await startFakeQmp((peer) => peer.negotiate());
+  await using fake = await startFakeQmp(async (peer) => void (await peer.negotiate()));
   await using client = await QmpClient.connect({ path: fake.path });
   const caller = new AbortController();
   const command = client.execute('stop', undefined, { signal: caller.signal });
