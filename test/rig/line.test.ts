@@ -14,6 +14,7 @@ import type { HubContext } from '../../cli/context.ts';
 import type { DemoImage } from '../../cli/image/demo-image.ts';
 import { parseHubConfig } from '../../hub/config.ts';
 import { createHub, type Hub } from '../../hub/hub.ts';
+import type { HubLogger } from '../../hub/logger.ts';
 import { echoThrough } from '../support/echo-storm.ts';
 import { type Rig, startRig, whyNoRig } from '../support/rig/rig.ts';
 import { makeSelfSigned } from '../support/self-signed.ts';
@@ -31,21 +32,29 @@ const BYTES_A_STREAM = 256 * 1024;
 const reason = whyNoRig();
 if (reason !== undefined) console.log(`skipped: ${reason}`);
 
-const silent = { debug() {}, info() {}, warn() {}, error() {}, child: () => silent };
-
 describe.skipIf(reason !== undefined)('a host behind a NAT, with KVM and vhost-vsock', () => {
   const scope = new AsyncDisposableStack();
   let rig: Rig;
   let hub: Hub;
   let operator: HubConnection;
   let context: HubContext;
+  /** Of the agent that was started last. */
+  let connected = Promise.withResolvers<void>();
+  /** The hub's log, of which one sentence counts here. */
+  const logger: HubLogger = {
+    debug() {},
+    info: (_fields, message) => void (message === 'host edge connected' && connected.resolve()),
+    warn() {},
+    error() {},
+    child: () => logger,
+  };
 
   beforeAll(async () => {
     const certificate = scope.use(await makeSelfSigned());
     const dataDir = await mkdtemp(join(tmpdir(), 'fairlead-rig-hub-'));
     scope.defer(() => rm(dataDir, { recursive: true, force: true }));
     const config = parseHubConfig({ dataDir, listen: '127.0.0.1:0', tlsCert: certificate.certPath, tlsKey: certificate.keyPath });
-    hub = createHub(config, { logger: silent });
+    hub = createHub(config, { logger });
     await hub.start();
     scope.defer(() => hub.stop());
 
@@ -57,13 +66,13 @@ describe.skipIf(reason !== undefined)('a host behind a NAT, with KVM and vhost-v
   });
   afterAll(() => scope.disposeAsync());
 
-  /** In the background inside; resolves when the agent has said that its line is up: a pipe is read until then. */
+  /** In the background inside; resolves when the hub takes the host for connected. */
   async function startAgent(): Promise<void> {
     const agent = `node bin/fairlead.js agent --hub wss://10.0.2.2:${hub.address.port} --ca-file /fairlead/hub.pem --token-file /fairlead/enrol.token`;
     const places = '--host edge --state-dir /tmp/state --run-dir /tmp/run --image-roots $FAIRLEAD_CACHE_DIR';
-    const tellWhenUp = `awk '{ print } /line is up/ { print >"/tmp/up"; close("/tmp/up") }' >>/tmp/agent.log`;
-    await rig.run('rm -f /tmp/up; mkfifo /tmp/up');
-    await rig.run(`(sh -c 'echo $$ >/tmp/agent.pid; exec ${agent} ${places}' 2>&1 | ${tellWhenUp} &); cat /tmp/up`);
+    connected = Promise.withResolvers<void>();
+    await rig.run(`(sh -c 'echo $$ >/tmp/agent.pid; exec ${agent} ${places}' >>/tmp/agent.log 2>&1 &)`);
+    await connected.promise;
   }
 
   const demoImage = async (): Promise<DemoImage> => {
