@@ -77,13 +77,17 @@ export class HostProbe {
     return { binary, ...facts };
   }
 
+  get #directory(): string {
+    return join(this.#options.stateDir, 'probe');
+  }
+
   async #proveKvm(): Promise<Proof> {
     const problem = await kvmDeviceProblem();
     if (problem !== undefined) return { proven: false, reason: problem };
     const { binary } = await this.qemu();
     const device = await stat(KVM_DEVICE);
     const key = `${await fileKey(binary)} ${KVM_DEVICE} ${device.rdev}:${device.ino} ${this.#options.bootId}`;
-    return this.#cached('kvm.json', key, CachedProof, () => runBootSector(binary));
+    return this.#cached('kvm.json', key, CachedProof, () => runBootSector({ binary, directory: this.#directory }));
   }
 
   /** The stored answer to the same question, else a new one, stored. */
@@ -93,15 +97,14 @@ export class HostProbe {
     schema: v.GenericSchema<unknown, T>,
     ask: () => Promise<T>,
   ): Promise<T> {
-    const directory = join(this.#options.stateDir, 'probe');
-    const path = join(directory, file);
+    const path = join(this.#directory, file);
     const stored = v.safeParse(v.strictObject({ key: v.literal(key), answer: schema }), await readJson(path));
     if (stored.success) return stored.output.answer;
     const startedAt = performance.now();
     const answer = await ask();
     const tookMs = Math.round(performance.now() - startedAt);
     this.#options.logger.info({ probe: file, tookMs, ...answer, machines: undefined }, 'probed the host');
-    await mkdir(directory, { recursive: true, mode: 0o700 });
+    await mkdir(this.#directory, { recursive: true, mode: 0o700 });
     await writeFileAtomic(path, `${JSON.stringify({ key, answer }, undefined, 2)}\n`);
     return answer;
   }

@@ -4,8 +4,7 @@
  * which turns the byte b written to it into QEMU's exit code 2b + 1.
  */
 import { constants } from 'node:fs';
-import { access, mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { access, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { json } from './argv-host.ts';
 import { lastLine } from './log-file.ts';
@@ -39,21 +38,26 @@ export async function kvmDeviceProblem(arch: NodeJS.Architecture = process.arch)
   }
 }
 
-/** `accelerator` is an argument so that the proof itself can be tested where there is no KVM. */
-export async function runBootSector(
-  binary: string,
-  accelerator: 'kvm' | 'tcg' = 'kvm',
-  timeoutMs = PROOF_TIMEOUT_MS,
-): Promise<Proof> {
-  const directory = await mkdtemp(join(tmpdir(), 'fairlead-proof-'));
+export interface ProofOptions {
+  readonly binary: string;
+  /** The agent's own, for the test guest's disk: what a killed agent leaves there, the next proof overwrites. */
+  readonly directory: string;
+  /** An option so that the proof itself can be tested where there is no KVM. */
+  readonly accelerator?: 'kvm' | 'tcg';
+  readonly timeoutMs?: number;
+}
+
+export async function runBootSector(options: ProofOptions): Promise<Proof> {
+  const { binary, directory, accelerator = 'kvm', timeoutMs = PROOF_TIMEOUT_MS } = options;
+  await mkdir(directory, { recursive: true, mode: 0o700 });
+  const disk = join(directory, 'boot.img');
   try {
-    const disk = join(directory, 'boot.img');
     await writeFile(disk, bootDisk());
     const run = await runProbe(binary, proofArgs(disk, accelerator), { timeoutMs });
     if (run.code === EXIT_CODE) return { proven: true };
     return { proven: false, reason: `a test guest under ${accelerator} did not run to its end: ${whatHappened(run, timeoutMs)}` };
   } finally {
-    await rm(directory, { recursive: true, force: true });
+    await rm(disk, { force: true });
   }
 }
 
