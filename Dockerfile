@@ -14,7 +14,7 @@ ARG NODE_SLIM_IMAGE=node:24-trixie-slim
 FROM ${NODE_IMAGE} AS build
 WORKDIR /opt/fairlead
 COPY package.json package-lock.json ./
-RUN --mount=type=cache,target=/root/.npm npm install --no-save --no-audit --no-fund
+RUN --mount=type=cache,target=/var/cache/npm npm install --cache /var/cache/npm --no-save --no-audit --no-fund
 COPY . .
 RUN npm run build && npm run build:native && npm prune --omit=dev
 
