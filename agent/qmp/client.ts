@@ -271,7 +271,7 @@ export class QmpClient implements AsyncDisposable {
   }
 
   #onReply(id: unknown, reply: QmpMessage & { kind: 'return' | 'error' }): void {
-    const fate = typeof id === 'string' ? this.#pipeline.answer(id, reply) : 'unknown';
+    const fate = typeof id === 'number' ? this.#pipeline.answer(id, reply) : 'unknown';
     if (fate === 'delivered') return;
     if (fate === 'late') this.#lateReplies++;
     else this.#unknownReplies++;

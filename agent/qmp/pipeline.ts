@@ -40,7 +40,7 @@ export type Reply =
   | { readonly kind: 'error'; readonly error: QmpErrorObject };
 
 interface Pending {
-  readonly id: string;
+  readonly id: number;
   readonly command: string;
   readonly text: string;
   readonly oob: boolean;
@@ -57,10 +57,12 @@ export class CommandPipeline {
   /** In order of submission. Sets, because any may be given up at any time. */
   readonly #waiting = new Set<Pending>();
   /** All that QEMU has to answer, by id, those given up included. */
-  readonly #unanswered = new Map<string, Pending>();
+  readonly #unanswered = new Map<number, Pending>();
   #interruption: FairleadError | undefined;
   #inBand = 0;
-  #lastId = 0;
+  /** QEMU reads its monitor byte by byte, at some microseconds each, so ids are short: each is used again once QEMU has answered it. */
+  readonly #freeIds: number[] = [];
+  #highestId = 0;
   #commands = 0;
   #failures = 0;
 
@@ -80,11 +82,12 @@ export class CommandPipeline {
     const { timeoutMs = this.#options.commandTimeoutMs, oob = false, signal } = options;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     const submittedAt = performance.now();
-    const id = `qmp#${String(++this.#lastId).padStart(5, '0')}`;
+    const id = this.#freeIds.pop() ?? ++this.#highestId;
     let text: string;
     try {
       text = `${JSON.stringify({ [oob ? 'exec-oob' : 'execute']: command, arguments: args, id })}\n`;
     } catch (cause) {
+      this.#freeIds.push(id);
       reject(notSerializable({ command, monitor: this.#options.monitor, sent: false }, cause));
       return promise;
     }
@@ -117,10 +120,11 @@ export class CommandPipeline {
   }
 
   /** What became of a reply: `late` when its command had been given up, `unknown` when no such id is unanswered. */
-  answer(id: string, reply: Reply): 'delivered' | 'late' | 'unknown' {
+  answer(id: number, reply: Reply): 'delivered' | 'late' | 'unknown' {
     const pending = this.#unanswered.get(id);
     if (pending === undefined) return 'unknown';
     this.#unanswered.delete(id);
+    this.#freeIds.push(id);
     if (!pending.oob) {
       this.#inBand--;
       this.#pump();
@@ -158,7 +162,8 @@ export class CommandPipeline {
   }
 
   #giveUp(pending: Pending, error: FairleadError): void {
-    this.#waiting.delete(pending);
+    // Never sent, so nobody will answer it.
+    if (this.#waiting.delete(pending)) this.#freeIds.push(pending.id);
     this.#reject(pending, error);
   }
 

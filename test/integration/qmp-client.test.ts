@@ -17,7 +17,7 @@ describe('setting up a session', () => {
     const states: string[] = [];
     const client = await QmpClient.connect({ path: fake.path, observer: { onState: (state) => void states.push(state) } });
     expect(client.greeting).toEqual({ version: { major: 7, minor: 2, micro: 22 }, capabilities: ['oob'], package: 'fake' });
-    expect(negotiations).toEqual([{ execute: 'qmp_capabilities', arguments: { enable: ['oob'] }, id: 'qmp#00001' }]);
+    expect(negotiations).toEqual([{ execute: 'qmp_capabilities', arguments: { enable: ['oob'] }, id: 1 }]);
     expect(client).toMatchObject({ state: 'ready', oob: true });
     await client.close();
     expect(states).toEqual(['connecting', 'negotiating', 'ready', 'closed']);
@@ -224,7 +224,7 @@ describe('commands', () => {
     });
     expect(await client.execute('next')).toBe('in time');
     expect(client).toMatchObject({ state: 'ready', statistics: { lateReplies: 1, unknownReplies: 0 } });
-    expect(logged).toEqual([{ qmp: fake.path, id: 'qmp#00002', fate: 'late' }]);
+    expect(logged).toEqual([{ qmp: fake.path, id: 1, fate: 'late' }]);
   });
 
   test('can be cancelled, and the session goes on', async () => {
@@ -248,7 +248,7 @@ describe('commands', () => {
     await using fake = await startFakeQmp(async (peer) => {
       await peer.negotiate();
       const command = await peer.receive();
-      peer.send({ return: 1, id: 'qmp#99999' }, { return: 2, id: 7 }, { return: 3, id: command.id });
+      peer.send({ return: 1, id: 99999 }, { return: 2, id: 7 }, { return: 3, id: command.id });
     });
     await using client = await QmpClient.connect({ path: fake.path });
     expect(await client.execute('stop')).toBe(3);

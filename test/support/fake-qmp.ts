@@ -22,7 +22,7 @@ export interface FakeCommand {
   readonly execute?: string;
   readonly 'exec-oob'?: string;
   readonly arguments?: unknown;
-  readonly id?: string;
+  readonly id?: number;
 }
 
 export const GREETING = {

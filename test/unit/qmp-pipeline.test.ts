@@ -6,7 +6,7 @@ const DONE = { kind: 'return', value: {} } as const;
 const GONE = new FairleadError('INTERRUPTED', 'QEMU went away');
 
 function pipelineWithLog() {
-  const written: { execute?: string; 'exec-oob'?: string; id: string }[] = [];
+  const written: { execute?: string; 'exec-oob'?: string; id: number }[] = [];
   const outcomes: string[] = [];
   const pipeline = new CommandPipeline({
     monitor: 'test.sock',
@@ -25,7 +25,7 @@ afterEach(() => {
 });
 
 describe('the command pipeline', () => {
-  test('writes one line for each command, with arguments and a greppable id', async () => {
+  test('writes one line for each command, with arguments and a short id', async () => {
     const lines: string[] = [];
     const pipeline = new CommandPipeline({
       monitor: 'm',
@@ -34,12 +34,9 @@ describe('the command pipeline', () => {
       write: (text) => void lines.push(text),
     });
     const commands = [pipeline.submit('stop', undefined, {}), pipeline.submit('balloon', { value: 1 }, {})];
-    expect(lines).toEqual([
-      '{"execute":"stop","id":"qmp#00001"}\n',
-      '{"execute":"balloon","arguments":{"value":1},"id":"qmp#00002"}\n',
-    ]);
-    pipeline.answer('qmp#00001', DONE);
-    pipeline.answer('qmp#00002', DONE);
+    expect(lines).toEqual(['{"execute":"stop","id":1}\n', '{"execute":"balloon","arguments":{"value":1},"id":2}\n']);
+    pipeline.answer(1, DONE);
+    pipeline.answer(2, DONE);
     await Promise.all(commands);
   });
 
@@ -48,7 +45,7 @@ describe('the command pipeline', () => {
     const commands = Array.from({ length: 20 }, (_, n) => pipeline.submit(`c${n}`, undefined, {}));
     expect(written).toHaveLength(MAX_IN_FLIGHT);
     for (let n = 0; n < 20; n++) {
-      expect(pipeline.answer(written[n]?.id ?? '', DONE)).toBe('delivered');
+      expect(pipeline.answer(written[n]?.id ?? 0, DONE)).toBe('delivered');
       expect(written).toHaveLength(Math.min(20, MAX_IN_FLIGHT + n + 1));
     }
     await Promise.all(commands);
@@ -59,8 +56,8 @@ describe('the command pipeline', () => {
     const { pipeline, written } = pipelineWithLog();
     const commands = Array.from({ length: 9 }, () => pipeline.submit('slow', undefined, {}));
     const yank = pipeline.submit('yank', { instances: [] }, { oob: true });
-    expect(written.at(-1)).toMatchObject({ 'exec-oob': 'yank', id: 'qmp#00010' });
-    pipeline.answer('qmp#00010', DONE);
+    expect(written.at(-1)).toMatchObject({ 'exec-oob': 'yank', id: 10 });
+    pipeline.answer(10, DONE);
     expect(await yank).toEqual({});
     expect(written.filter(({ execute }) => execute === 'slow')).toHaveLength(MAX_IN_FLIGHT);
     pipeline.interrupt(GONE);
@@ -85,9 +82,9 @@ describe('the command pipeline', () => {
 
     const next = pipeline.submit('next', undefined, {});
     expect(written).toHaveLength(MAX_IN_FLIGHT);
-    expect(pipeline.answer('qmp#00001', DONE)).toBe('late');
+    expect(pipeline.answer(1, DONE)).toBe('late');
     expect(written.at(-1)).toMatchObject({ execute: 'next' });
-    pipeline.answer('qmp#00009', DONE);
+    pipeline.answer(9, DONE);
     expect(await next).toEqual({});
     expect(outcomes).toEqual([...Array.from({ length: MAX_IN_FLIGHT }, () => 'stuck failed'), 'next ok']);
     expect(pipeline).toMatchObject({ commands: 9, failures: 8 });
@@ -140,9 +137,9 @@ describe('the command pipeline', () => {
   test('knows replies that were never asked for', async () => {
     const { pipeline } = pipelineWithLog();
     const command = pipeline.submit('c', undefined, {});
-    expect(pipeline.answer('qmp#99999', DONE)).toBe('unknown');
-    expect(pipeline.answer('qmp#00001', DONE)).toBe('delivered');
-    expect(pipeline.answer('qmp#00001', DONE)).toBe('unknown');
+    expect(pipeline.answer(99999, DONE)).toBe('unknown');
+    expect(pipeline.answer(1, DONE)).toBe('delivered');
+    expect(pipeline.answer(1, DONE)).toBe('unknown');
     await command;
   });
 
@@ -156,7 +153,7 @@ describe('the command pipeline', () => {
     const { pipeline } = pipelineWithLog();
     const command = pipeline.submit('c', undefined, { timeoutMs: Number.POSITIVE_INFINITY });
     vi.advanceTimersByTime(1_000_000_000);
-    pipeline.answer('qmp#00001', DONE);
+    pipeline.answer(1, DONE);
     expect(await command).toEqual({});
   });
 });
