@@ -7,10 +7,9 @@ const native = loadNative();
 
 /** A `describe` whose body gets the add-on, or is skipped with the reason in its name. */
 export function describeNative(name: string, body: (api: NativeApi) => void): void {
-  const suite = native.available ? describe : describe.skip;
   // SAFETY: the empty object goes to bodies of skipped suites, which collect their tests and run none.
   const api = native.available ? native.api : ({} as NativeApi);
-  suite(native.available ? name : `${name} (skipped: ${native.reason})`, () => {
+  describe.skipIf(!native.available)(native.available ? name : `${name} (skipped: ${native.reason})`, () => {
     body(api);
   });
 }
