@@ -9,7 +9,8 @@ const native = loadNative();
 export function describeNative(name: string, body: (api: NativeApi) => void): void {
   // SAFETY: the empty object goes to bodies of skipped suites, which collect their tests and run none.
   const api = native.available ? native.api : ({} as NativeApi);
-  describe.skipIf(!native.available)(native.available ? name : `${name} (skipped: ${native.reason})`, () => {
+  const why = native.available ? '' : ` (skipped: ${native.reason})`;
+  describe.skipIf(!native.available)(`${name}${why}`, () => {
     body(api);
   });
 }
