@@ -55,8 +55,7 @@ export async function startDaemon(options: DaemonOptions): Promise<Daemon> {
   const bound = whenBound(paths.vhost, given);
   bound.catch(() => {});
   try {
-    const child = await spawnDaemon(options);
-    const exited = childExit(child);
+    const { child, exited } = await spawnDaemon(options);
     const identity = identityOf(child.pid ?? 0);
     try {
       const ended = exited.then(async (how) => {
@@ -85,7 +84,7 @@ export function adoptDaemon(identity: ProcessIdentity): Daemon {
   return { identity, exited, stop: () => stopDaemon(identity, exited) };
 }
 
-async function spawnDaemon({ vm, binary, cid, paths }: DaemonOptions): Promise<ChildProcess> {
+async function spawnDaemon({ vm, binary, cid, paths }: DaemonOptions): Promise<{ child: ChildProcess; exited: Promise<string> }> {
   await using log = await open(paths.log, 'a', 0o600);
   const child = spawn(binary, ['--guest-cid', String(cid), '--uds-path', paths.uds, '--socket', paths.vhost], {
     cwd: '/',
@@ -93,6 +92,8 @@ async function spawnDaemon({ vm, binary, cid, paths }: DaemonOptions): Promise<C
     stdio: ['ignore', log.fd, log.fd],
     env: { RUST_LOG: 'error' },
   });
+  // From the very turn of the spawn: one that ends at once has ended before the next promise here settles.
+  const exited = childExit(child);
   await new Promise<void>((resolve, reject) => {
     child.once('spawn', resolve);
     child.once('error', (cause) => {
@@ -101,7 +102,7 @@ async function spawnDaemon({ vm, binary, cid, paths }: DaemonOptions): Promise<C
   });
   // The agent may end while it runs.
   child.unref();
-  return child;
+  return { child, exited };
 }
 
 function childExit(child: ChildProcess): Promise<string> {
