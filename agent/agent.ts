@@ -18,8 +18,7 @@ import type { ReadinessCheck } from './http/readiness.ts';
 import type { HttpEndpoint } from './http/server.ts';
 import { Link, type LinkStatus } from './link/link.ts';
 import { Dispatcher } from './rpc/dispatcher.ts';
-import { hostHandlers } from './rpc/handlers/host.ts';
-import { vmHandlers } from './rpc/handlers/vm.ts';
+import { allHandlers } from './rpc/handlers/all.ts';
 import { Policy } from './rpc/policy.ts';
 import { StreamOpener } from './rpc/stream-open.ts';
 import { chooseTransport } from './streams/choose.ts';
@@ -77,9 +76,7 @@ class FairleadAgent implements Agent {
     // Whoever needs the VMs is told of a failure; if nobody does, `start` tells it.
     this.#vms.promise.catch(() => {});
     const vms = this.#vms.promise;
-    const dispatcher = vms.then(
-      (vms) => new Dispatcher({ handlers: { ...hostHandlers(vms), ...vmHandlers(vms, policy) }, policy, observer: telemetry }),
-    );
+    const dispatcher = vms.then((vms) => new Dispatcher({ handlers: allHandlers(vms, policy), policy, observer: telemetry }));
     dispatcher.catch(() => {});
     const opener = new StreamOpener({ vms, policy, observer: telemetry, logger });
     this.#link = new Link({

@@ -17,7 +17,7 @@ import type { VmExit } from '../../shared/protocol/vm.ts';
 import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
 import type { VsockDevice } from '../streams/transport.ts';
 import { settledWithin } from './deadline.ts';
-import { tailOf } from './log-file.ts';
+import { tailOf } from './logs/log-file.ts';
 import { Session } from './session.ts';
 import { adoptedProcess } from './spawn.ts';
 import type { ProcessRecord } from './store.ts';

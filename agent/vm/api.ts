@@ -11,6 +11,8 @@ import type { HostInfo } from '../../shared/protocol/methods-host.ts';
 import type { VmEvent, VmInfo } from '../../shared/protocol/vm.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { VsockTransport } from '../streams/transport.ts';
+import type { Deadline } from './deadline.ts';
+import type { LiveVm, Operation } from './live-vm.ts';
 
 export interface CallOptions {
   readonly timeoutMs?: number | undefined;
@@ -105,6 +107,13 @@ export interface Vms extends AsyncDisposable {
     command: { execute: string; arguments?: Record<string, unknown> | undefined },
     options?: CallOptions,
   ): Promise<unknown>;
+  /** Runs what needs the VM's QEMU process; live-vm.ts has the contract. */
+  operate<T>(
+    name: string,
+    operation: Operation,
+    options: CallOptions,
+    run: (vm: LiveVm, deadline: Deadline) => Promise<T>,
+  ): Promise<T>;
   args(target: { vm: string } | { spec: VmSpec }, options?: CallOptions): Promise<Result<'vm.args'>>;
   capabilities(name: string): Result<'vm.capabilities'>;
   openStream(

@@ -10,12 +10,13 @@ import type { VmInfo } from '../../shared/protocol/vm.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { adopt } from './adopt.ts';
 import type { BrokenVm, CallOptions, HostVsock, Logger, OpenedStream, VmLimits, VmObserver, VmPolicy, Vms } from './api.ts';
-import { buildArgs } from './argv.ts';
+import { buildArgs } from './argv/build-args.ts';
 import { Deadline, orAborted, settledWithin } from './deadline.ts';
 import { EventLog } from './events.ts';
-import { hostInfo, readBootId, readTscKhz } from './host-info.ts';
-import { HostProbe } from './host-probe.ts';
-import { LogLimit } from './log-limit.ts';
+import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
+import { HostProbe } from './host/host-probe.ts';
+import type { LiveVm, Operation } from './live-vm.ts';
+import { LogLimit } from './logs/log-limit.ts';
 import { checkFiles, checkSpec } from './spec-check.ts';
 import type { LadderTimes } from './stop-ladder.ts';
 import { VmStore } from './store.ts';
@@ -182,6 +183,15 @@ export class VmManager implements Vms {
       throw new FairleadError('PERMISSION_DENIED', `QMP command ${command.execute} may not be sent to VM ${name}: ${how}`);
     }
     return vm.qmp(command.execute, command.arguments, options);
+  }
+
+  async operate<T>(
+    name: string,
+    operation: Operation,
+    options: CallOptions,
+    run: (vm: LiveVm, deadline: Deadline) => Promise<T>,
+  ): Promise<T> {
+    return this.#find(name).operate(operation, options, run);
   }
 
   async args(target: { vm: string } | { spec: VmSpec }, options: CallOptions = {}): Promise<Result<'vm.args'>> {

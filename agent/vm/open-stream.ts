@@ -7,7 +7,7 @@ import { FairleadError, type JsonObject, toFairleadError } from '../../shared/er
 import type { VmState } from '../../shared/protocol/vm.ts';
 import type { VsockDevice } from '../streams/transport.ts';
 import { Deadline, settledWithin } from './deadline.ts';
-import { lastLine } from './log-file.ts';
+import { lastLine } from './logs/log-file.ts';
 import type { Session } from './session.ts';
 
 /** A guest that is not up yet never answers, so a try is short and soon made again; what is queued in the device may still be answered. */

@@ -4,7 +4,7 @@ import { access } from 'node:fs/promises';
 import { FairleadError } from '../../shared/errors.ts';
 import { type FieldIssue, invalidValue } from '../../shared/protocol/parse-with.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
-import { MIB } from './argv-host.ts';
+import { MIB } from './argv/host.ts';
 
 /** @throws FairleadError INVALID_PARAMS */
 export function checkSpec({ cpus, memory, boot, name }: VmSpec): void {

@@ -15,7 +15,8 @@ import { CommandQueue } from './command-queue.ts';
 import { Deadline } from './deadline.ts';
 import type { EventLog } from './events.ts';
 import { type LaunchContext, launch } from './launch.ts';
-import { tailOf } from './log-file.ts';
+import { type LiveVm, liveVm, type Operation } from './live-vm.ts';
+import { tailOf } from './logs/log-file.ts';
 import { GUEST_STATES, QMP_STATES, REST_STATES, requireState, transition, type VmInput } from './machine.ts';
 import { openStream } from './open-stream.ts';
 import type { Session, SessionEnd, SessionHandlers } from './session.ts';
@@ -182,6 +183,20 @@ export class Supervisor {
     return this.#command(`sending ${command} to`, options, ({ signal, remainingMs }) => send({ signal, timeoutMs: remainingMs }));
   }
 
+  /** See live-vm.ts. @throws FairleadError WRONG_STATE, or what the operation throws. */
+  operate<T>(
+    { doing, inTurn, states = GUEST_STATES }: Operation,
+    options: CallOptions,
+    run: (vm: LiveVm, deadline: Deadline) => Promise<T>,
+  ): Promise<T> {
+    const operation = async (deadline: Deadline): Promise<T> => {
+      requireState(this.name, this.#state, states, `do this (${doing}) to`);
+      return run(this.#live(), deadline);
+    };
+    if (inTurn) return this.#command(doing, options, operation);
+    return withDeadline(`${doing} VM ${this.name}`, options, operation);
+  }
+
   /** Not in the queue: streams are opened side by side, and while a command hangs. */
   async openStream(target: { port: number; connectTimeoutMs: number }, signal: AbortSignal | undefined): Promise<OpenedStream> {
     requireState(this.name, this.#state, GUEST_STATES, 'open a stream into');
@@ -260,6 +275,21 @@ export class Supervisor {
   #requireSession(): Session {
     if (this.#session !== undefined) return this.#session;
     throw new FairleadError('WRONG_STATE', `VM ${this.name} is ending`, { details: { vm: this.name, state: this.#state } });
+  }
+
+  #live(): LiveVm {
+    const session = this.#requireSession();
+    const { process } = this.#record;
+    if (process === undefined) throw new FairleadError('WRONG_STATE', `VM ${this.name} has no process yet`);
+    return liveVm({
+      session,
+      process,
+      paths: this.#context.store.paths(this.name),
+      record: () => this.#record,
+      state: () => this.#state,
+      save: (change) => this.#save(change),
+      tell: (type, data) => this.#tell(type, data),
+    });
   }
 
   #whyNoDevice(): string {

@@ -3,8 +3,8 @@ import { mkdtemp, rmdir } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { runBootSector } from '../../agent/vm/kvm-proof.ts';
-import { findQemu } from '../../agent/vm/qemu-facts.ts';
+import { runBootSector } from '../../agent/vm/host/kvm-proof.ts';
+import { findQemu } from '../../agent/vm/host/qemu-facts.ts';
 import { whyNoQemu } from '../support/vm.ts';
 
 const missing = whyNoQemu();

@@ -1,8 +1,8 @@
 import * as fc from 'fast-check';
 import * as v from 'valibot';
 import { expect, test } from 'vitest';
-import { buildArgs } from '../../agent/vm/argv.ts';
-import type { ArgvHost } from '../../agent/vm/argv-host.ts';
+import { buildArgs } from '../../agent/vm/argv/build-args.ts';
+import type { ArgvHost } from '../../agent/vm/argv/host.ts';
 import { VmSpec } from '../../shared/protocol/vm-spec.ts';
 
 /** What breaks option parsers: separators, quotes, control characters, other scripts, and things that look like options. */

@@ -7,8 +7,8 @@ import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { tailOf } from '../../agent/vm/log-file.ts';
-import { LogLimit } from '../../agent/vm/log-limit.ts';
+import { tailOf } from '../../agent/vm/logs/log-file.ts';
+import { LogLimit } from '../../agent/vm/logs/log-limit.ts';
 import { silent, spec, testHost, whyNoQemu } from '../support/vm.ts';
 
 test('a log that grows without end is cut, its end is kept, and its writer goes on', async () => {

@@ -46,6 +46,11 @@ export class FakeVms implements Vms {
   qmp: Vms['qmp'] = async (name, command) => this.#record('qmp', name, command.execute) ?? { status: 'running' };
   args: Vms['args'] = async (target) => this.#record('args', target) ?? { binary: '/qemu', argv: [] };
 
+  operate: Vms['operate'] = async (name, { doing }) => {
+    this.#record('operate', name, doing);
+    throw new FairleadError('UNSUPPORTED', 'a fake VM has no QEMU process');
+  };
+
   get(name: string): VmInfo {
     const info = this.infos.find((candidate) => candidate.name === name);
     if (info === undefined) throw new FairleadError('NOT_FOUND', `no VM ${name} on this host`);

@@ -4,8 +4,7 @@ import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Dispatcher } from '../../agent/rpc/dispatcher.ts';
-import { hostHandlers } from '../../agent/rpc/handlers/host.ts';
-import { vmHandlers } from '../../agent/rpc/handlers/vm.ts';
+import { allHandlers } from '../../agent/rpc/handlers/all.ts';
 import { Policy, type PolicyConfig } from '../../agent/rpc/policy.ts';
 import type { JsonObject } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
@@ -35,7 +34,7 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
     started: (method: string) => void outcomes.push(`${method} started`),
     ended: (method: string, code: string) => void outcomes.push(`${method} ${code}`),
   };
-  const dispatcher = new Dispatcher({ handlers: { ...hostHandlers(vms), ...vmHandlers(vms, policy) }, policy, observer });
+  const dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy), policy, observer });
   const call = (method: string, params: JsonObject = {}, overrides: Partial<RequestContext> = {}) =>
     dispatcher.request(method, params, context(overrides));
   return { call, outcomes, vms };

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { buildArgs } from '../../agent/vm/argv.ts';
-import { macAddress } from '../../agent/vm/argv-devices.ts';
-import type { ArgvHost } from '../../agent/vm/argv-host.ts';
+import { buildArgs } from '../../agent/vm/argv/build-args.ts';
+import { macAddress } from '../../agent/vm/argv/devices.ts';
+import type { ArgvHost } from '../../agent/vm/argv/host.ts';
 import type { VmSpecInput } from '../../shared/protocol/vm-spec.ts';
 import { spec } from '../support/vm.ts';
 

@@ -2,7 +2,7 @@ import { appendFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSyn
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { lastLine, sizeOf, tailOf } from '../../agent/vm/log-file.ts';
+import { lastLine, sizeOf, tailOf } from '../../agent/vm/logs/log-file.ts';
 import { type VmRecord, VmStore } from '../../agent/vm/store.ts';
 import { spec } from '../support/vm.ts';
 

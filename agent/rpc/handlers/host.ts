@@ -1,8 +1,9 @@
 /** Methods that tell of the host. */
+import type { HOST_METHODS } from '../../../shared/protocol/methods-host.ts';
 import type { Vms } from '../../vm/api.ts';
-import type { Handlers } from './types.ts';
+import type { HandlersOf } from './types.ts';
 
-export function hostHandlers(vms: Vms): Pick<Handlers, 'host.info'> {
+export function hostHandlers(vms: Vms): HandlersOf<typeof HOST_METHODS> {
   return {
     'host.info': (_params, context) => vms.hostInfo(context),
   };

@@ -14,3 +14,6 @@ export type CallName = Exclude<AgentMethodName, 'stream.open'>;
 export type Handlers = {
   readonly [M in CallName]: (params: Params<M>, context: HandlerContext) => Promise<Result<M>> | Result<M>;
 };
+
+/** The handlers of one group of the contract's table. */
+export type HandlersOf<Group> = Pick<Handlers, Extract<keyof Group, CallName>>;

@@ -1,11 +1,12 @@
 /** Methods that act on VMs: policy first, then the VM manager. */
 import type { Params, Result } from '../../../shared/protocol/methods.ts';
+import type { VM_METHODS } from '../../../shared/protocol/methods-vm.ts';
 import { pageFrom } from '../../../shared/protocol/paging.ts';
 import type { EventsResult, Vms } from '../../vm/api.ts';
 import type { Policy } from '../policy.ts';
-import type { HandlerContext, Handlers } from './types.ts';
+import type { HandlerContext, HandlersOf } from './types.ts';
 
-export function vmHandlers(vms: Vms, policy: Policy): Omit<Handlers, 'host.info'> {
+export function vmHandlers(vms: Vms, policy: Policy): HandlersOf<typeof VM_METHODS> {
   return {
     'vm.create': async ({ spec }, context) => {
       await policy.checkSpec(spec);

@@ -43,6 +43,7 @@ const vms: Vms = {
   stop: refuseLater,
   delete: refuseLater,
   qmp: refuseLater,
+  operate: refuseLater,
   args: refuseLater,
   hostInfo: refuseLater,
   close: async () => {},

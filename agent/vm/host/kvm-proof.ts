@@ -6,8 +6,8 @@
 import { constants } from 'node:fs';
 import { access, mkdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { json } from './argv-host.ts';
-import { lastLine } from './log-file.ts';
+import { json } from '../argv/host.ts';
+import { lastLine } from '../logs/log-file.ts';
 import { runProbe } from './probe-run.ts';
 
 export const KVM_DEVICE = '/dev/kvm';

@@ -1,5 +1,5 @@
 /** What a command line is built with: the facts beyond the spec, and the two syntaxes in which QEMU takes values. */
-import type { VsockQemuBackend } from '../streams/transport.ts';
+import type { VsockQemuBackend } from '../../streams/transport.ts';
 
 /** Numbers of the inherited descriptors in the QEMU process. */
 export const QMP_FD = 3;

@@ -6,8 +6,8 @@
  * kept beside, as `….1`; what is written between the two is lost.
  */
 import { open, truncate, writeFile } from 'node:fs/promises';
-import { toFairleadError } from '../../shared/errors.ts';
-import type { Logger } from './api.ts';
+import { toFairleadError } from '../../../shared/errors.ts';
+import type { Logger } from '../api.ts';
 
 /** Looked at so often: a console gives some MB a second at most. */
 const INTERVAL_MS = 5_000;

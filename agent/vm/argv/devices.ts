@@ -1,8 +1,8 @@
 /** The devices of a command line, all in JSON but the chardev of vhost-user. */
 import { createHash } from 'node:crypto';
 import { basename } from 'node:path';
-import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
-import { type ArgvVsock, json, type Option, optionValue, VHOST_FD } from './argv-host.ts';
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
+import { type ArgvVsock, json, type Option, optionValue, VHOST_FD } from './host.ts';
 
 type Disk = VmSpec['disks'][number];
 type Throttle = NonNullable<Disk['throttle']>;

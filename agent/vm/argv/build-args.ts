@@ -8,9 +8,9 @@
  * RAM is always the object `ram0`, shared where a vhost-user device must see it, so that the name of the RAM block in a migration
  * stream never depends on the transport.
  */
-import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
-import { diskOptions, networkOptions, pciOption, smallDeviceOptions, vsockOptions } from './argv-devices.ts';
-import { type ArgvHost, type ArgvPaths, json, MIB, type Option, optionValue, QMP_FD } from './argv-host.ts';
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
+import { diskOptions, networkOptions, pciOption, smallDeviceOptions, vsockOptions } from './devices.ts';
+import { type ArgvHost, type ArgvPaths, json, MIB, type Option, optionValue, QMP_FD } from './host.ts';
 
 export function buildArgs(spec: VmSpec, host: ArgvHost): string[] {
   const options: Option[] = [

@@ -5,8 +5,8 @@
 import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import * as v from 'valibot';
-import { FairleadError } from '../../shared/errors.ts';
-import { lastLine } from './log-file.ts';
+import { FairleadError } from '../../../shared/errors.ts';
+import { lastLine } from '../logs/log-file.ts';
 import { runProbe } from './probe-run.ts';
 
 const PROBE_TIMEOUT_MS = 10_000;

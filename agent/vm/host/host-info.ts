@@ -1,10 +1,10 @@
 /** The answer to `host.info`: what the host is, and what it lacks and why. */
 import { existsSync, readFileSync } from 'node:fs';
 import { availableParallelism, freemem, hostname, release, totalmem } from 'node:os';
-import { isFairleadError } from '../../shared/errors.ts';
-import type { HostInfo } from '../../shared/protocol/methods-host.ts';
-import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
-import type { HostVsock } from './api.ts';
+import { isFairleadError } from '../../../shared/errors.ts';
+import type { HostInfo } from '../../../shared/protocol/methods-host.ts';
+import { CONTRACT_VERSION } from '../../../shared/protocol/version.ts';
+import type { HostVsock } from '../api.ts';
 import type { HostProbe } from './host-probe.ts';
 
 /** Random at each boot of the machine (random(4)); empty where /proc is not to be had. */

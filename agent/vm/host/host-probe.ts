@@ -6,10 +6,10 @@
 import { mkdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
-import { FairleadError, toFairleadError } from '../../shared/errors.ts';
-import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
-import type { Logger } from './api.ts';
-import { writeFileAtomic } from './atomic-file.ts';
+import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
+import type { Logger } from '../api.ts';
+import { writeFileAtomic } from '../atomic-file.ts';
 import { KVM_DEVICE, kvmDeviceProblem, type Proof, runBootSector } from './kvm-proof.ts';
 import { askQemu, findQemu, QemuFacts } from './qemu-facts.ts';
 

@@ -1,0 +1,86 @@
+/**
+ * A VM as an operation sees it while its QEMU process is there: the seam between the supervisor, which knows the life of a VM, and what
+ * can be done to one that lives (memory, devices, guest agent, console, migration), of which the supervisor knows nothing.
+ *
+ *     vms.operate('web', { doing: 'resizing the memory of', inTurn: true }, options, async (vm, deadline) => {
+ *       await vm.execute('balloon', { value }, deadline);
+ *     });
+ *
+ * A LiveVm is good for one operation and one generation: `signal` fires when the process is gone or the agent leaves, and every command
+ * then rejects. Operations `inTurn` run one after another with start, stop and the rest; the others run beside them, for as long as they
+ * like, and so must not depend on the state staying as it is.
+ */
+import type { JsonObject } from '../../shared/errors.ts';
+import type { VmEventType, VmState } from '../../shared/protocol/vm.ts';
+import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import { type QmpArguments, type QmpCommandName, type QmpResult, runCommand } from '../qmp/commands.ts';
+import type { ListenOptions, QmpListener } from '../qmp/events.ts';
+import type { VsockDevice } from '../streams/transport.ts';
+import type { Deadline } from './deadline.ts';
+import type { Session } from './session.ts';
+import type { ProcessRecord, VmPaths, VmRecord } from './store.ts';
+
+/** The time that a command has: a Deadline is one. */
+export type CommandLimits = Pick<Deadline, 'signal' | 'remainingMs'>;
+
+export interface LiveVm {
+  readonly name: string;
+  readonly generation: number;
+  readonly state: VmState;
+  readonly spec: VmSpec;
+  readonly process: ProcessRecord;
+  readonly paths: VmPaths;
+  readonly device: VsockDevice | undefined;
+  /** Fires when the process is gone or the agent leaves. */
+  readonly signal: AbortSignal;
+  /** @throws FairleadError what QMP throws; INTERRUPTED while QEMU does not answer. */
+  execute<Name extends QmpCommandName>(command: Name, args: QmpArguments<Name>, limits: CommandLimits): Promise<QmpResult<Name>>;
+  /** QEMU's events from now on, in order; ends with the QMP session. */
+  listen(options?: ListenOptions): QmpListener;
+  /** Changes what the VM is from now on, durably: the next start builds its command line from it. */
+  changeSpec(change: (spec: VmSpec) => VmSpec): Promise<void>;
+  /** Tells an event of this VM. */
+  tell(type: VmEventType, data: JsonObject): void;
+}
+
+/** How an operation stands to the commands of its VM. */
+export interface Operation {
+  /** For messages, before the words "VM web": "resizing the memory of". */
+  readonly doing: string;
+  /** Waits for its place among the commands of this VM. */
+  readonly inTurn: boolean;
+  /** States in which it makes sense. Default: those in which the guest is there. */
+  readonly states?: readonly VmState[] | undefined;
+}
+
+export interface LiveVmParts {
+  readonly session: Session;
+  readonly paths: VmPaths;
+  readonly process: ProcessRecord;
+  readonly record: () => VmRecord;
+  readonly state: () => VmState;
+  readonly save: (change: Partial<VmRecord>) => Promise<void>;
+  readonly tell: (type: VmEventType, data: JsonObject) => void;
+}
+
+export function liveVm({ session, paths, process, record, state, save, tell }: LiveVmParts): LiveVm {
+  return {
+    name: session.vm,
+    generation: session.generation,
+    process,
+    paths,
+    device: session.device,
+    signal: session.signal,
+    get state() {
+      return state();
+    },
+    get spec() {
+      return record().spec;
+    },
+    execute: async (command, args, { signal, remainingMs }) =>
+      runCommand(session.qmp, command, args, { signal, timeoutMs: remainingMs }),
+    listen: (options) => session.qmp.listen(options),
+    changeSpec: (change) => save({ spec: change(record().spec) }),
+    tell,
+  };
+}
