@@ -8,6 +8,7 @@
  * too, before the error is told. A QEMU that ends by itself meanwhile is noticed at once, and its last words are in the error.
  */
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import { failpoint } from '../failpoint.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { runCommand } from '../qmp/commands.ts';
 import type { VsockDevice } from '../streams/transport.ts';
@@ -55,6 +56,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const paths = store.paths(name);
   const generation = record.generation + 1;
 
+  await failpoint('start.begun');
   await using undo = new AsyncDisposableStack();
   undo.defer(() => store.removeRunDir(name));
   await store.makeRunDir(name);
@@ -67,6 +69,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
     save({ state: 'starting', generation, ready: false, process: undefined }),
   ]);
   signal.throwIfAborted();
+  await failpoint('start.recorded');
 
   const vsock = device === undefined ? undefined : { cid: device.cid, backend: device.backend };
   const { sandbox } = qemu;
@@ -78,6 +81,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const process = await spawnQemu({ binary, argv, qmpSocket: paths.qmpSocket, vhostFd, logFile: paths.qemuLog });
   undo.defer(() => kill(process));
   device?.spawned();
+  await failpoint('start.spawned');
 
   const { observer } = context;
   const session = new Session({ vm: name, generation, process, device, qmpSocket: paths.qmpSocket, handlers, logger, observer });
@@ -100,9 +104,11 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
       save({ process: about }),
       readyPort === undefined ? undefined : session.listenForReady(readyPort),
     ]);
+    await failpoint('start.process-recorded');
     // The guest of another VM may have written to an image meanwhile; from here on QEMU's lock keeps it from that.
     await context.checkSpec?.(record.spec);
     await letRun(session, signal);
+    await failpoint('start.resumed');
     if (process.hasExited()) throw new FairleadError('PROCESS_FAILED', `QEMU of VM ${name} ended`);
   } catch (error) {
     signal.throwIfAborted();

@@ -17,6 +17,7 @@ import { Count, Name, Timestamp } from '../../shared/protocol/common.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { VmExit } from '../../shared/protocol/vm.ts';
 import { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import { failpoint } from '../failpoint.ts';
 import { syncDirectory, writeFileAtomic } from './atomic-file.ts';
 
 /** A QEMU process, with all that a later agent needs to know it again and to go on with it. */
@@ -117,8 +118,10 @@ export class VmStore {
     const paths = this.paths(record.spec.name);
     checkSocketPaths(paths);
     await mkdir(join(paths.dir, 'logs'), { recursive: true, mode: 0o700 });
+    await failpoint('create.directory-made');
     await this.save(record);
     await syncDirectory(this.#vms);
+    await failpoint('create.recorded');
   }
 
   /** One save of a VM at a time: its supervisor sees to it. */
@@ -130,7 +133,9 @@ export class VmStore {
     const { dir, record, runDir } = this.paths(name);
     // The record first: what is left without one after a crash counts as deleted.
     await rm(record, { force: true });
+    await failpoint('delete.record-removed');
     await Promise.all([rm(dir, { recursive: true, force: true }), rm(runDir, { recursive: true, force: true })]);
+    await failpoint('delete.files-removed');
   }
 
   async makeRunDir(name: string): Promise<void> {

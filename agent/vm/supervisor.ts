@@ -8,6 +8,7 @@
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import type { Result } from '../../shared/protocol/methods.ts';
 import type { VmEventType, VmExit, VmInfo, VmState } from '../../shared/protocol/vm.ts';
+import { failpoint } from '../failpoint.ts';
 import { type QmpCommandName, runCommand } from '../qmp/commands.ts';
 import type { CallOptions, OpenedStream, VmLimits } from './api.ts';
 import { capabilitiesOf } from './capabilities.ts';
@@ -165,7 +166,9 @@ export class Supervisor {
   delete({ force = false, ...options }: CallOptions & { force?: boolean | undefined }): Promise<void> {
     return this.#command('deleting', { timeoutMs: Number.POSITIVE_INFINITY, ...options }, async (deadline) => {
       if (!force) requireState(this.name, this.#state, REST_STATES, 'delete');
+      await failpoint('delete.begun');
       await this.#end(0, deadline.signal);
+      await failpoint('delete.process-ended');
       await this.#saved;
       await this.#context.store.remove(this.name);
       this.#deleted = true;
@@ -299,6 +302,7 @@ export class Supervisor {
   }
 
   async #end(graceMs: number, signal: AbortSignal): Promise<Result<'vm.stop'>['endedBy']> {
+    await failpoint('stop.begun');
     const session = this.#session;
     if (session === undefined) {
       await this.#cleaned;

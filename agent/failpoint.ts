@@ -1,0 +1,76 @@
+/**
+ * Named places at which a test may kill the agent: one after each step that changes the disk or QEMU.
+ *
+ *     await failpoint('start.spawned');
+ *
+ * does nothing, unless the variable FAIRLEAD_FAILPOINT has that name. Then the agent says on standard error that it has arrived, in one
+ * line of JSON `{"failpoint":"start.spawned"}`, and goes no further: whoever set the variable kills it there from outside, which leaves
+ * what a crash at this very step leaves. Only the caller waits; what runs beside it goes on.
+ */
+import { writeSync } from 'node:fs';
+import { FairleadError } from '../shared/errors.ts';
+
+/** Grouped by command; the comment says what a crash there leaves. */
+export const FAILPOINTS = [
+  // Around every command that is journalled.
+  'journal.accepted', // durable that it was accepted; it has not begun
+  'journal.done', // it has run to its end; the journal does not know
+  'journal.finished', // durable how it ended; nobody was told
+
+  'create.directory-made', // a directory without a record
+  'create.recorded', // the VM is on disk; nobody was told
+
+  'start.begun', // nothing has changed
+  'start.recorded', // the record says `starting`; sockets and vsock device are there, no process
+  'start.spawned', // a process that is in no record
+  'start.process-recorded', // the record names the process; its guest has not run yet
+  'start.resumed', // the guest runs; the record says `starting`
+
+  'stop.begun', // nothing has changed
+  'stop.recorded', // the record says that a stop is under way; the process has not been asked yet
+  'stop.process-ended', // no process; the record says that there is one
+  'stop.end-recorded', // the record says how it ended; sockets and vsock device are left
+  'stop.cleaned', // nothing is left; nobody was told
+
+  'delete.begun', // nothing has changed
+  'delete.process-ended', // a forced one has ended the process; record and files are there
+  'delete.record-removed', // a directory without a record
+  'delete.files-removed', // nothing is left; nobody was told
+
+  'attach.begun', // nothing has changed
+  'attach.backend-added', // QEMU has the block node, netdev or chardev, and no device
+  'attach.device-added', // QEMU has the device; the record does not
+  'attach.recorded', // the record has it; nobody was told
+
+  'detach.begun', // nothing has changed
+  'detach.asked', // the guest was asked to let go of it
+  'detach.device-gone', // the guest has let go; backend and record still have it
+  'detach.backend-removed', // QEMU has nothing of it; the record does
+  'detach.recorded', // the record has it no more; nobody was told
+] as const;
+export type Failpoint = (typeof FAILPOINTS)[number];
+
+const VARIABLE = 'FAIRLEAD_FAILPOINT';
+const ARMED = readArmed(process.env[VARIABLE]);
+
+/** The agent's standard error. */
+const STDERR_FD = 2;
+/** Longer than any test, and short enough for a timer. */
+const HOLD_MS = 2_000_000_000;
+
+/** Next to free where it is not armed, and never settles where it is. */
+export async function failpoint(name: Failpoint): Promise<void> {
+  if (name !== ARMED) return;
+  writeSync(STDERR_FD, `${JSON.stringify({ failpoint: name })}\n`);
+  // A pending promise alone would let the process end.
+  setInterval(() => {}, HOLD_MS);
+  await new Promise<never>(() => {});
+}
+
+/** @throws FairleadError INVALID_PARAMS for a name that no place has: a test that waits for it would wait for ever. */
+function readArmed(value: string | undefined): Failpoint | undefined {
+  if (value === undefined || value === '') return undefined;
+  const name = FAILPOINTS.find((known) => known === value);
+  if (name === undefined) throw new FairleadError('INVALID_PARAMS', `${VARIABLE}: there is no failpoint ${value}`);
+  return name;
+}
