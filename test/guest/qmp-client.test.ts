@@ -2,24 +2,22 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import { QmpClient } from '../../agent/qmp/client.ts';
 import { QMP_COMMANDS, runCommand } from '../../agent/qmp/commands.ts';
-import { artefacts } from '../../cli/image/cache.ts';
-import { type QemuOptions, qemuMissing, startQemuMonitor } from '../support/qemu-monitor.ts';
+import { testQemu } from '../support/qemu.ts';
+import { type QemuOptions, startQemuMonitor } from '../support/qemu-monitor.ts';
 import { QmpSchema, recordedSchemas } from '../support/qmp-schema.ts';
 
 /** The QEMU of the system, and the newer one where it has been fetched. */
-const { qemu10 } = artefacts();
-const installations: { name: string; qemu: QemuOptions; missing: string | undefined }[] = [
-  { name: 'the installed QEMU', qemu: {}, missing: qemuMissing },
-  { name: 'QEMU 10', qemu: qemu10 ?? {}, missing: qemu10 === undefined ? 'it has not been fetched' : undefined },
+const installations = [
+  { name: 'the installed QEMU', ...testQemu('installed') },
+  { name: 'QEMU 10', ...testQemu('10') },
 ];
 for (const { name, missing } of installations)
   if (missing !== undefined) console.warn(`skipped: a session with ${name}: ${missing}`);
 
-describe.for(installations)('a session with $name', ({ qemu: installation, missing }) => {
+describe.for(installations)('a session with $name', ({ binary, missing }) => {
   beforeEach(({ skip }) => skip(missing !== undefined, missing));
 
-  const start = (options: QemuOptions = {}) =>
-    startQemuMonitor({ ...installation, ...options, args: [...(installation.args ?? []), ...(options.args ?? [])] });
+  const start = (options: QemuOptions = {}) => startQemuMonitor({ binary, ...options });
 
   test('is negotiated with out-of-band, and knows the version', async () => {
     await using qemu = await start();

@@ -4,10 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { runBootSector } from '../../agent/vm/host/kvm-proof.ts';
-import { findQemu } from '../../agent/vm/host/qemu-facts.ts';
-import { whyNoQemu } from '../support/vm.ts';
+import { testQemu } from '../support/qemu.ts';
 
-const missing = whyNoQemu();
+const { binary, missing } = testQemu();
 if (missing !== undefined) console.warn(`skipped: ${missing}`);
 
 let directory: string;
@@ -22,11 +21,11 @@ afterEach(async () => {
 const prove = (binary: string, timeoutMs: number) => runBootSector({ binary, directory, accelerator: 'tcg', timeoutMs });
 
 test.skipIf(missing !== undefined)('a boot sector runs to its end and says so', async () => {
-  expect(await prove(findQemu(), 60_000)).toEqual({ proven: true });
+  expect(await prove(binary, 60_000)).toEqual({ proven: true });
 });
 
 test.skipIf(missing !== undefined)('a guest that does not get there in time proves nothing', async () => {
-  expect(await prove(findQemu(), 1)).toEqual({
+  expect(await prove(binary, 1)).toEqual({
     proven: false,
     reason: 'a test guest under tcg did not run to its end: it was still running after 1 ms',
   });

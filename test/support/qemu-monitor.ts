@@ -7,24 +7,18 @@
  * Ready is an event: QEMU makes its character devices in the order of the command line, so when the last one has connected to us, the
  * monitor before it is listening. Disposing kills the process and removes the socket.
  */
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import * as net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-
-export const QEMU_BINARY = 'qemu-system-x86_64';
-
-/** Why tests that need QEMU cannot run here, or undefined. */
-export const qemuMissing: string | undefined =
-  spawnSync(QEMU_BINARY, ['--version']).status === 0 ? undefined : `${QEMU_BINARY} is not installed`;
+import { testQemu } from './qemu.ts';
 
 export interface QemuOptions {
   readonly binary?: string;
   readonly args?: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
   readonly machine?: string;
 }
 
@@ -37,7 +31,7 @@ export interface QemuMonitor extends AsyncDisposable {
 }
 
 export async function startQemuMonitor(options: QemuOptions = {}): Promise<QemuMonitor> {
-  const { binary = QEMU_BINARY, args = [], env = {}, machine = 'none' } = options;
+  const { binary = testQemu().binary, args = [], machine = 'none' } = options;
   const directory = await mkdtemp(join(tmpdir(), 'qemu-qmp-'));
   const [path, readyPath] = [join(directory, 'qmp.sock'), join(directory, 'ready.sock')];
   await using listening = await listen(readyPath);
@@ -46,7 +40,6 @@ export async function startQemuMonitor(options: QemuOptions = {}): Promise<QemuM
   const ready = ['-chardev', `socket,id=ready,path=${readyPath}`];
   const child = spawn(binary, [...args, ...base, ...monitor, ...ready], {
     stdio: ['ignore', 'ignore', 'pipe'],
-    env: { ...process.env, ...env },
   });
   const exited = exitOf(child);
   const complaints = text(child.stderr);

@@ -4,11 +4,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import type { HostVsock, Logger } from '../../agent/vm/api.ts';
-import { findQemu } from '../../agent/vm/host/qemu-facts.ts';
 import { VmManager, type VmManagerOptions } from '../../agent/vm/manager.ts';
 import type { LadderTimes } from '../../agent/vm/stop-ladder.ts';
 import { type VmEvent, type VmEventType } from '../../shared/protocol/vm.ts';
 import { VmSpec, type VmSpecInput } from '../../shared/protocol/vm-spec.ts';
+import { testQemu } from './qemu.ts';
 
 export const silent: Logger = { debug() {}, info() {}, warn() {}, error() {} };
 export const NO_VSOCK: HostVsock = { available: false, reason: 'this test has none' };
@@ -18,12 +18,7 @@ export const SHORT_LADDER: LadderTimes = { pressEveryMs: 500, quitMs: 1_500, sig
 
 /** Why tests with QEMU cannot run here; undefined when they can. */
 export function whyNoQemu(): string | undefined {
-  try {
-    findQemu();
-    return undefined;
-  } catch (error) {
-    return error instanceof Error ? error.message : String(error);
-  }
+  return testQemu().missing;
 }
 
 export interface TestHost extends AsyncDisposable {
@@ -44,6 +39,7 @@ export async function testHost(options: Partial<VmManagerOptions> = {}): Promise
     policy: { qmpCommands: ['*'] },
     agentVersion: '0.0.0-test',
     labels: {},
+    qemuBinary: testQemu().binary,
     ladderTimes: SHORT_LADDER,
     ...options,
   };

@@ -9,6 +9,7 @@ import { join } from 'node:path';
 import type { VsockDevice } from '../../agent/streams/transport.ts';
 import { artefacts } from '../../cli/image/cache.ts';
 import { demoImage } from '../../cli/image/demo-image.ts';
+import { testQemu } from './qemu.ts';
 
 const READY = 'FAIRLEAD GUEST READY';
 /** The daemon's path; empty where `missingForVsockGuest` says that there is none. */
@@ -44,7 +45,7 @@ export function startVsockGuest(device: VsockDevice): VsockGuest {
       : `-M q35,accel=kvm -cpu host -device vhost-vsock-pci,guest-cid=${device.cid},vhostfd=3`;
   const argv = [...`${common} ${specific}`.split(' '), '-append', image.args];
   const inherited = device.vhostFd === undefined ? [] : [device.vhostFd];
-  const qemu = spawn('qemu-system-x86_64', argv, { stdio: ['ignore', 'pipe', 'pipe', ...inherited] });
+  const qemu = spawn(testQemu().binary, argv, { stdio: ['ignore', 'pipe', 'pipe', ...inherited] });
   device.spawned();
   let output = '';
   const ready = new Promise<void>((resolve, reject) => {
