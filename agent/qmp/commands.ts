@@ -7,11 +7,9 @@
  */
 import * as v from 'valibot';
 import { FairleadError } from '../../shared/errors.ts';
+import { type CommandRow, Count, NoArguments, Nothing, row } from './command-row.ts';
+import { DEVICE_COMMANDS } from './device-commands.ts';
 import type { ExecuteOptions } from './options.ts';
-
-const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
-const NoArguments = v.strictObject({});
-const Nothing = v.object({});
 
 const SchemaEntry = v.looseObject({ name: v.string(), 'meta-type': v.string() });
 
@@ -67,12 +65,9 @@ export const QMP_COMMANDS = {
     }),
     Nothing,
   ),
-} as const satisfies Record<string, CommandRow>;
 
-interface CommandRow {
-  readonly args: v.GenericSchema;
-  readonly result: v.GenericSchema;
-}
+  ...DEVICE_COMMANDS,
+} as const satisfies Record<string, CommandRow>;
 
 export type QmpCommandName = keyof typeof QMP_COMMANDS;
 export type QmpArguments<Name extends QmpCommandName> = v.InferInput<(typeof QMP_COMMANDS)[Name]['args']>;
@@ -96,8 +91,4 @@ export async function runCommand<Name extends QmpCommandName>(
   const issue = result.issues[0];
   const where = v.getDotPath(issue) ?? 'the whole';
   throw new FairleadError('PROTOCOL_ERROR', `QMP command '${name}' returned what it should not: ${where}: ${issue.message}`);
-}
-
-function row<const Args extends v.GenericSchema, const Result extends v.GenericSchema>(args: Args, result: Result) {
-  return { args, result };
 }

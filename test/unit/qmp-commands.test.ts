@@ -11,6 +11,40 @@ const SAMPLES: { readonly [Name in QmpCommandName]?: readonly QmpArguments<Name>
     { panic: 'exit-failure' },
     { panic: 'none' },
   ],
+  balloon: [{ value: 1 }],
+  'qom-set': [{ path: '/machine/peripheral/vmem0', property: 'requested-size', value: 0 }],
+  'qom-list': [{ path: '/machine/peripheral' }],
+  'object-add': [{ 'qom-type': 'throttle-group', id: 'disk0-limits', limits: { 'bps-total': 1, 'iops-total-max': 2 } }],
+  'object-del': [{ id: 'disk0-limits' }],
+  // Properties of the device come besides; the schema does not know them.
+  device_add: [{ driver: 'virtio-blk-pci', id: 'disk0', bus: 'slot0' }],
+  device_del: [{ id: 'disk0' }],
+  'blockdev-add': [
+    { driver: 'file', 'node-name': 'disk0-file', filename: '/x', 'read-only': true, discard: 'unmap', aio: 'threads' },
+    { driver: 'raw', 'node-name': 'disk0-format', file: 'disk0-file', discard: 'unmap' },
+    { driver: 'qcow2', 'node-name': 'disk0-format', file: 'disk0-file', cache: { direct: true, 'no-flush': false } },
+    { driver: 'throttle', 'node-name': 'disk0-throttle', 'throttle-group': 'disk0-limits', file: 'disk0-format' },
+  ],
+  'blockdev-del': [{ 'node-name': 'disk0-file' }],
+  block_resize: [{ 'node-name': 'disk0-format', size: 1 }],
+  block_set_io_throttle: [
+    { id: 'disk0', bps: 1, bps_rd: 0, bps_wr: 0, iops: 1, iops_rd: 0, iops_wr: 0, bps_max: 2, iops_max: 2 },
+  ],
+  'blockdev-open-tray': [{ id: 'cd0' }, { id: 'cd0', force: true }],
+  'blockdev-close-tray': [{ id: 'cd0' }],
+  'blockdev-remove-medium': [{ id: 'cd0' }],
+  'blockdev-insert-medium': [{ id: 'cd0', 'node-name': 'cd0-format' }],
+  netdev_add: [
+    { type: 'tap', id: 'net0-dev', ifname: 'tap0', script: 'no', downscript: 'no', vhost: true },
+    { type: 'user', id: 'net0-dev', hostfwd: [{ str: 'tcp:127.0.0.1:2222-:22' }] },
+  ],
+  netdev_del: [{ id: 'net0-dev' }],
+  'chardev-add': [
+    { id: 'vsock0-socket', backend: { type: 'socket', data: { addr: { type: 'unix', data: { path: '/x' } }, server: false } } },
+  ],
+  'chardev-remove': [{ id: 'vsock0-socket' }],
+  getfd: [{ fdname: 'vsock0' }],
+  closefd: [{ fdname: 'vsock0' }],
 };
 
 const names = Object.keys(QMP_COMMANDS);

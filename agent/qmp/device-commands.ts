@@ -1,0 +1,107 @@
+/** The commands that change the memory and the devices of a running VM (commands.ts says how the rows are used). */
+import * as v from 'valibot';
+import { type CommandRow, Count, NoArguments, Nothing, row } from './command-row.ts';
+
+const Id = v.strictObject({ id: v.string() });
+
+/** Bytes or operations a second; 0 is no limit. */
+const LegacyLimits = v.strictObject({
+  id: v.string(),
+  bps: Count,
+  bps_rd: Count,
+  bps_wr: Count,
+  iops: Count,
+  iops_rd: Count,
+  iops_wr: Count,
+  bps_max: v.optional(Count),
+  iops_max: v.optional(Count),
+});
+
+const PciDevice = v.object({ qdev_id: v.string() });
+const PciBridge = v.object({ devices: v.optional(v.array(PciDevice), []) });
+
+export const DEVICE_COMMANDS = {
+  /** Returns at once; BALLOON_CHANGE tells what the guest does. */
+  balloon: row(v.strictObject({ value: Count }), Nothing),
+  /** Bytes of RAM that the guest has, without memory devices. Fails with DeviceNotActive where there is no balloon. */
+  'query-balloon': row(NoArguments, v.object({ actual: Count })),
+  'query-memory-devices': row(
+    NoArguments,
+    v.array(
+      v.object({
+        type: v.string(),
+        data: v.object({
+          id: v.optional(v.string()),
+          size: v.optional(Count),
+          'requested-size': v.optional(Count),
+          'block-size': v.optional(Count),
+        }),
+      }),
+    ),
+  ),
+
+  'qom-set': row(v.strictObject({ path: v.string(), property: v.string(), value: v.unknown() }), Nothing),
+  'qom-list': row(v.strictObject({ path: v.string() }), v.array(v.object({ name: v.string(), type: v.string() }))),
+  'object-add': row(v.looseObject({ 'qom-type': v.string(), id: v.string() }), Nothing),
+  'object-del': row(Id, Nothing),
+
+  /** What stands behind a bridge is one level down; deeper there is nothing of ours. */
+  'query-pci': row(
+    NoArguments,
+    v.array(v.object({ devices: v.array(v.object({ ...PciDevice.entries, pci_bridge: v.optional(PciBridge) })) })),
+  ),
+  device_add: row(v.looseObject({ driver: v.string(), id: v.string() }), Nothing),
+  /** Asks the guest to let go of the device and returns; DEVICE_DELETED tells that it has. */
+  device_del: row(Id, Nothing),
+
+  'blockdev-add': row(v.looseObject({ driver: v.string(), 'node-name': v.string() }), Nothing),
+  'blockdev-del': row(v.strictObject({ 'node-name': v.string() }), Nothing),
+  block_resize: row(v.strictObject({ 'node-name': v.string(), size: Count }), Nothing),
+  /** Limits of the backend of a device itself, for one that has no throttle node. */
+  block_set_io_throttle: row(LegacyLimits, Nothing),
+  'query-block': row(
+    NoArguments,
+    v.array(
+      v.object({
+        /** The device's id, or its QOM path (virtio-blk). */
+        qdev: v.optional(v.string()),
+        tray_open: v.optional(v.boolean()),
+        locked: v.boolean(),
+        inserted: v.optional(
+          v.object({
+            'node-name': v.optional(v.string()),
+            bps: Count,
+            iops: Count,
+            image: v.object({ 'virtual-size': Count }),
+          }),
+        ),
+      }),
+    ),
+  ),
+  /** A guest that has locked its tray is only asked to open it; DEVICE_TRAY_MOVED tells that it has. */
+  'blockdev-open-tray': row(v.strictObject({ id: v.string(), force: v.optional(v.boolean()) }), Nothing),
+  'blockdev-close-tray': row(Id, Nothing),
+  'blockdev-remove-medium': row(Id, Nothing),
+  'blockdev-insert-medium': row(v.strictObject({ id: v.string(), 'node-name': v.string() }), Nothing),
+
+  netdev_add: row(v.looseObject({ type: v.string(), id: v.string() }), Nothing),
+  netdev_del: row(Id, Nothing),
+
+  'chardev-add': row(
+    v.strictObject({
+      id: v.string(),
+      backend: v.strictObject({
+        type: v.literal('socket'),
+        data: v.strictObject({
+          addr: v.strictObject({ type: v.literal('unix'), data: v.strictObject({ path: v.string() }) }),
+          server: v.literal(false),
+        }),
+      }),
+    }),
+    Nothing,
+  ),
+  'chardev-remove': row(Id, Nothing),
+  /** Takes the descriptor that comes with the command's own bytes (SCM_RIGHTS). */
+  getfd: row(v.strictObject({ fdname: v.string() }), Nothing),
+  closefd: row(v.strictObject({ fdname: v.string() }), Nothing),
+} as const satisfies Record<string, CommandRow>;
