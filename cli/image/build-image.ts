@@ -1,5 +1,6 @@
 /**
- * Builds the demo guest: Debian's cloud kernel, and an initramfs of busybox, socat and the scripts in `guest/`.
+ * Builds the demo guest: Debian's cloud kernel, and an initramfs of busybox, socat, QEMU's guest agent and
+ * the scripts in `guest/`.
  *
  * The result is a folder of the cache with `vmlinuz`, `vmlinux`, `initrd.gz` and the manifest `image.json`. It is built again only when
  * the recipe, the scripts or the builder change, or when `force` asks for newer packages. No root, no mount, no kernel installation.
@@ -47,10 +48,11 @@ export interface BuiltImage {
   readonly built: boolean;
 }
 
-/** socat and every library that it needs, directly or not; the build fails by name if the list has a gap. */
+/** The programs and every library that they need, directly or not; the build fails by name if the list has a gap. */
 const TOOL_PACKAGES = [
   'busybox-static',
   'socat',
+  'qemu-guest-agent',
   'libc6',
   'libssl3',
   'libwrap0',
@@ -62,6 +64,11 @@ const TOOL_PACKAGES = [
   'libkrb5support0',
   'libcom-err2',
   'libkeyutils1',
+  'libglib2.0-0',
+  'libpcre2-8-0',
+  'libnuma1',
+  'libudev1',
+  'liburing2',
 ];
 /** Drivers of the devices that Fairlead gives a guest, on PCI (q35) and without it (microvm), and of the ACPI power button. */
 const GUEST_MODULES = [
@@ -76,6 +83,7 @@ const GUEST_MODULES = [
   'virtio_balloon',
   'virtio_mem',
   'virtio_rng',
+  'virtio_console',
   'pvpanic_pci',
 ];
 
@@ -118,9 +126,17 @@ async function assemble(directory: string, parts: GuestParts, inputs: string, si
   const entries: CpioEntry[] = [
     ...moduleEntries(parts.modulesDir, GUEST_MODULES),
     ...(await busyboxEntries(join(directoryOf('busybox-static'), 'bin/busybox'), signal)),
-    ...programEntries(join(directoryOf('socat'), 'usr/bin/socat'), 'bin/socat', packages),
+    ...programEntries(
+      {
+        'bin/socat': join(directoryOf('socat'), 'usr/bin/socat'),
+        'bin/qemu-ga': join(directoryOf('qemu-guest-agent'), 'usr/sbin/qemu-ga'),
+      },
+      packages,
+    ),
     ...scriptEntries(),
     ...['dev', 'proc', 'sys', 'tmp'].map((path): CpioEntry => ({ kind: 'directory', path })),
+    // Where QEMU's guest agent looks for `shutdown` and `hwclock`.
+    { kind: 'link', path: 'sbin', target: 'bin' },
     // The kernel opens it for the first process before anything is mounted.
     { kind: 'device', path: 'dev/console', major: 5, minor: 1 },
   ];

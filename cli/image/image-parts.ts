@@ -71,12 +71,15 @@ export function moduleEntries(modulesDir: string, wanted: readonly string[]): Cp
   ];
 }
 
-/** A dynamically linked program with its loader and libraries, all taken from the packages, never from this machine. */
-export function programEntries(binary: string, path: string, packages: readonly DebianPackage[]): CpioEntry[] {
+/**
+ * Dynamically linked programs (path in the image to file) with their loader and libraries, each once, all taken from the packages, never
+ * from this machine.
+ */
+export function programEntries(programs: Readonly<Record<string, string>>, packages: readonly DebianPackage[]): CpioEntry[] {
   const folders = packages.flatMap(({ directory }) => LIBRARY_FOLDERS.map((folder) => join(directory, folder)));
-  const content = readFileSync(binary);
-  const loader = interpreter(content)?.replace(/^\//, '');
-  const libraries = [...libraryClosure([binary], folders)].map(([name, file]): CpioEntry => {
+  const contents = Object.entries(programs).map(([path, binary]) => ({ path, content: readFileSync(binary) }));
+  const loader = contents.map(({ content }) => interpreter(content)?.replace(/^\//, '')).find((path) => path !== undefined);
+  const libraries = [...libraryClosure(Object.values(programs), folders)].map(([name, file]): CpioEntry => {
     const isLoader = loader?.endsWith(`/${name}`) === true;
     return {
       kind: 'file',
@@ -85,5 +88,5 @@ export function programEntries(binary: string, path: string, packages: readonly 
       executable: true,
     };
   });
-  return [{ kind: 'file', path, content, executable: true }, ...libraries];
+  return [...contents.map((program): CpioEntry => ({ kind: 'file', executable: true, ...program })), ...libraries];
 }
