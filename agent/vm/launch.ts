@@ -78,7 +78,8 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const logOffset = sizeOf(paths.qemuLog);
   const vhostFd = device?.vhostFd;
   const { binary } = qemu;
-  const process = await spawnQemu({ binary, argv, qmpSocket: paths.qmpSocket, vhostFd, logFile: paths.qemuLog });
+  const { qmpSocket, qemuLog: logFile, trail: trailFile } = paths;
+  const process = await spawnQemu({ binary, argv, qmpSocket, vhostFd, logFile, trailFile });
   undo.defer(() => kill(process));
   device?.spawned();
   await failpoint('start.spawned');

@@ -13,6 +13,7 @@ import net from 'node:net';
 import { socketFd } from '../../native/socket-fd.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
+import { TRAIL_REQUEST } from './trail.ts';
 
 export interface ProcessExit {
   /** Both null for a process that is not our child. */
@@ -35,8 +36,10 @@ export interface SpawnRequest {
   readonly qmpSocket: string;
   /** Becomes VHOST_FD of the process; stays open here, for its owner to close. */
   readonly vhostFd: number | undefined;
-  /** Gets standard output and standard error, appended. */
+  /** Gets standard error, appended. */
   readonly logFile: string;
+  /** Gets standard output, on which QEMU tells its events (trail.ts). */
+  readonly trailFile: string;
 }
 
 /** What QEMU needs of the environment; the agent's own secrets are not among it. */
@@ -46,13 +49,17 @@ const ENVIRONMENT = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TMPDIR', 'XDG_RUNTIME_DI
 export async function spawnQemu(request: SpawnRequest): Promise<QemuProcess> {
   const listener = await listen(request.qmpSocket);
   const log = openSync(request.logFile, 'a', 0o600);
+  const trail = openSync(request.trailFile, 'a', 0o600);
   try {
-    const stdio: StdioOptions = ['ignore', log, log, socketFd(listener)];
+    const stdio: StdioOptions = ['pipe', trail, log, socketFd(listener)];
     if (request.vhostFd !== undefined) stdio.push(request.vhostFd);
     const child = spawn(request.binary, request.argv, { detached: true, cwd: '/', env: environment(), stdio });
-    return await ownProcess(child, request.binary);
+    const process = await ownProcess(child, request.binary);
+    beginTrail(child);
+    return process;
   } finally {
     closeSync(log);
+    closeSync(trail);
     listener.close();
   }
 }
@@ -91,6 +98,15 @@ async function ownProcess(child: ChildProcess, binary: string): Promise<QemuProc
   // Until its exit has been collected, the pid of a child cannot be another's; after that, `kill` does nothing.
   const hasExited = (): boolean => child.exitCode !== null || child.signalCode !== null;
   return { identity, exited, hasExited, signal: (name) => void child.kill(name) };
+}
+
+/** Kept open for as long as the agent lives: an end of input that overtakes the request would undo it, and one that comes later does not. */
+function beginTrail({ stdin }: ChildProcess): void {
+  if (stdin === null) return;
+  // The process may be gone by now; `exited` says so.
+  stdin.on('error', () => {});
+  stdin.write(TRAIL_REQUEST);
+  if (stdin instanceof net.Socket) stdin.unref();
 }
 
 async function listen(path: string): Promise<net.Server> {

@@ -65,6 +65,8 @@ export interface VmPaths {
   readonly qmpSocket: string;
   readonly monitorSocket: string;
   readonly consoleSocket: string;
+  /** What QEMU tells of itself, see trail.ts. */
+  readonly trail: string;
 }
 
 export type StoredVm =
@@ -99,6 +101,7 @@ export class VmStore {
       qmpSocket: join(runDir, 'qmp.sock'),
       monitorSocket: join(runDir, 'monitor.sock'),
       consoleSocket: join(runDir, 'console.sock'),
+      trail: join(runDir, 'trail.jsonl'),
     };
   }
 

@@ -84,6 +84,9 @@ function monitorOptions(paths: ArgvPaths): Option[] {
     ['-mon', 'chardev=qmp,mode=control'],
     ['-chardev', `socket,id=monitor,path=${optionValue(paths.monitorSocket)},server=on,wait=off`],
     ['-mon', 'chardev=monitor,mode=control'],
+    // A third that nobody asks anything: QEMU tells its events there whether or not an agent is there (trail.ts).
+    ['-chardev', 'stdio,id=trail,signal=off'],
+    ['-mon', 'chardev=trail,mode=control'],
   ];
 }
 
