@@ -76,14 +76,20 @@ class FairleadAgent implements Agent {
     // Whoever needs the VMs is told of a failure; if nobody does, `start` tells it.
     this.#vms.promise.catch(() => {});
     const vms = this.#vms.promise;
-    const dispatcher = vms.then((vms) => new Dispatcher({ handlers: allHandlers(vms, policy), policy, observer: telemetry }));
-    dispatcher.catch(() => {});
+    let dispatcher: Dispatcher | undefined;
+    const making = vms.then((vms) => {
+      dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy), policy, observer: telemetry });
+      return dispatcher;
+    });
+    making.catch(() => {});
     const opener = new StreamOpener({ vms, policy, observer: telemetry, logger });
     this.#link = new Link({
       config,
       logger,
       service: {
-        onRequest: async (method, params, context) => (await dispatcher).request(method, params, context),
+        // What comes before the VMs are adopted waits for it.
+        onRequest: (method, params, context) =>
+          dispatcher?.request(method, params, context) ?? making.then((made) => made.request(method, params, context)),
         onOpen: (stream, meta, session) => opener.open(stream, meta, session),
       },
       onState: (status) => {

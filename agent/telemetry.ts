@@ -1,6 +1,8 @@
 /**
  * Counts from the first moment on, although the library of metrics is loaded late, at the first scrape or when much has happened: an
  * agent is connected sooner without it, and one that nobody scrapes hardly pays for it.
+ *
+ * What happens is noted, and counted once the turn of the event loop is over: no caller waits for it.
  */
 import type { Duplex } from 'node:stream';
 import type { VmInfo, VmState } from '../shared/protocol/vm.ts';
@@ -26,15 +28,18 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
   #metrics: Promise<AgentMetrics> | undefined;
   #loaded: AgentMetrics | undefined;
   #pending: ((metrics: AgentMetrics) => void)[] = [];
+  #counting = false;
 
   constructor(sources: TelemetrySources) {
     this.#sources = sources;
   }
 
-  /** The registry, loaded at the first call. */
-  metrics(): Promise<AgentMetrics> {
+  /** The registry, loaded at the first call, with all counted that has happened. */
+  async metrics(): Promise<AgentMetrics> {
     this.#metrics ??= this.#load();
-    return this.#metrics;
+    const metrics = await this.#metrics;
+    this.#count();
+    return metrics;
   }
 
   connectEnded(result: ConnectResult): void {
@@ -70,17 +75,26 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
 
   async #load(): Promise<AgentMetrics> {
     const { AgentMetrics } = await import('./http/metrics.ts');
-    const metrics = new AgentMetrics(() => this.#gauges());
-    for (const happened of this.#pending) happened(metrics);
-    this.#pending = [];
-    this.#loaded = metrics;
-    return metrics;
+    this.#loaded = new AgentMetrics(() => this.#gauges());
+    return this.#loaded;
   }
 
   #tell(happened: (metrics: AgentMetrics) => void): void {
-    if (this.#loaded !== undefined) return happened(this.#loaded);
     this.#pending.push(happened);
-    if (this.#pending.length === MAX_PENDING) void this.metrics();
+    if (this.#counting) return;
+    this.#counting = true;
+    setImmediate(() => this.#count());
+  }
+
+  #count(): void {
+    this.#counting = false;
+    if (this.#loaded === undefined) {
+      if (this.#pending.length >= MAX_PENDING) void this.metrics();
+      return;
+    }
+    const pending = this.#pending;
+    this.#pending = [];
+    for (const happened of pending) happened(this.#loaded);
   }
 
   #gauges(): Gauges {

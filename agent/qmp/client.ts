@@ -57,8 +57,6 @@ export class QmpClient implements AsyncDisposable {
   #oob = false;
   #state: QmpState = 'connecting';
   #cause: FairleadError | undefined;
-  /** Commands that go out together at the end of the next turn of the event loop. */
-  #outgoing = '';
   #events = 0;
   #lateReplies = 0;
   #unknownReplies = 0;
@@ -136,9 +134,9 @@ export class QmpClient implements AsyncDisposable {
    * The `return` of one command, as it came. Commands run one after another in the order of the calls; those with `oob` at once.
    * @throws FairleadError QMP_FAILED, TIMEOUT, CANCELLED, INTERRUPTED, UNSUPPORTED, INVALID_PARAMS (errors.ts says with which details).
    */
-  async execute(command: string, args?: object, options: ExecuteOptions = {}): Promise<unknown> {
-    if (options.oob === true) this.#requireOob(command);
-    return this.#pipeline.submit(command, args, options);
+  execute(command: string, args?: object, options: ExecuteOptions = {}): Promise<unknown> {
+    const refusal = options.oob === true ? this.#refuseOob(command) : undefined;
+    return refusal === undefined ? this.#pipeline.submit(command, args, options) : Promise.reject(refusal);
   }
 
   listen(options: ListenOptions = {}): QmpListener {
@@ -155,10 +153,10 @@ export class QmpClient implements AsyncDisposable {
     return this.close();
   }
 
-  #requireOob(command: string): void {
+  #refuseOob(command: string): FairleadError | undefined {
     const facts = { command, monitor: this.#monitor, sent: false };
-    if (!this.#oob) throw failure.oobRefused(facts, 'QEMU does not offer it on this monitor');
-    if (!OOB_COMMANDS.has(command)) throw failure.oobRefused(facts, 'QEMU does not allow it for this command');
+    if (!this.#oob) return failure.oobRefused(facts, 'QEMU does not offer it on this monitor');
+    return OOB_COMMANDS.has(command) ? undefined : failure.oobRefused(facts, 'QEMU does not allow it for this command');
   }
 
   async #setUp(signal: AbortSignal | undefined, connect: () => Promise<void>): Promise<QmpClient> {
@@ -221,17 +219,8 @@ export class QmpClient implements AsyncDisposable {
     }
   }
 
-  /** Commands that are given in one turn go out in one write. */
   #write(text: string): void {
-    if (this.#outgoing === '') queueMicrotask(() => this.#flush());
-    this.#outgoing += text;
-  }
-
-  #flush(): void {
-    if (this.#cause !== undefined) return;
-    const text = this.#outgoing;
-    this.#outgoing = '';
-    this.#socket.write(text);
+    if (this.#cause === undefined) this.#socket.write(text);
   }
 
   #onData(chunk: Buffer): void {

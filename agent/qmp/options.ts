@@ -1,5 +1,7 @@
 /** What a QMP client is given and what it tells: options, observers, statistics. No behaviour. */
 
+import type { Cancellation } from '../../shared/cancellation.ts';
+
 /**
  * The life of a session, drawn in client.ts. `closed` is final: a new session is a new client.
  */
@@ -48,7 +50,7 @@ export interface ExecuteOptions {
   readonly timeoutMs?: number | undefined;
   /** Send it past the commands that are waiting (`exec-oob`); only the commands in `OOB_COMMANDS`, where the server offers it. */
   readonly oob?: boolean | undefined;
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: Cancellation | undefined;
 }
 
 export interface QmpStatistics {

@@ -7,7 +7,7 @@ import { parseParams } from '../../shared/protocol/validate.ts';
 import type { CallName, HandlerContext, Handlers } from './handlers/types.ts';
 import type { Policy } from './policy.ts';
 
-/** Told of each call of a method of the contract; for metrics. Must not throw. */
+/** Told of each call of a method of the contract; for metrics. Must not throw, and not keep the caller waiting. */
 export interface RpcObserver {
   started(method: MethodName): void;
   ended(method: MethodName, code: ErrorCode | 'OK', durationMs: number): void;
@@ -26,14 +26,17 @@ export class Dispatcher {
     this.#options = options;
   }
 
-  /** What it throws goes to the caller. */
-  async request(method: string, params: JsonObject, context: RequestContext): Promise<unknown> {
+  /** What it rejects with goes to the caller. */
+  request(method: string, params: JsonObject, context: RequestContext): Promise<unknown> {
     const { handlers, policy } = this.#options;
-    if (!isCall(method, handlers)) throw unknownMethod(method);
-    return observed(this.#options.observer, method, async () => {
+    if (!isCall(method, handlers)) return Promise.reject(unknownMethod(method));
+    return observed(this.#options.observer, method, () => {
       policy.checkMethod(method);
       return invoke(handlers, method, params, {
-        signal: context.signal,
+        cancellation: context.cancellation,
+        get signal() {
+          return context.signal;
+        },
         timeoutMs: context.remainingMs(),
         progress: (value) => context.progress(value),
       });
@@ -42,7 +45,7 @@ export class Dispatcher {
 }
 
 /** Runs `call` and tells the observer how it went. */
-export async function observed<T>(observer: RpcObserver, method: MethodName, call: () => Promise<T>): Promise<T> {
+export async function observed<T>(observer: RpcObserver, method: MethodName, call: () => Promise<T> | T): Promise<T> {
   const startedAt = performance.now();
   observer.started(method);
   let code: ErrorCode | 'OK' = 'OK';
@@ -52,9 +55,7 @@ export async function observed<T>(observer: RpcObserver, method: MethodName, cal
     code = toFairleadError(error).code;
     throw error;
   } finally {
-    const durationMs = performance.now() - startedAt;
-    // The caller gets the answer first.
-    setImmediate(() => observer.ended(method, code, durationMs));
+    observer.ended(method, code, performance.now() - startedAt);
   }
 }
 

@@ -6,6 +6,7 @@
  * had begun is undone or carried to a state that the next call can deal with; it is never left half done in silence.
  */
 import type { Duplex } from 'node:stream';
+import type { Cancellation } from '../../shared/cancellation.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
 import type { HostInfo } from '../../shared/protocol/methods-host.ts';
 import type { VmEvent, VmInfo } from '../../shared/protocol/vm.ts';
@@ -16,7 +17,7 @@ import type { LiveVm, Operation } from './live-vm.ts';
 
 export interface CallOptions {
   readonly timeoutMs?: number | undefined;
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: Cancellation | undefined;
 }
 
 /** The part of pino that is used here. */

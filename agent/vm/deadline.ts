@@ -2,6 +2,7 @@
  * The limits of one call as one signal: it fires when the caller gives up (reason: CANCELLED) or when the time is over (reason: TIMEOUT).
  * Disposing lets go of the timer and the caller's signal.
  */
+import type { Cancellation } from '../../shared/cancellation.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import type { CallOptions } from './api.ts';
 
@@ -11,7 +12,7 @@ const MAX_TIMER_MS = 2_147_483_647;
 export class Deadline implements Disposable {
   readonly #what: string;
   readonly #controller = new AbortController();
-  readonly #caller: AbortSignal | undefined;
+  readonly #caller: Cancellation | undefined;
   readonly #timer: NodeJS.Timeout | undefined;
   readonly #endsAt: number;
 

@@ -182,7 +182,7 @@ export class VmManager implements Vms {
       const how = 'the policy of this host (policy.qmpCommands) does not name it';
       throw new FairleadError('PERMISSION_DENIED', `QMP command ${command.execute} may not be sent to VM ${name}: ${how}`);
     }
-    return vm.qmp(command.execute, command.arguments, options);
+    return await vm.qmp(command.execute, command.arguments, options);
   }
 
   async operate<T>(

@@ -177,12 +177,12 @@ export class Supervisor {
   }
 
   qmp(command: string, args: object | undefined, options: CallOptions): Promise<unknown> {
-    const send = async ({ signal, timeoutMs = COMMAND_TIMEOUT_MS }: CallOptions): Promise<unknown> => {
+    const send = ({ signal, timeoutMs = COMMAND_TIMEOUT_MS }: CallOptions): Promise<unknown> => {
       requireState(this.name, this.#state, QMP_STATES, 'send a QMP command to');
       return this.#requireSession().qmp.execute(command, args, { signal, timeoutMs });
     };
-    // The QMP client keeps the deadline of what it sends; only a place in the queue needs another.
-    if (this.#queue.isIdle) return this.#queue.run(undefined, () => send(options));
+    // QEMU runs what comes later after it, and the client keeps its deadline: only one that has to wait needs a place in the queue.
+    if (this.#queue.isIdle) return send(options);
     return this.#command(`sending ${command} to`, options, ({ signal, remainingMs }) => send({ signal, timeoutMs: remainingMs }));
   }
 

@@ -79,7 +79,11 @@ export class Dispatcher {
       const session = this.locate(call);
       if ('away' in session) throw await this.#options.fleet.unreachable(session);
       host = session.host;
-      return await this.#forward(call, session, context, caller);
+      const { tokenId } = caller.principal;
+      using _ = this.#shares.take({ host, tokenId, endless: call.params['follow'] === true });
+      const result = await session.peer.call(call.method, call.params, forwardOptions(context));
+      this.#remember(call, host);
+      return result;
     } catch (thrown) {
       code = toFairleadError(thrown).code;
       throw thrown;
@@ -113,14 +117,6 @@ export class Dispatcher {
     const found = this.#options.fleet.locate(host, params);
     if (!('away' in found)) requireKnownMethod(found.contractVersion, method, `host ${found.host}`);
     return found;
-  }
-
-  async #forward(call: CheckedCall, session: HostSession, context: RequestContext, caller: Caller): Promise<unknown> {
-    const { tokenId } = caller.principal;
-    using _ = this.#shares.take({ host: session.host, tokenId, endless: call.params['follow'] === true });
-    const result = await session.peer.call(call.method, call.params, forwardOptions(context));
-    this.#remember(call, session.host);
-    return result;
   }
 
   /** The host's event says the same, but the caller's next call may be faster than that. */

@@ -19,27 +19,42 @@ export interface HostShare {
   readonly endless: boolean;
 }
 
+interface Limit {
+  readonly key: string;
+  readonly max: number;
+  /** For the message. */
+  readonly whose: string;
+}
+
 export class HostShares {
   readonly #counts = new Map<string, number>();
 
   /** A place at the host until it is disposed of. @throws FairleadError LIMIT_EXCEEDED */
-  take({ host, tokenId, endless }: HostShare): Disposable {
-    const wanted: [key: string, max: number, whose: string][] = [[`${host} ${tokenId}`, MAX_OF_TOKEN, 'calls of this token']];
-    if (endless) {
-      wanted.push([`${host} ${tokenId} endless`, MAX_ENDLESS_OF_TOKEN, 'calls of this token that follow something']);
-      wanted.push([`${host} endless`, MAX_ENDLESS, 'calls that follow something']);
-    }
-    for (const [key, max, whose] of wanted) {
+  take(share: HostShare): Disposable {
+    const limits = limitsOf(share);
+    for (const { key, max, whose } of limits) {
       if ((this.#counts.get(key) ?? 0) < max) continue;
-      throw new FairleadError('LIMIT_EXCEEDED', `${max} ${whose} run on host ${host} already; end some`);
+      throw new FairleadError('LIMIT_EXCEEDED', `${max} ${whose} run on host ${share.host} already; end some`);
     }
-    for (const [key] of wanted) this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
-    return { [Symbol.dispose]: () => wanted.forEach(([key]) => this.#giveBack(key)) };
+    for (const { key } of limits) this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
+    return { [Symbol.dispose]: () => this.#giveBack(limits) };
   }
 
-  #giveBack(key: string): void {
-    const left = (this.#counts.get(key) ?? 1) - 1;
-    if (left === 0) this.#counts.delete(key);
-    else this.#counts.set(key, left);
+  #giveBack(limits: readonly Limit[]): void {
+    for (const { key } of limits) {
+      const left = (this.#counts.get(key) ?? 1) - 1;
+      if (left === 0) this.#counts.delete(key);
+      else this.#counts.set(key, left);
+    }
   }
+}
+
+function limitsOf({ host, tokenId, endless }: HostShare): readonly Limit[] {
+  const ofToken = { key: `${host} ${tokenId}`, max: MAX_OF_TOKEN, whose: 'calls of this token' };
+  if (!endless) return [ofToken];
+  return [
+    ofToken,
+    { key: `${host} ${tokenId} endless`, max: MAX_ENDLESS_OF_TOKEN, whose: 'calls of this token that follow something' },
+    { key: `${host} endless`, max: MAX_ENDLESS, whose: 'calls that follow something' },
+  ];
 }

@@ -64,7 +64,8 @@ export function readMessage(text: string, maxBytes: number): Message {
   if (Array.isArray(value))
     return invalid(new FairleadError('INVALID_REQUEST', 'batch arrays are not taken; send one message each'));
   if (!isJsonObject(value)) return invalid(new FairleadError('INVALID_REQUEST', 'the message is no JSON-RPC object'));
-  return 'method' in value ? readCall(value) : readResponse(value);
+  const isFlat = isSurelyBounded(text);
+  return 'method' in value ? readCall(value, isFlat) : readResponse(value, isFlat);
 }
 
 /** A request or result with exactly the fields that ours have. Everything else goes through the schemas, which say what is wrong. */
@@ -77,10 +78,10 @@ function readUsual(value: JsonObject): Message | undefined {
   return { kind: 'request', id, method, params };
 }
 
-function readCall(value: JsonObject): Message {
+function readCall(value: JsonObject, isBounded: boolean): Message {
   const { id } = value;
   try {
-    requireBounded(value, MAX_REQUEST_VALUES);
+    if (!isBounded) requireBounded(value, MAX_REQUEST_VALUES);
     const usual = readUsual(value);
     if (usual !== undefined) return usual;
     if (!('id' in value)) {
@@ -94,10 +95,10 @@ function readCall(value: JsonObject): Message {
   }
 }
 
-function readResponse(value: JsonObject): Message {
+function readResponse(value: JsonObject, isBounded: boolean): Message {
   const { id } = value;
   try {
-    requireBounded(value, Number.POSITIVE_INFINITY);
+    if (!isBounded) requireBounded(value, Number.POSITIVE_INFINITY);
     const usual = readUsual(value);
     if (usual !== undefined) return usual;
     if ('error' in value) {
@@ -149,6 +150,16 @@ function isMethodText(value: unknown): value is string {
 
 function invalid(error: FairleadError): Message {
   return { kind: 'invalid', error };
+}
+
+/** Told from the text alone, as it can be of most: so few characters have no more values, so few brackets no more levels. */
+function isSurelyBounded(text: string): boolean {
+  if (text.length > MAX_REQUEST_VALUES) return false;
+  let brackets = 0;
+  for (const bracket of ['{', '[']) {
+    for (let at = text.indexOf(bracket); at !== -1; at = text.indexOf(bracket, at + 1)) brackets += 1;
+  }
+  return brackets <= MAX_DEPTH;
 }
 
 /** Depth is bounded before anything recurses over the value: writing it again would otherwise overflow the stack. */

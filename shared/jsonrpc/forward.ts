@@ -14,6 +14,6 @@ export function forwardOptions(context: RequestContext): CallOptions {
     timeoutMs: remainingMs === undefined ? 0 : Math.max(1, remainingMs),
     onProgress: context.wantsProgress ? context.progress : undefined,
     trace: context.trace,
-    signal: context.signal,
+    signal: context.cancellation,
   };
 }

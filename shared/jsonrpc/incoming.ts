@@ -7,6 +7,7 @@
  *
  * An aborted request keeps its place until its handler has settled, so that `maxConcurrentRequests` bounds what really runs.
  */
+import { type Cancellation, CancelSource } from '../cancellation.ts';
 import type { Clock } from '../clock.ts';
 import { FairleadError, isFairleadError, type JsonObject, toFairleadError } from '../errors.ts';
 import { exceedsBytes, type Request, type RequestId, writeError, writeNotification, writeResult } from './envelope.ts';
@@ -26,7 +27,7 @@ export interface IncomingPort {
 
 export class IncomingRequests {
   readonly #port: IncomingPort;
-  readonly #running = new Map<RequestId, AbortController>();
+  readonly #running = new Map<RequestId, CancelSource>();
   #closed = false;
 
   constructor(port: IncomingPort) {
@@ -57,14 +58,13 @@ export class IncomingRequests {
   }
 
   cancel(id: RequestId): void {
-    const controller = this.#running.get(id);
-    controller?.abort(new FairleadError('CANCELLED', `request ${id} was cancelled by its caller`));
+    this.#running.get(id)?.abort(new FairleadError('CANCELLED', `request ${id} was cancelled by its caller`));
   }
 
   close(error: FairleadError): void {
     this.#closed = true;
     const reason = new FairleadError('INTERRUPTED', `the caller's line closed: ${error.message}`, { cause: error });
-    for (const controller of this.#running.values()) controller.abort(reason);
+    for (const source of this.#running.values()) source.abort(reason);
   }
 
   /** Answers a request that could not be read well enough to start. */
@@ -93,47 +93,50 @@ export class IncomingRequests {
 
   async #run(request: Request, params: JsonObject, meta: CallMeta, deadlineMs: number | undefined): Promise<void> {
     const { id, method } = request;
-    const controller = new AbortController();
-    this.#running.set(id, controller);
+    const source = new CancelSource();
+    this.#running.set(id, source);
     const timer =
       deadlineMs === undefined
         ? undefined
         : this.#port.clock.setTimeout(() => {
-            controller.abort(new FairleadError('TIMEOUT', `${method} did not end within its deadline`));
+            source.abort(new FairleadError('TIMEOUT', `${method} did not end within its deadline`));
           }, deadlineMs - this.#port.clock.now());
     try {
-      const result = await this.#port.onRequest(method, params, this.#contextOf(request, meta, deadlineMs, controller));
+      const result = await this.#port.onRequest(method, params, this.#contextOf(request, meta, deadlineMs, source));
       this.#answer(id, this.#writeBounded(method, writeResult(id, result)));
     } catch (error) {
-      this.#answerError(id, this.#explain(error, method, controller.signal));
+      this.#answerError(id, this.#explain(error, method, source));
     } finally {
       timer?.cancel();
       this.#running.delete(id);
     }
   }
 
-  #contextOf(request: Request, meta: CallMeta, deadlineMs: number | undefined, controller: AbortController): RequestContext {
+  #contextOf(request: Request, meta: CallMeta, deadlineMs: number | undefined, source: CancelSource): RequestContext {
     const { id, method } = request;
     const { clock } = this.#port;
     return {
       id,
       method,
-      signal: controller.signal,
+      cancellation: source,
+      get signal() {
+        return source.signal;
+      },
       remainingMs: () => (deadlineMs === undefined ? undefined : Math.max(0, deadlineMs - clock.now())),
       wantsProgress: meta.progressToken !== undefined,
-      progress: (value) => this.#progress(request, meta, controller, value),
+      progress: (value) => this.#progress(request, meta, source, value),
       trace: meta.trace,
       meta: meta.rest,
     };
   }
 
-  #progress({ id, method }: Request, meta: CallMeta, controller: AbortController, value: unknown): void {
+  #progress({ id, method }: Request, meta: CallMeta, source: CancelSource, value: unknown): void {
     const { progressToken: token } = meta;
-    if (token === undefined || controller.signal.aborted || this.#running.get(id) !== controller) return;
+    if (token === undefined || source.aborted || this.#running.get(id) !== source) return;
     try {
       this.#answer(id, this.#writeBounded(`progress of ${method}`, writeNotification('$/progress', { token, value })));
     } catch (error) {
-      controller.abort(toFairleadError(error));
+      source.abort(toFairleadError(error));
     }
   }
 
@@ -146,10 +149,10 @@ export class IncomingRequests {
   }
 
   /** The error that the caller gets for what a handler threw; a fault of ours is reported here as well, where it can be mended. */
-  #explain(thrown: unknown, method: string, signal: AbortSignal): FairleadError {
+  #explain(thrown: unknown, method: string, cancellation: Cancellation): FairleadError {
     if (isFairleadError(thrown) && thrown.code !== 'INTERNAL') return thrown;
     // What Node's own functions throw when their signal fires (an AbortError) says less than the signal's reason.
-    if (!isFairleadError(thrown) && signal.aborted && isFairleadError(signal.reason)) return signal.reason;
+    if (!isFairleadError(thrown) && cancellation.aborted && isFairleadError(cancellation.reason)) return cancellation.reason;
     const error = isFairleadError(thrown)
       ? thrown
       : new FairleadError('INTERNAL', `${method} failed inside Fairlead: ${toFairleadError(thrown).message}`, { cause: thrown });

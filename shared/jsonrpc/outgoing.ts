@@ -9,6 +9,7 @@
  * A call that was never sent says so with another code (CONNECT_FAILED, LIMIT_EXCEEDED, INVALID_PARAMS), since it can have had no
  * effect; after the other codes that is unknown.
  */
+import type { Cancellation } from '../cancellation.ts';
 import type { Clock, Timer } from '../clock.ts';
 import { FairleadError, isFairleadError, toFairleadError } from '../errors.ts';
 import { exceedsBytes, type RequestId, writeNotification, writeRequest } from './envelope.ts';
@@ -106,7 +107,7 @@ export class OutgoingCalls {
     }
   }
 
-  #requireStartable(method: string, timeoutMs: number, signal: AbortSignal | undefined): void {
+  #requireStartable(method: string, timeoutMs: number, signal: Cancellation | undefined): void {
     if (this.#closed !== undefined) {
       throw new FairleadError('CONNECT_FAILED', `${method} was not sent: the line is closed: ${this.#closed.message}`, {
         cause: this.#closed,
@@ -126,15 +127,14 @@ export class OutgoingCalls {
   }
 
   #write(id: string, method: string, params: object, timeoutMs: number, options: CallOptions): string {
-    const text = writeRequest(id, method, {
-      ...params,
-      _meta: {
-        ...options.meta,
-        ...options.trace,
-        timeoutMs: timeoutForCallee(timeoutMs),
-        ...(options.onProgress === undefined ? {} : { progressToken: id }),
-      },
-    });
+    const { meta, trace, onProgress } = options;
+    const _meta = {
+      ...meta,
+      ...trace,
+      timeoutMs: timeoutForCallee(timeoutMs),
+      progressToken: onProgress === undefined ? undefined : id,
+    };
+    const text = writeRequest(id, method, { ...params, _meta });
     const { maxMessageBytes } = this.#port.limits;
     if (!exceedsBytes(text, maxMessageBytes)) return text;
     throw new FairleadError('LIMIT_EXCEEDED', `${method} was not sent: its message is longer than ${maxMessageBytes} bytes`, {
@@ -142,7 +142,7 @@ export class OutgoingCalls {
     });
   }
 
-  #arm(id: string, method: string, timeoutMs: number, signal: AbortSignal | undefined): () => void {
+  #arm(id: string, method: string, timeoutMs: number, signal: Cancellation | undefined): () => void {
     const onAbort = (): void => this.#giveUp(id, reasonOf(signal, `${method} (${id})`));
     signal?.addEventListener('abort', onAbort, { once: true });
     let timer: Timer | undefined;
@@ -206,7 +206,7 @@ export function timeoutForCallee(timeoutMs: number): number {
   return Math.max(1, Math.floor(timeoutMs - Math.min(MAX_ANSWER_SLACK_MS, timeoutMs * ANSWER_SLACK_SHARE)));
 }
 
-function reasonOf(signal: AbortSignal | undefined, what: string): FairleadError {
+function reasonOf(signal: Cancellation | undefined, what: string): FairleadError {
   const reason: unknown = signal?.reason;
   return isFairleadError(reason)
     ? reason

@@ -1,4 +1,5 @@
 /** What callers and handlers of a JsonRpcPeer see: the request's context, a call's options, the peer's limits. */
+import type { Cancellation } from '../cancellation.ts';
 import type { Clock } from '../clock.ts';
 import type { FairleadError, JsonObject } from '../errors.ts';
 
@@ -18,6 +19,8 @@ export interface RequestContext {
    * INTERRUPTED) that the call ends with. A handler that starts late calls `signal.throwIfAborted()` first.
    */
   readonly signal: AbortSignal;
+  /** The same, for what needs no AbortSignal: it costs less. */
+  readonly cancellation: Cancellation;
   /** Milliseconds until the deadline, at least 0; undefined when the caller asked for none. */
   remainingMs(): number | undefined;
   /** Whether the caller asked for progress. */
@@ -41,7 +44,7 @@ export interface CallOptions {
   /** Further fields of `params._meta`. */
   readonly meta?: JsonObject | undefined;
   /** Aborting rejects the call at once (with the signal's reason if that is a FairleadError, else CANCELLED) and tells the callee. */
-  readonly signal?: AbortSignal | undefined;
+  readonly signal?: Cancellation | undefined;
 }
 
 export interface PeerLimits {

@@ -46,7 +46,8 @@ export class Outbox {
     }
     this.#texts.push(text);
     this.#textLength += text.length;
-    this.schedule();
+    // At once: a call is worth more to its caller than its place in a message with others.
+    this.flush();
   }
 
   /** Something is ready, or the socket has drained. */

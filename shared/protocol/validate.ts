@@ -43,16 +43,24 @@ function parseOpenEnded(schema: v.GenericSchema, value: unknown, what: string, s
  * `constructor`. Both would make a caller believe that something was set, so they are refused.
  */
 function lostFields(input: unknown, output: unknown, path: string): FieldIssue[] {
-  if (input === output || !isContainer(input) || !isContainer(output)) return [];
+  if (input === output || !isContainer(input) || !isContainer(output)) return NONE;
   if (Array.isArray(input) && !Array.isArray(output)) return [{ path, message: 'must be an object, not a list' }];
-  const kept = new Map(Object.entries(output));
-  return Object.entries(input).flatMap(([key, value]) => {
-    const isKept = kept.has(key);
-    if (isKept && !isContainer(value)) return [];
+  let lost: FieldIssue[] = NONE;
+  for (const key of Object.keys(input)) {
+    const isKept = Object.hasOwn(output, key);
+    // SAFETY: both are objects of JSON, and the key is the input's own.
+    const value = (input as Record<string, unknown>)[key];
+    if (isKept && !isContainer(value)) continue;
     const fieldPath = appendKey(path, Array.isArray(input) ? Number(key) : key);
-    return isKept ? lostFields(value, kept.get(key), fieldPath) : [{ path: fieldPath, message: 'is not allowed as a name' }];
-  });
+    const more = isKept
+      ? lostFields(value, (output as Record<string, unknown>)[key], fieldPath)
+      : [{ path: fieldPath, message: 'is not allowed as a name' }];
+    lost = [...lost, ...more];
+  }
+  return lost;
 }
+
+const NONE: FieldIssue[] = [];
 
 function isContainer(value: unknown): value is object {
   return typeof value === 'object' && value !== null;

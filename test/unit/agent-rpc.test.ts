@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Dispatcher } from '../../agent/rpc/dispatcher.ts';
 import { allHandlers } from '../../agent/rpc/handlers/all.ts';
 import { Policy, type PolicyConfig } from '../../agent/rpc/policy.ts';
+import { CancelSource } from '../../shared/cancellation.ts';
 import type { JsonObject } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { parseParams, parseResult } from '../../shared/protocol/validate.ts';
@@ -18,6 +19,7 @@ function context(overrides: Partial<RequestContext> = {}): RequestContext {
     id: 1,
     method: 'test',
     signal: new AbortController().signal,
+    cancellation: new CancelSource(),
     remainingMs: () => 1000,
     wantsProgress: true,
     progress: () => {},

@@ -33,7 +33,8 @@ export function vmHandlers(vms: Vms, policy: Policy): HandlersOf<typeof VM_METHO
     },
     'vm.qmp': async ({ vm, execute, arguments: args }, context) => {
       policy.checkQmp(execute);
-      return { return: await vms.qmp(vm, { execute, arguments: args }, context) };
+      const { cancellation: signal, timeoutMs } = context;
+      return { return: await vms.qmp(vm, { execute, arguments: args }, { signal, timeoutMs }) };
     },
     'vm.events': (params, context) => events(vms, params, context),
     'vm.args': async (target, context) => {
