@@ -56,7 +56,14 @@ const HOST: ArgvHost = {
   sandbox: true,
   tscKhz: undefined,
   vsock: undefined,
-  paths: { monitorSocket: '/r/m', consoleSocket: '/r/c', consoleLog: '/s/c' },
+  paths: {
+    monitorSocket: '/r/m',
+    consoleSocket: '/r/c',
+    consoleLog: '/s/c',
+    guestAgentSocket: '/r/a',
+    ramFile: '/s/r',
+    addedRamFile: '/s/a',
+  },
 };
 
 /** Options that QEMU reads as JSON when their value begins with a brace. */

@@ -25,12 +25,13 @@ describe('params', () => {
         machine: 'q35',
         accelerator: 'auto',
         cpus: { count: 1 },
-        memory: { bytes: 256 * 1024 ** 2 },
+        memory: { bytes: 256 * 1024 ** 2, backing: 'anonymous' },
         boot: {},
         disks: [],
         networks: [],
         pciDevices: [],
-        devices: { rng: true, balloon: true, pvpanic: true },
+        restart: { policy: 'never', delayMs: 1_000, maxDelayMs: 60_000, healthyMs: 60_000 },
+        devices: { rng: true, balloon: true, pvpanic: true, vmgenid: true, hotplugSlots: 4 },
       },
     });
   });
@@ -50,8 +51,8 @@ describe('params', () => {
     ['an unknown field', spec({ nmae: 1 }), 'params.spec.nmae: is not a known field'],
     [
       'an unknown field at depth',
-      spec({ disks: [{ path: '/a', cache: 1 }] }),
-      'params.spec.disks[0].cache: is not a known field',
+      spec({ disks: [{ path: '/a', colour: 1 }] }),
+      'params.spec.disks[0].colour: is not a known field',
     ],
     ['an unknown field beside spec', { ...spec({}), host: 'x' }, 'params.host: is not a known field'],
     ['an inherited name as field', spec({ toString: 1 }), 'params.spec.toString: is not a known field'],
@@ -98,8 +99,8 @@ describe('params', () => {
     ['an unknown machine', spec({ machine: 'pc' }), 'params.spec.machine: must be one of "q35", "microvm", "virt"'],
     [
       'an unknown network',
-      spec({ networks: [{ type: 'bridge' }] }),
-      'params.spec.networks[0].type: must be one of "tap", "user"',
+      spec({ networks: [{ type: 'macvlan' }] }),
+      'params.spec.networks[0].type: must be one of "tap", "bridge", "user"',
     ],
     [
       'a MAC of five bytes',

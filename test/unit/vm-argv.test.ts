@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { buildArgs } from '../../agent/vm/argv/build-args.ts';
-import { macAddress } from '../../agent/vm/argv/devices.ts';
+
 import type { ArgvHost } from '../../agent/vm/argv/host.ts';
+import { macAddress } from '../../agent/vm/argv/networks.ts';
 import type { VmSpecInput } from '../../shared/protocol/vm-spec.ts';
 import { spec } from '../support/vm.ts';
 
@@ -16,6 +17,9 @@ const HOST: ArgvHost = {
     monitorSocket: '/run/fairlead/web/monitor.sock',
     consoleSocket: '/run/fairlead/web/console.sock',
     consoleLog: '/var/lib/fairlead/vms/web/logs/console.log',
+    guestAgentSocket: '/run/fairlead/web/agent.sock',
+    ramFile: '/var/lib/fairlead/vms/web/ram',
+    addedRamFile: '/var/lib/fairlead/vms/web/ram-added',
   },
 };
 const BOOT = { kernel: '/images/vmlinux', initrd: '/images/initrd.gz', args: 'console=ttyS0 quiet' };
@@ -94,12 +98,12 @@ describe('the command line', () => {
   });
 
   test('invents a MAC address that is unicast, locally administered and its own for each NIC', () => {
-    const addresses = [macAddress('web', 0), macAddress('web', 1), macAddress('db', 0)];
+    const addresses = [macAddress('web', 'net0'), macAddress('web', 'net1'), macAddress('db', 'net0')];
     expect(new Set(addresses).size).toBe(3);
     for (const address of addresses) {
       expect(address).toMatch(/^[0-9a-f]{2}(:[0-9a-f]{2}){5}$/);
       expect(Number.parseInt(address.slice(0, 2), 16) & 0x03).toBe(0x02);
     }
-    expect(macAddress('web', 0)).toBe(addresses[0]);
+    expect(macAddress('web', 'net0')).toBe(addresses[0]);
   });
 });

@@ -21,7 +21,19 @@ export interface ArgvHost {
   /** Rate of the host's time stamp counter, where it is constant and known. */
   readonly tscKhz: number | undefined;
   readonly vsock: ArgvVsock | undefined;
+  /** Default: none of it. */
+  readonly devices?: HostDevices | undefined;
   readonly paths: ArgvPaths;
+}
+
+/** What the devices of a VM find on this host. */
+export interface HostDevices {
+  /** Whether the kernel can move a tap's packets itself (/dev/vhost-net). */
+  readonly vhostNet: boolean;
+  /** The taps that the agent made for networks of type `bridge`, by the id of the network. */
+  readonly taps: Readonly<Record<string, string>>;
+  /** Those paths among the spec's disks that are block devices and no files. */
+  readonly blockDevices: readonly string[];
 }
 
 export interface ArgvVsock {
@@ -35,7 +47,14 @@ export interface ArgvPaths {
   /** The serial console, for whoever connects; what the guest writes goes into `consoleLog` whether or not anybody does. */
   readonly consoleSocket: string;
   readonly consoleLog: string;
+  /** The host's end of the guest agent's virtio-serial port. */
+  readonly guestAgentSocket: string;
+  /** Guest RAM, and what can be added to it, where the spec wants them in files. */
+  readonly ramFile: string;
+  readonly addedRamFile: string;
 }
+
+export const NO_HOST_DEVICES: HostDevices = { vhostNet: false, taps: {}, blockDevices: [] };
 
 /** A value in QEMU's `key=value,…` syntax: a comma is written twice. */
 export function optionValue(text: string): string {
