@@ -162,11 +162,20 @@ class FairleadAgent implements Agent {
       logger,
       limits: { maxVms, maxStreamsPerVm },
       // rpc/policy.ts has decided before a call comes here, by patterns that this list has no notion of.
-      policy: { qmpCommands: ['*'], checkSpec: (spec) => this.#policy.checkSpec(spec) },
+      policy: { qmpCommands: ['*'], accelerators: config.accelerators, checkSpec: (spec) => this.#policy.checkSpec(spec) },
       agentVersion: VERSION,
       labels,
       qemuBinary,
       observer: this.#telemetry,
+      confinement: {
+        user: config.qemuUser,
+        group: config.qemuGroup,
+        cgroup: config.cgroup,
+        memoryOverheadBytes: config.memoryOverhead,
+        oomScoreAdj: config.oomScoreAdj,
+        maxCpus: config.maxCpus,
+        maxMemoryBytes: config.maxMemory,
+      },
     });
   }
 

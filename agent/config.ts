@@ -3,13 +3,13 @@
  * the file (`stateDir`); config-source.ts says which wins. Unknown keys are refused.
  *
  * The host's owner decides here what the hub may do on it. Unless told otherwise the hub may call every method, but QEMU's monitor
- * only to ask, and guests get files of `<stateDir>/images` and nothing else of the host, no PCI devices included.
+ * only to ask, and guests get files of `<stateDir>/images` and nothing else of the host, no networks and no PCI devices included.
  */
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import type { SettingsSource } from '../shared/node/settings-source.ts';
-import { HostPath, Labels, Name } from '../shared/protocol/common.ts';
+import { Bytes, HostPath, Labels, Name } from '../shared/protocol/common.ts';
 import { hubEndpoints, isLoopbackHost } from '../shared/protocol/handshake.ts';
 import { parseWith } from '../shared/protocol/parse-with.ts';
 import { entriesOf, list, listOf, parseAddress, path, splitList, toggle, value, whole } from '../shared/settings.ts';
@@ -40,6 +40,24 @@ const HttpListen = v.pipe(
   v.string(),
   v.check((text) => parseHttpListen(text) !== undefined, 'must be ADDRESS:PORT, unix:/path or off'),
 );
+
+/** `user`, `tap:NAME` or `bridge:NAME`, each name possibly a prefix. */
+const NetworkPattern = v.pipe(
+  v.string(),
+  v.regex(/^(\*|user|(tap|bridge):([^\s/*,]{1,15}\*?|\*))$/, 'must be user, tap:NAME or bridge:NAME, or * for all'),
+);
+const MigrationTarget = v.pipe(
+  v.string(),
+  v.regex(
+    /^(\*|tcp:[A-Za-z0-9.:[\]-]*\*?|unix:\/[^\0]*)$/,
+    'must be tcp:HOST:PORT, a prefix of one with *, unix:/DIRECTORY, or *',
+  ),
+);
+/** Of the host's user database. */
+const Account = v.pipe(v.string(), v.regex(/^([a-z_][a-z0-9_-]{0,31}|\d{1,10})$/i, 'must be a name or a number'));
+const Cgroup = v.union([v.picklist(['auto', 'off']), HostPath], 'must be auto, off or the path of a control group');
+/** Where distributions put the firmware of guests. */
+const FIRMWARE_DIRECTORIES = ['/usr/share/qemu', '/usr/share/seabios', '/usr/share/OVMF', '/usr/share/AAVMF', '/usr/share/edk2'];
 
 /** A name, or with `*` at its end all that start so. */
 const Pattern = v.pipe(v.string(), v.regex(/^(\*|[a-zA-Z0-9._-]+\*?)$/, 'must be a name, a prefix with * at its end, or *'));
@@ -76,6 +94,17 @@ const AGENT_SETTINGS = {
     v.optional(v.picklist(['auto', 'vhost-vsock', 'vhost-user', 'off']), 'auto'),
     'auto, vhost-vsock, vhost-user or off',
   ),
+  qemuUser: value(v.optional(Account), "user that QEMU and its helpers run as; by default the agent's own"),
+  qemuGroup: value(v.optional(Account), "group that they run as, such as kvm; by default the user's own"),
+  cgroup: value(
+    v.optional(Cgroup, 'auto'),
+    'control group (v2) below which each VM gets one with limits; auto takes what the service manager delegates, off none',
+  ),
+  memoryOverhead: value(v.optional(Bytes, 256 * 1024 ** 2), 'what a VM may take beyond its RAM before its control group ends it'),
+  oomScoreAdj: value(
+    v.optional(whole(0, 1000), 200),
+    'how much sooner than others a VM is ended when the host has no memory left',
+  ),
   vhostDeviceVsock: path(v.optional(HostPath), 'vhost-device-vsock; by default the one on PATH'),
 
   methods: list(v.optional(listOf(Pattern), ['*']), 'methods that the hub may call'),
@@ -85,8 +114,23 @@ const AGENT_SETTINGS = {
     v.optional(listOf(HostPath)),
     'directories whose files guests may be given as kernel, initrd or disk, links followed first; by default images in the state directory',
   ),
+  firmwareRoots: list(
+    v.optional(listOf(HostPath), FIRMWARE_DIRECTORIES),
+    'directories that firmware may come from, besides imageRoots',
+  ),
+  networks: list(v.optional(listOf(NetworkPattern), []), 'networks that guests may be on: user, tap:NAME, bridge:NAME'),
+  forwardPorts: list(v.optional(listOf(PortRange), []), "ports of this host's loopback that may lead into guests"),
+  accelerators: list(v.optional(listOf(v.picklist(['kvm', 'tcg'])), ['kvm', 'tcg']), 'kvm, tcg or both'),
+  migrationTargets: list(
+    v.optional(listOf(MigrationTarget), []),
+    'where the memory of guests may be sent: tcp:HOST:PORT, or unix:/DIRECTORY for sockets in it',
+  ),
   pciDevices: list(v.optional(listOf(Pattern), []), 'PCI devices that may be passed through, by address or path'),
   maxVms: value(v.optional(whole(0, 100_000), 1024), 'VMs on this host'),
+  maxVmCpus: value(v.optional(whole(1, 1024)), 'CPUs of one VM'),
+  maxVmMemory: value(v.optional(Bytes), 'memory of one VM, as far as it can grow'),
+  maxCpus: value(v.optional(whole(1, 1_000_000)), 'CPUs of all VMs that run'),
+  maxMemory: value(v.optional(Bytes), 'memory of all VMs that run, as far as they can grow'),
   maxStreamsPerVm: value(v.optional(whole(0, 65_536), 1024), 'streams into one guest'),
 
   dialTimeout: value(v.optional(duration(100, 600_000), 10_000), 'time for a connection to the hub to be made'),

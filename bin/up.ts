@@ -89,6 +89,9 @@ async function connectAgent(options: UpOptions, hub: Hub, logger: Logger): Promi
     ...(await enrolToken(hub, stateDir)),
     // Hub, host and files belong to the same person here.
     imageRoots: ['/'],
+    networks: ['*'],
+    forwardPorts: ['*'],
+    migrationTargets: ['*'],
     ...vhostDaemon(),
   });
   const agent = createAgent({

@@ -2,24 +2,27 @@
  * What the host's owner lets the hub do here (agent/config.ts has the settings). Every refusal is PERMISSION_DENIED, names the thing and
  * the setting, and happens before anything else does.
  */
-import { realpath } from 'node:fs/promises';
-import { join, resolve, sep } from 'node:path';
-import { FairleadError } from '../../shared/errors.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
-import { filesOfQcow2 } from './qcow2-files.ts';
+import type { Disk, Network } from '../../shared/protocol/vm-spec-devices.ts';
+import { checkFile, checkImagesBelow, denied, type FileRoots } from './policy-files.ts';
+import { checkRemoval, REPLACED_COMMANDS } from './policy-qmp.ts';
 
 export interface PolicyConfig {
   readonly methods: readonly string[];
   readonly qmpCommands: readonly string[];
   readonly vsockPorts: readonly string[];
   readonly imageRoots: readonly string[];
+  readonly firmwareRoots: readonly string[];
   readonly pciDevices: readonly string[];
+  readonly networks: readonly string[];
+  readonly forwardPorts: readonly string[];
+  readonly migrationTargets: readonly string[];
+  readonly maxVmCpus?: number | undefined;
+  readonly maxVmMemory?: number | undefined;
   /** The agent's own files, which no root that holds this directory stands for. */
   readonly stateDir?: string | undefined;
 }
 
-/** An image on an image on an image: more than this is nobody's wish. */
-const MAX_BACKING_DEPTH = 16;
 /** Canonical forms alone: `..` in a path, or a longer one, would pass for a device that it is not. */
 const PCI_DEVICE =
   /^((\/sys\/bus\/pci\/devices\/)?([0-9a-f]{4,8}:)?[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]|\/sys\/bus\/mdev\/devices\/[0-9a-z][0-9a-z-]*)\/?$/i;
@@ -36,82 +39,101 @@ export class Policy {
     throw denied(`method ${method} may not be called on this host`, 'methods');
   }
 
-  checkQmp(command: string): void {
-    if (matchesAny(this.#config.qmpCommands, command)) return;
-    throw denied(`QMP command ${command} may not be sent on this host`, 'qmpCommands');
+  /** `spec` is that of the VM to which the command goes. */
+  checkQmp(command: string, args: Readonly<Record<string, unknown>> | undefined, spec: VmSpec): void {
+    const { qmpCommands } = this.#config;
+    const instead = REPLACED_COMMANDS.get(command);
+    const isAllowed = instead === undefined ? matchesAny(qmpCommands, command) : qmpCommands.includes(command);
+    if (!isAllowed) {
+      const why = instead === undefined ? '' : ` (the method ${instead} does it, and keeps what Fairlead knows of the VM true)`;
+      throw denied(`QMP command ${command} may not be sent on this host${why}`, 'qmpCommands');
+    }
+    checkRemoval(command, args, spec);
   }
 
   checkPort(port: number): void {
-    if (this.#config.vsockPorts.some((range) => isInRange(range, port))) return;
+    if (isInRanges(this.#config.vsockPorts, port)) return;
     throw denied(`streams to vsock port ${port} may not be opened on this host`, 'vsockPorts');
   }
 
   /**
-   * Files and devices of the host that the spec asks for, and the files that its qcow2 images name in turn. A file that does not exist
-   * passes: who opens it says so better. Images change, so it is asked again at each start, before and after QEMU has opened them.
+   * Sizes, files and devices of the host that the spec asks for, and the files that its qcow2 images name in turn. Images change, so it is
+   * asked again at each start, before and after QEMU has opened them.
    */
   async checkSpec(spec: VmSpec): Promise<void> {
-    for (const device of spec.pciDevices) {
-      if (!PCI_DEVICE.test(device) || !matchesAny(this.#config.pciDevices, device))
-        throw denied(`spec.pciDevices: ${device} may not be passed through`, 'pciDevices');
+    this.#checkSize(spec);
+    for (const device of spec.pciDevices) this.checkPciDevice('spec.pciDevices', device);
+    for (const [index, network] of spec.networks.entries()) this.checkNetwork(`spec.networks[${index}]`, network);
+    const { firmware, kernel, initrd } = spec.boot;
+    // Firmware that many guests share lies where the system has it; its variables are the guest's own, as its disks are.
+    if (firmware !== undefined) await checkFile('spec.boot.firmware.code', firmware.code, this.#firmware);
+    await this.#checkImage('spec.boot.firmware.vars', firmware?.vars);
+    await this.#checkImage('spec.boot.kernel', kernel);
+    await this.#checkImage('spec.boot.initrd', initrd);
+    for (const [index, disk] of spec.disks.entries()) await this.checkDisk(`spec.disks[${index}]`, disk);
+  }
+
+  /** `field` is where the disk stands in what the caller wrote. */
+  async checkDisk(field: string, { path, format }: Pick<Disk, 'path' | 'format'>): Promise<void> {
+    await this.#checkImage(`${field}.path`, path);
+    if (path !== undefined && format === 'qcow2') await checkImagesBelow(`${field}.path`, path, this.#images);
+  }
+
+  /** A tap or bridge by its name, and the ports of the host that a network of QEMU's own leads into the guest. */
+  checkNetwork(field: string, network: Network): void {
+    const { networks, forwardPorts } = this.#config;
+    const name = networkName(network);
+    if (!matchesAny(networks, name)) throw denied(`${field}: network ${name} may not be used on this host`, 'networks');
+    if (network.type !== 'user') return;
+    const port = network.forwards.map(({ hostPort }) => hostPort).find((hostPort) => !isInRanges(forwardPorts, hostPort));
+    if (port !== undefined) throw denied(`${field}.forwards: port ${port} of this host may not be forwarded`, 'forwardPorts');
+  }
+
+  checkPciDevice(field: string, device: string): void {
+    if (PCI_DEVICE.test(device) && matchesAny(this.#config.pciDevices, device)) return;
+    throw denied(`${field}: ${device} may not be passed through`, 'pciDevices');
+  }
+
+  /** Where the memory of a guest may be sent: `tcp:HOST:PORT`, or `unix:PATH` below a directory that is named as `unix:DIRECTORY`. */
+  async checkMigration(uri: string): Promise<void> {
+    const { migrationTargets } = this.#config;
+    if (migrationTargets.includes('*')) return;
+    const unix = uri.startsWith('unix:') ? uri.slice('unix:'.length) : undefined;
+    if (unix === undefined && matchesAny(migrationTargets, uri)) return;
+    if (unix === undefined) throw denied(`a VM may not be migrated to ${uri}`, 'migrationTargets');
+    const roots = migrationTargets.flatMap((target) => (target.startsWith('unix:') ? [target.slice('unix:'.length)] : []));
+    await checkFile('uri', unix, { setting: 'migrationTargets', roots, stateDir: this.#config.stateDir });
+  }
+
+  #checkSize({ cpus, memory }: VmSpec): void {
+    const { maxVmCpus, maxVmMemory } = this.#config;
+    if (maxVmCpus !== undefined && cpus.count > maxVmCpus) {
+      throw denied(`spec.cpus.count: a VM of this host may have ${maxVmCpus} CPUs, not ${cpus.count}`, 'maxVmCpus');
     }
-    const files: [string, string | undefined][] = [
-      ['spec.boot.kernel', spec.boot.kernel],
-      ['spec.boot.initrd', spec.boot.initrd],
-      ...spec.disks.map((disk, index): [string, string] => [`spec.disks[${index}].path`, disk.path]),
-    ];
-    for (const [field, path] of files) {
-      if (path !== undefined) await this.#checkFile(field, path);
-    }
-    for (const [index, { path, format }] of spec.disks.entries()) {
-      if (format === 'qcow2') await this.#checkQcow2(`spec.disks[${index}].path`, path, MAX_BACKING_DEPTH);
+    const bytes = memory.maxBytes ?? memory.bytes;
+    if (maxVmMemory !== undefined && bytes > maxVmMemory) {
+      throw denied(`spec.memory: a VM of this host may have ${maxVmMemory} bytes, not ${bytes}`, 'maxVmMemory');
     }
   }
 
-  async #checkQcow2(field: string, path: string, depth: number): Promise<void> {
-    const named = await filesOfQcow2(path);
-    if (named?.data !== undefined) await this.#checkFile(`${field}: the data file of ${path}`, named.data);
-    const backing = named?.backing;
-    if (backing === undefined) return;
-    if (depth === 0) throw denied(`${field}: ${path} has too many images below it`, 'imageRoots');
-    await this.#checkFile(`${field}: the backing file of ${path}`, backing.path);
-    if (backing.format === 'qcow2') await this.#checkQcow2(field, backing.path, depth - 1);
+  async #checkImage(field: string, path: string | undefined): Promise<void> {
+    if (path !== undefined) await checkFile(field, path, this.#images);
   }
 
-  async #checkFile(field: string, path: string): Promise<void> {
-    const { imageRoots } = this.#config;
-    const realRoots = await Promise.all(imageRoots.map(real));
-    // The path as written, so that what lies outside is not even looked at; then where it leads.
-    const isInside = (candidate: string, roots: readonly string[]) => roots.some((root) => isBelow(candidate, root));
-    const target = await real(path);
-    if (isInside(resolve(path), [...imageRoots, ...realRoots]) && isInside(target, realRoots) && !(await this.#isOwn(target)))
-      return;
-    throw denied(`${field}: ${path} is not in a directory whose files guests may have (${imageRoots.join(', ')})`, 'imageRoots');
+  get #images(): FileRoots {
+    const { imageRoots: roots, stateDir } = this.#config;
+    return { setting: 'imageRoots', roots, stateDir };
   }
 
-  /** Keys, records and logs below the state directory, unless a root within it says otherwise. */
-  async #isOwn(target: string): Promise<boolean> {
-    const { stateDir, imageRoots } = this.#config;
-    if (stateDir === undefined) return false;
-    const realState = await real(stateDir);
-    if (!isBelow(target, realState)) return false;
-    const within = [join(stateDir, 'images'), ...imageRoots.filter((root) => !isBelow(stateDir, root))];
-    const realWithin = await Promise.all(within.map(real));
-    return !realWithin.some((root) => root !== realState && isBelow(root, realState) && isBelow(target, root));
+  get #firmware(): FileRoots {
+    const { imageRoots, firmwareRoots, stateDir } = this.#config;
+    return { setting: 'firmwareRoots', roots: [...firmwareRoots, ...imageRoots], stateDir };
   }
 }
 
-async function real(path: string): Promise<string> {
-  try {
-    return await realpath(path);
-  } catch {
-    return resolve(path);
-  }
-}
-
-function isBelow(path: string, directory: string): boolean {
-  const root = resolve(directory);
-  return path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
+function networkName(network: Network): string {
+  if (network.type === 'tap') return `tap:${network.tap}`;
+  return network.type === 'bridge' ? `bridge:${network.bridge}` : 'user';
 }
 
 /** A pattern is a name, or a prefix with `*` at its end. */
@@ -119,12 +141,10 @@ function matchesAny(patterns: readonly string[], name: string): boolean {
   return patterns.some((pattern) => (pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern));
 }
 
-function isInRange(range: string, port: number): boolean {
-  if (range === '*') return true;
-  const [first, last] = range.split('-').map(Number);
-  return first !== undefined && port >= first && port <= (last ?? first);
-}
-
-function denied(what: string, setting: string): FairleadError {
-  return new FairleadError('PERMISSION_DENIED', `${what}: its owner can allow it by ${setting}`, { details: { setting } });
+function isInRanges(ranges: readonly string[], port: number): boolean {
+  return ranges.some((range) => {
+    if (range === '*') return true;
+    const [first, last] = range.split('-').map(Number);
+    return first !== undefined && port >= first && port <= (last ?? first);
+  });
 }

@@ -6,6 +6,7 @@
  * process. The device owns its CID, its daemon and its sockets; `Symbol.asyncDispose` gives all of it back.
  */
 import type { Duplex } from 'node:stream';
+import type { ProcessGuard } from '../vm/confinement/guarded-spawn.ts';
 
 export interface VsockTransport {
   readonly kind: 'vhost-vsock' | 'vhost-user';
@@ -14,8 +15,11 @@ export interface VsockTransport {
    * it would lose data that the guest still has to send.
    */
   readonly halfClose: boolean;
-  /** Make the device of one start of a VM. `runDir` is the VM's own directory for sockets, short enough for `sun_path`. */
-  prepare(options: { vm: string; runDir: string; signal?: AbortSignal }): Promise<VsockDevice>;
+  /**
+   * Make the device of one start of a VM. `runDir` is the VM's own directory for sockets, short enough for `sun_path`; `guard` holds what
+   * is spawned for it.
+   */
+  prepare(options: { vm: string; runDir: string; guard?: ProcessGuard; signal?: AbortSignal }): Promise<VsockDevice>;
   /**
    * Take over the device of a VM that is already running, after a restart of the agent. `state` is what `VsockDevice.state` said
    * when the VM was started.

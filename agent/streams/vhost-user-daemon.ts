@@ -6,14 +6,16 @@
  * (inotify) means that all is bound; /proc/net/unix then tells the one thing that no event does, that `listen` followed `bind`.
  * A connection to find that out would be taken for QEMU's.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { watch } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { constants, watch } from 'node:fs';
 import { open, readFile, rm } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { FairleadError } from '../../shared/errors.ts';
 import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
+import { NO_GUARD, type ProcessGuard, spawnGuarded } from '../vm/confinement/guarded-spawn.ts';
 
+const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
 const START_TIMEOUT_MS = 5_000;
 /** It has nothing to save: it ends at once unless the machine is very busy. */
 const STOP_TIMEOUT_MS = 1_000;
@@ -34,6 +36,7 @@ export interface DaemonOptions {
   readonly binary: string;
   readonly cid: number;
   readonly paths: DaemonPaths;
+  readonly guard?: ProcessGuard | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -84,13 +87,17 @@ export function adoptDaemon(identity: ProcessIdentity): Daemon {
   return { identity, exited, stop: () => stopDaemon(identity, exited) };
 }
 
-async function spawnDaemon({ vm, binary, cid, paths }: DaemonOptions): Promise<{ child: ChildProcess; exited: Promise<string> }> {
-  await using log = await open(paths.log, 'a', 0o600);
-  const child = spawn(binary, ['--guest-cid', String(cid), '--uds-path', paths.uds, '--socket', paths.vhost], {
-    cwd: '/',
-    detached: true,
-    stdio: ['ignore', log.fd, log.fd],
+async function spawnDaemon(options: DaemonOptions): Promise<{ child: ChildProcess; exited: Promise<string> }> {
+  const { vm, binary, cid, paths, guard = NO_GUARD } = options;
+  // The directory may be the daemon's own: a link in it must not lead the agent to another file.
+  await using log = await open(paths.log, O_APPEND | O_CREAT | O_NOFOLLOW | O_WRONLY, 0o600);
+  const child = spawnGuarded({
+    binary,
+    argv: ['--guest-cid', String(cid), '--uds-path', paths.uds, '--socket', paths.vhost],
     env: { RUST_LOG: 'error' },
+    input: 'none',
+    descriptors: [log.fd, log.fd],
+    guard,
   });
   // From the very turn of the spawn: one that ends at once has ended before the next promise here settles.
   const exited = childExit(child);

@@ -33,9 +33,9 @@ export function vhostUserTransport({ binary, logger }: VhostUserOptions): VsockT
   return {
     kind: 'vhost-user',
     halfClose: false,
-    async prepare({ vm, runDir, signal }) {
+    async prepare({ vm, runDir, guard, signal }) {
       const paths = pathsIn(runDir);
-      const daemon = await startDaemon({ vm, binary, cid: GUEST_CID, paths, signal });
+      const daemon = await startDaemon({ vm, binary, cid: GUEST_CID, paths, guard, signal });
       return new VhostUserDevice({ vm, paths, daemon, logger });
     },
     adopt: async ({ vm, runDir, state }) => {

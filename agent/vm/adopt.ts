@@ -30,6 +30,7 @@ const KILL_MS = 5_000;
 export async function adopt(context: SupervisorContext, supervisor: Supervisor, leaving: AbortSignal): Promise<void> {
   const { record } = supervisor;
   if (record.state !== 'running' && record.state !== 'starting') {
+    await context.confinement.leave(supervisor.name);
     await context.store.removeRunDir(supervisor.name);
     return;
   }
@@ -54,6 +55,7 @@ async function takeOver(
 ): Promise<boolean> {
   const { name: vm, record } = supervisor;
   const { logger, store } = context;
+  context.confinement.adopt(record.spec);
   const device = await adoptDevice(context, vm, about);
   let runState: unknown;
   const process = adoptedProcess({ pid: about.pid, startTime: about.startTime }, leaving);

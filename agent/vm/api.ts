@@ -46,6 +46,8 @@ export interface VmLimits {
 export interface VmPolicy {
   /** QMP commands that `vm.qmp` may send; `'*'` allows all. */
   readonly qmpCommands: readonly string[];
+  /** By default all. */
+  readonly accelerators?: readonly ('kvm' | 'tcg')[] | undefined;
   /** Asked at each start, before QEMU is spawned and once more when it has opened its files: throws for what the host does not allow. */
   readonly checkSpec?: ((spec: VmSpec) => Promise<void>) | undefined;
 }

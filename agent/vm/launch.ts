@@ -14,6 +14,8 @@ import { runCommand } from '../qmp/commands.ts';
 import type { VsockDevice } from '../streams/transport.ts';
 import type { HostVsock, Logger, VmObserver, VmPolicy } from './api.ts';
 import { buildArgs } from './argv/build-args.ts';
+import type { Confinement } from './confinement/confinement.ts';
+import type { ProcessGuard } from './confinement/guarded-spawn.ts';
 import { type Deadline, orAborted, settledWithin } from './deadline.ts';
 import type { HostProbe } from './host/host-probe.ts';
 import { lastLine, sizeOf, tailOf } from './logs/log-file.ts';
@@ -24,6 +26,7 @@ import type { ProcessRecord, VmPaths, VmRecord, VmStore } from './store.ts';
 export interface LaunchContext {
   readonly store: VmStore;
   readonly probe: HostProbe;
+  readonly confinement: Confinement;
   readonly vsock: HostVsock;
   readonly bootId: string;
   readonly observer?: VmObserver | undefined;
@@ -60,12 +63,14 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   await using undo = new AsyncDisposableStack();
   undo.defer(() => store.removeRunDir(name));
   await store.makeRunDir(name);
+  const guard = await context.confinement.enter(record.spec, paths);
+  undo.defer(() => context.confinement.leave(name));
   const [qemu, accelerator, machine, , device] = await settleAll([
     orAborted(context.probe.qemu(), signal),
     orAborted(context.probe.accelerator(record.spec.accelerator), signal),
     orAborted(context.probe.machine(record.spec.machine), signal),
     context.checkSpec?.(record.spec),
-    prepareDevice(context.vsock, record, paths, signal).then((made) => (made === undefined ? made : undo.use(made))),
+    prepareDevice(context.vsock, record, { paths, guard, signal }).then((made) => (made === undefined ? made : undo.use(made))),
     save({ state: 'starting', generation, ready: false, process: undefined }),
   ]);
   signal.throwIfAborted();
@@ -79,7 +84,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const vhostFd = device?.vhostFd;
   const { binary } = qemu;
   const { qmpSocket, qemuLog: logFile, trail: trailFile } = paths;
-  const process = await spawnQemu({ binary, argv, qmpSocket, vhostFd, logFile, trailFile });
+  const process = await spawnQemu({ binary, argv, qmpSocket, vhostFd, logFile, trailFile, guard });
   undo.defer(() => kill(process));
   device?.spawned();
   await failpoint('start.spawned');
@@ -142,11 +147,10 @@ async function letRun({ qmp }: Session, signal: AbortSignal): Promise<void> {
 async function prepareDevice(
   vsock: HostVsock,
   { spec }: VmRecord,
-  { runDir }: VmPaths,
-  signal: AbortSignal,
+  { paths, guard, signal }: { paths: VmPaths; guard: ProcessGuard; signal: AbortSignal },
 ): Promise<VsockDevice | undefined> {
   if (spec.vsock === undefined) return undefined;
-  if (vsock.available) return vsock.transport.prepare({ vm: spec.name, runDir, signal });
+  if (vsock.available) return vsock.transport.prepare({ vm: spec.name, runDir: paths.runDir, guard, signal });
   throw new FairleadError('UNSUPPORTED', `VM ${spec.name} wants a vsock and this host has none: ${vsock.reason}`);
 }
 

@@ -11,6 +11,7 @@ import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { adopt } from './adopt.ts';
 import type { BrokenVm, CallOptions, HostVsock, Logger, OpenedStream, VmLimits, VmObserver, VmPolicy, Vms } from './api.ts';
 import { buildArgs } from './argv/build-args.ts';
+import { Confinement, type ConfinementSettings } from './confinement/confinement.ts';
 import { Deadline, orAborted, settledWithin } from './deadline.ts';
 import { EventLog } from './events.ts';
 import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
@@ -36,6 +37,8 @@ export interface VmManagerOptions {
   readonly qemuBinary?: string | undefined;
   readonly observer?: VmObserver | undefined;
   readonly ladderTimes?: LadderTimes | undefined;
+  /** Whom VMs run as and what they may take. Default: as the agent, all there is. */
+  readonly confinement?: ConfinementSettings | undefined;
 }
 
 /** A proof that does not succeed ends by itself within 3 s. */
@@ -57,13 +60,14 @@ export class VmManager implements Vms {
   /** Never rejects. */
   #probing: Promise<unknown> = Promise.resolve();
 
-  private constructor(options: VmManagerOptions) {
+  private constructor(options: VmManagerOptions, confinement: Confinement) {
     const { stateDir, logger, qemuBinary, vsock, limits, ladderTimes, observer, policy } = options;
     const bootId = readBootId();
     this.#options = options;
     this.#context = {
       store: new VmStore(options),
-      probe: new HostProbe({ stateDir, bootId, qemuBinary, logger }),
+      probe: new HostProbe({ stateDir, bootId, qemuBinary, accelerators: policy.accelerators, user: confinement.user, logger }),
+      confinement,
       vsock,
       bootId,
       tscKhz: readTscKhz(),
@@ -88,7 +92,7 @@ export class VmManager implements Vms {
 
   /** Reads every VM of the state directory and takes over those that run. Probing the host goes on in the background. */
   static async open(options: VmManagerOptions): Promise<VmManager> {
-    const manager = new VmManager(options);
+    const manager = new VmManager(options, await Confinement.open(options.confinement ?? {}, options.logger));
     await manager.#adoptAll();
     manager.#probing = manager.#context.probe.kvm();
     return manager;
@@ -102,6 +106,7 @@ export class VmManager implements Vms {
     using deadline = new Deadline(`creating VM ${spec.name}`, options);
     const { signal } = deadline;
     checkSpec(spec);
+    this.#context.confinement.checkSize(spec);
     using _ = this.#reserve(spec.name);
     await orAborted(Promise.all([checkFiles(spec), this.#checkHost(spec)]), signal);
     const createdAt = new Date().toISOString();
@@ -283,7 +288,7 @@ export class VmManager implements Vms {
   /** @throws FairleadError UNSUPPORTED for what this host cannot do, before anything is made. */
   async #checkHost({ name, machine, accelerator, vsock }: VmSpec): Promise<void> {
     const { probe } = this.#context;
-    await Promise.all([probe.machine(machine), accelerator === 'kvm' ? probe.accelerator('kvm') : undefined]);
+    await Promise.all([probe.machine(machine), accelerator === 'auto' ? undefined : probe.accelerator(accelerator)]);
     if (vsock === undefined || this.#options.vsock.available) return;
     throw new FairleadError('UNSUPPORTED', `VM ${name} wants a vsock and this host has none: ${this.#options.vsock.reason}`);
   }

@@ -5,14 +5,15 @@
  * for a file to appear. Node unlinks the path that a server was bound to when the server is closed, hence the rename before; and the
  * server is closed before anybody connects, for it would take the connection itself.
  */
-import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync } from 'node:fs';
-import { rename } from 'node:fs/promises';
+import { closeSync, constants, openSync } from 'node:fs';
+import { chmod, rename } from 'node:fs/promises';
 import net from 'node:net';
 import { socketFd } from '../../native/socket-fd.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
+import { type ProcessGuard, spawnGuarded } from './confinement/guarded-spawn.ts';
 import { TRAIL_REQUEST } from './trail.ts';
 
 export interface ProcessExit {
@@ -40,21 +41,24 @@ export interface SpawnRequest {
   readonly logFile: string;
   /** Gets standard output, on which QEMU tells its events (trail.ts). */
   readonly trailFile: string;
+  readonly guard: ProcessGuard;
 }
 
-/** What QEMU needs of the environment; the agent's own secrets are not among it. */
-const ENVIRONMENT = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TMPDIR', 'XDG_RUNTIME_DIR', 'LD_LIBRARY_PATH', 'QEMU_MODULE_DIR'];
+/** What QEMU needs of the environment; the agent's own secrets are not among it, and neither are directories of its user. */
+const ENVIRONMENT = ['PATH', 'LANG', 'LC_ALL', 'TMPDIR', 'LD_LIBRARY_PATH', 'QEMU_MODULE_DIR'];
+/** The run directory may be QEMU's own: a link in it must not lead the agent to another file. */
+const APPEND = constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_WRONLY;
 
 /** @throws FairleadError PROCESS_FAILED when the program cannot be run. */
 export async function spawnQemu(request: SpawnRequest): Promise<QemuProcess> {
   const listener = await listen(request.qmpSocket);
-  const log = openSync(request.logFile, 'a', 0o600);
-  const trail = openSync(request.trailFile, 'a', 0o600);
+  const log = openSync(request.logFile, APPEND, 0o600);
+  const trail = openSync(request.trailFile, APPEND, 0o600);
   try {
-    const stdio: StdioOptions = ['pipe', trail, log, socketFd(listener)];
-    if (request.vhostFd !== undefined) stdio.push(request.vhostFd);
-    const child = spawn(request.binary, request.argv, { detached: true, cwd: '/', env: environment(), stdio });
-    const process = await ownProcess(child, request.binary);
+    const { binary, argv, vhostFd, guard } = request;
+    const descriptors = [trail, log, socketFd(listener), ...(vhostFd === undefined ? [] : [vhostFd])];
+    const child = spawnGuarded({ binary, argv, env: environment(), input: 'pipe', descriptors, guard });
+    const process = await ownProcess(child, binary);
     beginTrail(child);
     return process;
   } finally {
@@ -114,6 +118,7 @@ async function listen(path: string): Promise<net.Server> {
   const bound = `${path}.new`;
   server.listen(bound);
   await once(server, 'listening');
+  await chmod(bound, 0o600);
   await rename(bound, path);
   return server;
 }

@@ -237,6 +237,7 @@ export class Supervisor {
   async foundDead(exit: VmExit, state: 'created' | 'stopped' | 'crashed'): Promise<void> {
     this.#state = state;
     this.#session = undefined;
+    await this.#context.confinement.leave(this.name);
     await this.#context.store.removeRunDir(this.name);
     await this.#save({ state, ready: false, process: undefined, exit });
     this.#tell(state === 'crashed' ? 'vm.crashed' : 'vm.stopped', { reason: exit.reason });
@@ -379,6 +380,7 @@ export class Supervisor {
   async #cleanUp(session: Session): Promise<void> {
     try {
       await session.device?.[Symbol.asyncDispose]();
+      await this.#context.confinement.leave(this.name);
       await this.#context.store.removeRunDir(this.name);
       await this.#saved;
     } catch (error) {

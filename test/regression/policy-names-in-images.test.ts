@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Policy } from '../../agent/rpc/policy.ts';
+import { OPEN_POLICY } from '../support/policy.ts';
 import { spec, testHost, whyNoQemu } from '../support/vm.ts';
 
 interface Header {
@@ -58,7 +59,7 @@ beforeAll(async () => {
 });
 afterAll(() => rm(directory, { recursive: true, force: true }));
 
-const closed = { methods: ['*'], qmpCommands: [], vsockPorts: ['*'], pciDevices: [] };
+const closed = { ...OPEN_POLICY, qmpCommands: [], pciDevices: [] };
 
 async function check(header: Header, name = 'disk.qcow2'): Promise<void> {
   const path = join(images, name);

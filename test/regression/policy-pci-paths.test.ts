@@ -4,13 +4,11 @@
  */
 import { expect, test } from 'vitest';
 import { Policy } from '../../agent/rpc/policy.ts';
+import { OPEN_POLICY } from '../support/policy.ts';
 import { spec } from '../support/vm.ts';
 
 const policy = new Policy({
-  methods: ['*'],
-  qmpCommands: [],
-  vsockPorts: ['*'],
-  imageRoots: [],
+  ...OPEN_POLICY,
   pciDevices: ['/sys/bus/mdev/devices/*', '/sys/bus/pci/devices/0000:03:*', '0000:03:*'],
 });
 

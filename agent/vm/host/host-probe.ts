@@ -10,6 +10,7 @@ import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { Logger } from '../api.ts';
 import { writeFileAtomic } from '../atomic-file.ts';
+import type { ProcessUser } from '../confinement/process-user.ts';
 import { KVM_DEVICE, kvmDeviceProblem, type Proof, runBootSector } from './kvm-proof.ts';
 import { askQemu, findQemu, QemuFacts } from './qemu-facts.ts';
 
@@ -18,6 +19,10 @@ export interface HostProbeOptions {
   readonly bootId: string;
   /** Where the host's QEMU is not in PATH, or another one shall be used. */
   readonly qemuBinary?: string | undefined;
+  /** Those that the host's owner allows; by default all. */
+  readonly accelerators?: readonly ('kvm' | 'tcg')[] | undefined;
+  /** As whom VMs run, and so as whom KVM has to be proven. */
+  readonly user?: ProcessUser | undefined;
   readonly logger: Logger;
 }
 
@@ -54,12 +59,19 @@ export class HostProbe {
     return this.#kvm;
   }
 
-  /** @throws FairleadError UNSUPPORTED for `kvm` where it is not proven. */
+  /** @throws FairleadError UNSUPPORTED for `kvm` where it is not proven, PERMISSION_DENIED for one that the host's owner does not allow. */
   async accelerator(wanted: VmSpec['accelerator']): Promise<'kvm' | 'tcg'> {
-    if (wanted === 'tcg') return 'tcg';
+    const { accelerators: allowed = ['kvm', 'tcg'] } = this.#options;
+    const among = wanted === 'auto' ? allowed : allowed.filter((name) => name === wanted);
+    if (among.length === 0) {
+      const setting = 'accelerators';
+      const message = `accelerator ${wanted} may not be used on this host: its owner can allow it by ${setting}`;
+      throw new FairleadError('PERMISSION_DENIED', message, { details: { setting } });
+    }
+    if (!among.includes('kvm')) return 'tcg';
     const proof = await this.kvm();
     if (proof.proven) return 'kvm';
-    if (wanted === 'auto') return 'tcg';
+    if (among.includes('tcg')) return 'tcg';
     throw new FairleadError('UNSUPPORTED', `accelerator kvm cannot be used on this host: ${proof.reason}`);
   }
 
@@ -86,8 +98,10 @@ export class HostProbe {
     if (problem !== undefined) return { proven: false, reason: problem };
     const { binary } = await this.qemu();
     const device = await stat(KVM_DEVICE);
-    const key = `${await fileKey(binary)} ${KVM_DEVICE} ${device.rdev}:${device.ino} ${this.#options.bootId}`;
-    return this.#cached('kvm.json', key, CachedProof, () => runBootSector({ binary, directory: this.#directory }));
+    const { bootId, user } = this.#options;
+    const who = user === undefined ? '' : ` ${user.uid}:${user.gid}`;
+    const key = `${await fileKey(binary)} ${KVM_DEVICE} ${device.rdev}:${device.ino}:${device.mode} ${bootId}${who}`;
+    return this.#cached('kvm.json', key, CachedProof, () => runBootSector({ binary, directory: this.#directory, user }));
   }
 
   /** The stored answer to the same question, else a new one, stored. */

@@ -4,11 +4,12 @@
  * which turns the byte b written to it into QEMU's exit code 2b + 1.
  */
 import { constants } from 'node:fs';
-import { access, mkdir, rm, writeFile } from 'node:fs/promises';
+import { access, mkdir, open, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { json } from '../argv/host.ts';
+import type { ProcessUser } from '../confinement/process-user.ts';
 import { lastLine } from '../logs/log-file.ts';
-import { runProbe } from './probe-run.ts';
+import { PROBE_FD, runProbe } from './probe-run.ts';
 
 export const KVM_DEVICE = '/dev/kvm';
 
@@ -45,15 +46,19 @@ export interface ProofOptions {
   /** An option so that the proof itself can be tested where there is no KVM. */
   readonly accelerator?: 'kvm' | 'tcg';
   readonly timeoutMs?: number;
+  /** As whom; by default as the agent. */
+  readonly user?: ProcessUser | undefined;
 }
 
 export async function runBootSector(options: ProofOptions): Promise<Proof> {
-  const { binary, directory, accelerator = 'kvm', timeoutMs = PROOF_TIMEOUT_MS } = options;
+  const { binary, directory, accelerator = 'kvm', timeoutMs = PROOF_TIMEOUT_MS, user } = options;
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const disk = join(directory, 'boot.img');
   try {
     await writeFile(disk, bootDisk());
-    const run = await runProbe(binary, proofArgs(disk, accelerator), { timeoutMs });
+    // Handed over open: the directory is for the agent alone.
+    await using file = await open(disk, 'r');
+    const run = await runProbe(binary, proofArgs(accelerator), { timeoutMs, user, fd: file.fd });
     if (run.code === EXIT_CODE) return { proven: true };
     return { proven: false, reason: `a test guest under ${accelerator} did not run to its end: ${whatHappened(run, timeoutMs)}` };
   } finally {
@@ -68,7 +73,7 @@ function whatHappened(run: Awaited<ReturnType<typeof runProbe>>, timeoutMs: numb
   return words === '' ? end : `${end}: ${words}`;
 }
 
-function proofArgs(disk: string, accelerator: 'kvm' | 'tcg'): string[] {
+function proofArgs(accelerator: 'kvm' | 'tcg'): string[] {
   return [
     ['-M', 'q35'],
     ['-accel', accelerator],
@@ -78,7 +83,8 @@ function proofArgs(disk: string, accelerator: 'kvm' | 'tcg'): string[] {
     ['-no-user-config'],
     ['-no-reboot'],
     ['-display', 'none'],
-    ['-blockdev', json({ driver: 'file', 'node-name': 'boot', filename: disk, 'read-only': true })],
+    ['-add-fd', `fd=${PROBE_FD},set=1`],
+    ['-blockdev', json({ driver: 'file', 'node-name': 'boot', filename: '/dev/fdset/1', 'read-only': true })],
     ['-device', json({ driver: 'virtio-blk-pci', drive: 'boot', bootindex: 0 })],
     ['-device', json({ driver: 'isa-debug-exit', iobase: EXIT_PORT, iosize: 1 })],
   ].flat();

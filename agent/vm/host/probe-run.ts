@@ -1,7 +1,19 @@
 /** One bounded run of a throw-away QEMU: what it printed and how it ended. Killed when its time is over. */
-import { spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import type { Readable, Writable } from 'node:stream';
+import type { ProcessUser } from '../confinement/process-user.ts';
 
 const MAX_OUTPUT_BYTES = 4 * 1024 ** 2;
+/** The number that `fd` has in the process. */
+export const PROBE_FD = 3;
+
+export interface ProbeOptions {
+  readonly input?: string;
+  readonly timeoutMs: number;
+  /** By default the agent's own. */
+  readonly user?: ProcessUser | undefined;
+  readonly fd?: number | undefined;
+}
 
 export interface ProbeRun {
   /** Null when a signal ended it, or when it could not be run at all. */
@@ -17,10 +29,15 @@ export interface ProbeRun {
 export async function runProbe(
   binary: string,
   argv: readonly string[],
-  { input = '', timeoutMs }: { input?: string; timeoutMs: number },
+  { input = '', timeoutMs, user, fd }: ProbeOptions,
 ): Promise<ProbeRun> {
   const { promise, resolve } = Promise.withResolvers<ProbeRun>();
-  const child = spawn(binary, argv, { stdio: ['pipe', 'pipe', 'pipe'], cwd: '/' });
+  // SAFETY: the first three are pipes; the types do not know of lists with more.
+  const child = spawn(binary, argv, {
+    stdio: ['pipe', 'pipe', 'pipe', ...(fd === undefined ? [] : [fd])],
+    cwd: '/',
+    ...(user === undefined ? {} : { uid: user.uid, gid: user.gid }),
+  }) as ChildProcessByStdio<Writable, Readable, Readable>;
   let timedOut = false;
   let stdout = '';
   let stderr = '';

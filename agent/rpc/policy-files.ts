@@ -1,0 +1,81 @@
+/**
+ * Which files of the host a guest may be given: those below the roots that the host's owner names, wherever links lead, and with a qcow2
+ * image also those that it names in turn, all the way down.
+ */
+import { realpath } from 'node:fs/promises';
+import { join, resolve, sep } from 'node:path';
+import { FairleadError } from '../../shared/errors.ts';
+import { filesOfQcow2 } from './qcow2-files.ts';
+
+export interface FileRoots {
+  /** The setting that names the roots, for the refusal. */
+  readonly setting: string;
+  readonly roots: readonly string[];
+  /** The agent's own files, for which no root that holds this directory stands. */
+  readonly stateDir?: string | undefined;
+}
+
+/** An image on an image on an image: more than this is nobody's wish. */
+const MAX_BACKING_DEPTH = 16;
+
+/** A file that does not exist passes: who opens it says so better. @throws FairleadError PERMISSION_DENIED */
+export async function checkFile(field: string, path: string, { roots, setting, stateDir }: FileRoots): Promise<void> {
+  const realRoots = await Promise.all(roots.map(real));
+  // The path as written, so that what lies outside is not even looked at; then where it leads.
+  const isInside = (candidate: string, among: readonly string[]) => among.some((root) => isBelow(candidate, root));
+  const target = await real(path);
+  if (
+    isInside(resolve(path), [...roots, ...realRoots]) &&
+    isInside(target, realRoots) &&
+    !(await isAgents(target, roots, stateDir))
+  )
+    return;
+  const where = roots.length === 0 ? 'none is named' : roots.join(', ');
+  throw denied(`${field}: ${path} is not in a directory whose files guests may have (${where})`, setting);
+}
+
+/** What a qcow2 image makes QEMU open besides itself. @throws FairleadError PERMISSION_DENIED */
+export async function checkImagesBelow(
+  field: string,
+  path: string,
+  allowed: FileRoots,
+  depth = MAX_BACKING_DEPTH,
+): Promise<void> {
+  const named = await filesOfQcow2(path);
+  if (named?.data !== undefined) await checkFile(`${field}: the data file of ${path}`, named.data, allowed);
+  const backing = named?.backing;
+  if (backing === undefined) return;
+  if (depth === 0) throw denied(`${field}: ${path} has too many images below it`, allowed.setting);
+  await checkFile(`${field}: the backing file of ${path}`, backing.path, allowed);
+  if (backing.format === 'qcow2') await checkImagesBelow(field, backing.path, allowed, depth - 1);
+}
+
+export function denied(what: string, setting: string): FairleadError {
+  return new FairleadError('PERMISSION_DENIED', `${what}: its owner can allow it by ${setting}`, { details: { setting } });
+}
+
+/** Keys, records and logs below the state directory, unless a root within it says otherwise. */
+async function isAgents(target: string, roots: readonly string[], stateDir: string | undefined): Promise<boolean> {
+  if (stateDir === undefined) return false;
+  const realState = await real(stateDir);
+  if (!isBelow(target, realState)) return false;
+  const within = [join(stateDir, 'images'), ...roots.filter((root) => !isBelow(stateDir, root))];
+  const realWithin = await Promise.all(within.map(real));
+  return !realWithin.some((root) => root !== realState && isBelow(root, realState) && isBelow(target, root));
+}
+
+/** Where a path leads. Of one whose end does not exist, where its directory leads: a link above it must not pass for what it is not. */
+async function real(path: string): Promise<string> {
+  const absolute = resolve(path);
+  try {
+    return await realpath(absolute);
+  } catch {
+    const directory = resolve(absolute, '..');
+    return directory === absolute ? absolute : join(await real(directory), absolute.slice(directory.length));
+  }
+}
+
+function isBelow(path: string, directory: string): boolean {
+  const root = resolve(directory);
+  return path === root || path.startsWith(root.endsWith(sep) ? root : root + sep);
+}

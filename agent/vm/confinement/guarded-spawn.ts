@@ -1,0 +1,66 @@
+/**
+ * Starting a process of a VM as whom and where it has to run: in a session of its own, because it lives as long as its VM and not as long
+ * as the agent; as the user of the host's choice; in the control group of its VM; and first in line when the host is out of memory.
+ *
+ * Memory counts for the group in which it is first touched, so the program must not run before it has been moved. Where there is a group,
+ * a shell stands before it that waits for a word on its standard input and then becomes the program: pid and start time stay the same. An
+ * agent that dies in between closes that input, and the shell ends.
+ */
+import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
+import { writeFileSync } from 'node:fs';
+import type { ProcessUser } from './process-user.ts';
+
+export interface ProcessGuard {
+  readonly user: ProcessUser | undefined;
+  readonly cgroup: { admit(pid: number): void } | undefined;
+  /** proc(5), /proc/PID/oom_score_adj; undefined leaves it as the agent's own. */
+  readonly oomScoreAdj: number | undefined;
+}
+
+export const NO_GUARD: ProcessGuard = { user: undefined, cgroup: undefined, oomScoreAdj: undefined };
+
+export interface GuardedSpawn {
+  readonly binary: string;
+  readonly argv: readonly string[];
+  readonly env: NodeJS.ProcessEnv;
+  /** `pipe` becomes the child's `stdin`, for the caller to write to and to end. */
+  readonly input: 'none' | 'pipe';
+  /** From standard output on. */
+  readonly descriptors: readonly number[];
+  readonly guard: ProcessGuard;
+}
+
+/** Nobody but their owner may use what the program makes: sockets, logs, memory. */
+const UMASK = 0o077;
+const GATE = 'read -r word && [ "$word" = go ] && exec "$@"';
+
+/** Events of the child come later, `error` where it could not be run. @throws FairleadError PROCESS_FAILED where it could not be moved. */
+export function spawnGuarded({ binary, argv, env, input, descriptors, guard }: GuardedSpawn): ChildProcess {
+  const { user, cgroup, oomScoreAdj } = guard;
+  const isGated = cgroup !== undefined;
+  const gate = ['/bin/sh', '-c', input === 'none' ? `${GATE} </dev/null` : GATE, 'sh'];
+  const [program = binary, ...args] = [...(isGated ? gate : []), binary, ...argv];
+  const stdio: StdioOptions = [isGated || input === 'pipe' ? 'pipe' : 'ignore', ...descriptors];
+  const who = user === undefined ? {} : { uid: user.uid, gid: user.gid };
+  const umask = process.umask(UMASK);
+  let child: ChildProcess;
+  try {
+    child = spawn(program, args, { detached: true, cwd: '/', env, stdio, ...who });
+  } finally {
+    process.umask(umask);
+  }
+  if (child.pid === undefined) return child;
+  try {
+    if (oomScoreAdj !== undefined) writeFileSync(`/proc/${child.pid}/oom_score_adj`, String(oomScoreAdj));
+    cgroup?.admit(child.pid);
+  } catch (error) {
+    child.kill('SIGKILL');
+    child.on('error', () => {});
+    throw error;
+  }
+  // One that has ended meanwhile is told by its end.
+  child.stdin?.on('error', () => {});
+  if (isGated) child.stdin?.write('go\n');
+  if (input === 'none') child.stdin?.end();
+  return child;
+}

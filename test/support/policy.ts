@@ -1,0 +1,14 @@
+/** Host policies for tests: one that allows everything, to be narrowed. */
+import type { PolicyConfig } from '../../agent/rpc/policy.ts';
+
+export const OPEN_POLICY: PolicyConfig = {
+  methods: ['*'],
+  qmpCommands: ['query-*'],
+  vsockPorts: ['*'],
+  imageRoots: ['/'],
+  firmwareRoots: ['/'],
+  pciDevices: ['*'],
+  networks: ['*'],
+  forwardPorts: ['*'],
+  migrationTargets: ['*'],
+};
