@@ -32,7 +32,7 @@ export function vmHandlers(vms: Vms, policy: Policy): HandlersOf<typeof VM_METHO
       return {};
     },
     'vm.qmp': async ({ vm, execute, arguments: args }, context) => {
-      policy.checkQmp(execute);
+      policy.checkQmp(execute, args, vms.get(vm).spec);
       const { cancellation: signal, timeoutMs } = context;
       return { return: await vms.qmp(vm, { execute, arguments: args }, { signal, timeoutMs }) };
     },
