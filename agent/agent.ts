@@ -24,6 +24,7 @@ import { StreamOpener } from './rpc/stream-open.ts';
 import { chooseTransport } from './streams/choose.ts';
 import { Telemetry } from './telemetry.ts';
 import type { HostVsock, Logger, Vms } from './vm/api.ts';
+import { Guests } from './vm/guest-agent/guests.ts';
 
 export interface AgentOptions {
   readonly config: AgentConfig;
@@ -78,7 +79,9 @@ class FairleadAgent implements Agent {
     const vms = this.#vms.promise;
     let dispatcher: Dispatcher | undefined;
     const making = vms.then((vms) => {
-      dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy), policy, observer: telemetry });
+      const guests = this.#scope.use(new Guests(vms, logger));
+      void guests.takeUp();
+      dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy, guests), policy, observer: telemetry });
       return dispatcher;
     });
     making.catch(() => {});

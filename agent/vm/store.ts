@@ -65,6 +65,8 @@ export interface VmPaths {
   readonly qmpSocket: string;
   readonly monitorSocket: string;
   readonly consoleSocket: string;
+  /** The host's end of the guest agent's virtio-serial port. */
+  readonly guestAgentSocket: string;
   /** What QEMU tells of itself, see trail.ts. */
   readonly trail: string;
 }
@@ -101,6 +103,7 @@ export class VmStore {
       qmpSocket: join(runDir, 'qmp.sock'),
       monitorSocket: join(runDir, 'monitor.sock'),
       consoleSocket: join(runDir, 'console.sock'),
+      guestAgentSocket: join(runDir, 'agent.sock'),
       trail: join(runDir, 'trail.jsonl'),
     };
   }

@@ -9,11 +9,15 @@
 import * as v from 'valibot';
 import { Name } from './common.ts';
 import type { MethodContract } from './contract.ts';
+import { GUEST_METHODS } from './methods-guest.ts';
 import { HOST_METHODS } from './methods-host.ts';
 import { HUB_METHODS } from './methods-hub.ts';
 import { VM_METHODS } from './methods-vm.ts';
 
-export const METHODS = { ...HOST_METHODS, ...VM_METHODS, ...HUB_METHODS } as const satisfies Record<string, MethodContract>;
+export const METHODS = { ...HOST_METHODS, ...VM_METHODS, ...GUEST_METHODS, ...HUB_METHODS } as const satisfies Record<
+  string,
+  MethodContract
+>;
 
 export type Methods = typeof METHODS;
 export type MethodName = keyof Methods;

@@ -6,11 +6,13 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Dispatcher } from '../../agent/rpc/dispatcher.ts';
 import { allHandlers } from '../../agent/rpc/handlers/all.ts';
 import { Policy, type PolicyConfig } from '../../agent/rpc/policy.ts';
+import { Guests } from '../../agent/vm/guest-agent/guests.ts';
 import { CancelSource } from '../../shared/cancellation.ts';
 import type { JsonObject } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { parseParams, parseResult } from '../../shared/protocol/validate.ts';
 import { FakeVms, fakeVmInfo } from '../support/fake-vms.ts';
+import { silent } from '../support/vm.ts';
 
 const open: PolicyConfig = { methods: ['*'], qmpCommands: ['query-*'], vsockPorts: ['*'], imageRoots: ['/'], pciDevices: ['*'] };
 
@@ -36,7 +38,8 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
     started: (method: string) => void outcomes.push(`${method} started`),
     ended: (method: string, code: string) => void outcomes.push(`${method} ${code}`),
   };
-  const dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy), policy, observer });
+  const guests = new Guests(vms, silent);
+  const dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy, guests), policy, observer });
   const call = (method: string, params: JsonObject = {}, overrides: Partial<RequestContext> = {}) =>
     dispatcher.request(method, params, context(overrides));
   return { call, outcomes, vms };

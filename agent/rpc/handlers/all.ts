@@ -1,10 +1,12 @@
 /** Every method that this agent answers, one group of the contract's table after another. */
 import type { Vms } from '../../vm/api.ts';
+import type { Guests } from '../../vm/guest-agent/guests.ts';
 import type { Policy } from '../policy.ts';
+import { guestHandlers } from './guest.ts';
 import { hostHandlers } from './host.ts';
 import type { Handlers } from './types.ts';
 import { vmHandlers } from './vm.ts';
 
-export function allHandlers(vms: Vms, policy: Policy): Handlers {
-  return { ...hostHandlers(vms), ...vmHandlers(vms, policy) };
+export function allHandlers(vms: Vms, policy: Policy, guests: Guests): Handlers {
+  return { ...hostHandlers(vms), ...vmHandlers(vms, policy), ...guestHandlers(guests) };
 }
