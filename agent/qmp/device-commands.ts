@@ -4,22 +4,6 @@ import { type CommandRow, Count, NoArguments, Nothing, row } from './command-row
 
 const Id = v.strictObject({ id: v.string() });
 
-/** Bytes or operations a second; 0 is no limit. */
-const LegacyLimits = v.strictObject({
-  id: v.string(),
-  bps: Count,
-  bps_rd: Count,
-  bps_wr: Count,
-  iops: Count,
-  iops_rd: Count,
-  iops_wr: Count,
-  bps_max: v.optional(Count),
-  iops_max: v.optional(Count),
-});
-
-const PciDevice = v.object({ qdev_id: v.string() });
-const PciBridge = v.object({ devices: v.optional(v.array(PciDevice), []) });
-
 export const DEVICE_COMMANDS = {
   /** Returns at once; BALLOON_CHANGE tells what the guest does. */
   balloon: row(v.strictObject({ value: Count }), Nothing),
@@ -45,20 +29,17 @@ export const DEVICE_COMMANDS = {
   'object-add': row(v.looseObject({ 'qom-type': v.string(), id: v.string() }), Nothing),
   'object-del': row(Id, Nothing),
 
-  /** What stands behind a bridge is one level down; deeper there is nothing of ours. */
-  'query-pci': row(
-    NoArguments,
-    v.array(v.object({ devices: v.array(v.object({ ...PciDevice.entries, pci_bridge: v.optional(PciBridge) })) })),
-  ),
   device_add: row(v.looseObject({ driver: v.string(), id: v.string() }), Nothing),
   /** Asks the guest to let go of the device and returns; DEVICE_DELETED tells that it has. */
   device_del: row(Id, Nothing),
 
   'blockdev-add': row(v.looseObject({ driver: v.string(), 'node-name': v.string() }), Nothing),
   'blockdev-del': row(v.strictObject({ 'node-name': v.string() }), Nothing),
+  'query-named-block-nodes': row(
+    v.strictObject({ flat: v.optional(v.boolean()) }),
+    v.array(v.object({ 'node-name': v.optional(v.string()) })),
+  ),
   block_resize: row(v.strictObject({ 'node-name': v.string(), size: Count }), Nothing),
-  /** Limits of the backend of a device itself, for one that has no throttle node. */
-  block_set_io_throttle: row(LegacyLimits, Nothing),
   'query-block': row(
     NoArguments,
     v.array(

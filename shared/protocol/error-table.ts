@@ -46,6 +46,7 @@ export const ERROR_TABLE = {
   GUEST_REFUSED: row(1402, 502, 1, true, 'nothing in the guest listens on that port'),
   GUEST_UNREACHABLE: row(1403, 504, 1, true, 'the guest did not answer on its vsock'),
   GUEST_FAILED: row(1406, 502, 1, false, "the guest's agent answered a command with an error"),
+  GUEST_UNRESPONSIVE: row(1405, 504, 1, true, 'the guest did not do what it was asked to, or refused'),
   STREAM_RESET: row(1404, 502, 1, false, 'the stream was reset by its other end'),
 } as const satisfies Record<string, ErrorRow>;
 

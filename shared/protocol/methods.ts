@@ -12,12 +12,16 @@ import type { MethodContract } from './contract.ts';
 import { GUEST_METHODS } from './methods-guest.ts';
 import { HOST_METHODS } from './methods-host.ts';
 import { HUB_METHODS } from './methods-hub.ts';
+import { MEMORY_METHODS } from './methods-memory.ts';
 import { VM_METHODS } from './methods-vm.ts';
 
-export const METHODS = { ...HOST_METHODS, ...VM_METHODS, ...GUEST_METHODS, ...HUB_METHODS } as const satisfies Record<
-  string,
-  MethodContract
->;
+export const METHODS = {
+  ...HOST_METHODS,
+  ...VM_METHODS,
+  ...MEMORY_METHODS,
+  ...GUEST_METHODS,
+  ...HUB_METHODS,
+} as const satisfies Record<string, MethodContract>;
 
 export type Methods = typeof METHODS;
 export type MethodName = keyof Methods;

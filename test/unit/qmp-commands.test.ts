@@ -27,9 +27,7 @@ const SAMPLES: { readonly [Name in QmpCommandName]?: readonly QmpArguments<Name>
   ],
   'blockdev-del': [{ 'node-name': 'disk0-file' }],
   block_resize: [{ 'node-name': 'disk0-format', size: 1 }],
-  block_set_io_throttle: [
-    { id: 'disk0', bps: 1, bps_rd: 0, bps_wr: 0, iops: 1, iops_rd: 0, iops_wr: 0, bps_max: 2, iops_max: 2 },
-  ],
+  'query-named-block-nodes': [{ flat: true }],
   'blockdev-open-tray': [{ id: 'cd0' }, { id: 'cd0', force: true }],
   'blockdev-close-tray': [{ id: 'cd0' }],
   'blockdev-remove-medium': [{ id: 'cd0' }],

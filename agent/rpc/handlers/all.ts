@@ -4,9 +4,10 @@ import type { Guests } from '../../vm/guest-agent/guests.ts';
 import type { Policy } from '../policy.ts';
 import { guestHandlers } from './guest.ts';
 import { hostHandlers } from './host.ts';
+import { memoryHandlers } from './memory.ts';
 import type { Handlers } from './types.ts';
 import { vmHandlers } from './vm.ts';
 
 export function allHandlers(vms: Vms, policy: Policy, guests: Guests): Handlers {
-  return { ...hostHandlers(vms), ...vmHandlers(vms, policy), ...guestHandlers(guests) };
+  return { ...hostHandlers(vms), ...vmHandlers(vms, policy), ...memoryHandlers(vms), ...guestHandlers(guests) };
 }

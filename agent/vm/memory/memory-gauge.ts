@@ -1,0 +1,68 @@
+/**
+ * How much memory a guest has at this moment, kept from QEMU's events, so that to tell it costs no command.
+ *
+ * Two devices change it: the balloon takes from what the guest was started with (`BALLOON_CHANGE`), and virtio-mem adds to it
+ * (`MEMORY_DEVICE_SIZE_CHANGE`). QEMU tells each at most once a second, the last change always. Events of a time without a QMP session
+ * are lost: after one, `refresh` asks.
+ */
+import { isFairleadError } from '../../../shared/errors.ts';
+import type { QmpEvent } from '../../qmp/messages.ts';
+import type { CommandLimits, LiveVm } from '../live-vm.ts';
+
+export const MEMORY_EVENTS = ['BALLOON_CHANGE', 'MEMORY_DEVICE_SIZE_CHANGE'] as const;
+/** QEMU's id of the one memory device that a VM may have. */
+export const MEMORY_DEVICE = 'vmem0';
+
+export interface MemoryReading {
+  /** What the guest has of the memory that it was started with; undefined where there is no balloon to take any. */
+  readonly ramBytes: number | undefined;
+  /** What the guest has taken of the memory device; undefined where there is none. */
+  readonly pluggedBytes: number | undefined;
+  /** What the guest was last asked to take of it. */
+  readonly requestedBytes: number | undefined;
+  /** The memory device grows and shrinks by multiples of this. */
+  readonly blockBytes: number | undefined;
+}
+
+export class MemoryGauge {
+  #ramBytes: number | undefined;
+  #pluggedBytes = 0;
+
+  /** `bootBytes` is what the guest was started with. */
+  actualBytes(bootBytes: number): number {
+    return (this.#ramBytes ?? bootBytes) + this.#pluggedBytes;
+  }
+
+  onEvent({ name, data }: QmpEvent): void {
+    if (name === 'BALLOON_CHANGE' && typeof data['actual'] === 'number') this.#ramBytes = data['actual'];
+    if (name === 'MEMORY_DEVICE_SIZE_CHANGE' && typeof data['size'] === 'number') this.#pluggedBytes = data['size'];
+  }
+
+  async refresh(execute: LiveVm['execute'], limits: CommandLimits): Promise<void> {
+    const { ramBytes, pluggedBytes } = await readMemory(execute, limits);
+    this.#ramBytes = ramBytes;
+    this.#pluggedBytes = pluggedBytes ?? 0;
+  }
+}
+
+/** @throws FairleadError what QMP throws. */
+export async function readMemory(execute: LiveVm['execute'], limits: CommandLimits): Promise<MemoryReading> {
+  const [ramBytes, devices] = await Promise.all([readBalloon(execute, limits), execute('query-memory-devices', {}, limits)]);
+  const device = devices.find(({ data }) => data.id === MEMORY_DEVICE)?.data;
+  return {
+    ramBytes,
+    pluggedBytes: device?.size,
+    requestedBytes: device?.['requested-size'],
+    blockBytes: device?.['block-size'],
+  };
+}
+
+async function readBalloon(execute: LiveVm['execute'], limits: CommandLimits): Promise<number | undefined> {
+  try {
+    return (await execute('query-balloon', {}, limits)).actual;
+  } catch (error) {
+    // There is no balloon, or one that works with KVM alone.
+    if (isFairleadError(error) && error.code === 'QMP_FAILED') return undefined;
+    throw error;
+  }
+}
