@@ -12,7 +12,7 @@ import { access, constants, mkdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { JsonObject } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
-import type { VmEvent } from '../shared/protocol/vm.ts';
+import type { VmEvent } from '../shared/protocol/vm-events.ts';
 import { type AgentConfig, parseHttpListen } from './config.ts';
 import type { ReadinessCheck } from './http/readiness.ts';
 import type { HttpEndpoint } from './http/server.ts';

@@ -22,7 +22,7 @@ import { Refusal } from '../shared/protocol/handshake.ts';
 import type { MethodName, ParamsInput, Result } from '../shared/protocol/methods.ts';
 import { parseNotification, parseResult } from '../shared/protocol/validate.ts';
 import { CONTRACT_VERSION, SUBPROTOCOL } from '../shared/protocol/version.ts';
-import type { VmEvent } from '../shared/protocol/vm.ts';
+import type { VmEvent } from '../shared/protocol/vm-events.ts';
 import type { HubContext } from './context.ts';
 
 const OPERATOR_PATH = '/rpc';

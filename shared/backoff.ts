@@ -7,6 +7,8 @@ export interface BackoffOptions {
   readonly baseMs?: number | undefined;
   readonly maxMs?: number | undefined;
   readonly healthyMs?: number | undefined;
+  /** Failures in a row so far, where another back-off is gone on with. */
+  readonly failures?: number | undefined;
   /** In [0, 1); for tests. */
   readonly random?: (() => number) | undefined;
 }
@@ -16,12 +18,13 @@ export class Backoff {
   readonly #maxMs: number;
   readonly #healthyMs: number;
   readonly #random: () => number;
-  #failures = 0;
+  #failures: number;
 
   constructor(options: BackoffOptions = {}) {
     this.#baseMs = options.baseMs ?? 500;
     this.#maxMs = options.maxMs ?? 60_000;
     this.#healthyMs = options.healthyMs ?? 30_000;
+    this.#failures = options.failures ?? 0;
     this.#random = options.random ?? Math.random;
   }
 

@@ -29,6 +29,7 @@ export function afVsockTransport({ api, logger }: AfVsockOptions): VsockTranspor
   return {
     kind: 'vhost-vsock',
     halfClose: true,
+    backendIn: () => ({ kind: 'vhost-vsock' }),
     async prepare({ vm, signal }) {
       signal?.throwIfAborted();
       const { fd, cid } = reserve(api, vm, nextCid);

@@ -15,6 +15,8 @@ export interface VsockTransport {
    * it would lose data that the guest still has to send.
    */
   readonly halfClose: boolean;
+  /** What QEMU would be told of a device with this run directory, without making one. */
+  backendIn(runDir: string): VsockQemuBackend;
   /**
    * Make the device of one start of a VM. `runDir` is the VM's own directory for sockets, short enough for `sun_path`; `guard` holds what
    * is spawned for it.

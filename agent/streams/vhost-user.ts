@@ -33,6 +33,7 @@ export function vhostUserTransport({ binary, logger }: VhostUserOptions): VsockT
   return {
     kind: 'vhost-user',
     halfClose: false,
+    backendIn: (runDir) => ({ kind: 'vhost-user', socketPath: pathsIn(runDir).vhost }),
     async prepare({ vm, runDir, guard, signal }) {
       const paths = pathsIn(runDir);
       const daemon = await startDaemon({ vm, binary, cid: GUEST_CID, paths, guard, signal });

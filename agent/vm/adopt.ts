@@ -1,101 +1,124 @@
 /**
  * After a restart of the agent: each VM that was left running is taken over as it is, or found dead and told so.
  *
- *     record says                     and there is                          then
- *     at rest                                                               nothing to do
- *     running or starting, a process  that process (pid, start time, boot,  its QMP is connected anew; it counts as running meanwhile
- *                                     our uuid in its arguments)
- *     starting, still in `prelaunch`                                        it is ended: nobody was told that it started
- *     starting, no process yet        a process with our uuid               it is ended, likewise
- *     running or starting             none of these                         crashed, or at rest if it was starting
+ *     record says                         and there is                          then
+ *     at rest                             a process with our uuid               it is ended: nobody knows of it
+ *     running, stopping or starting       that process (pid, start time, boot,  it is taken over; a stop is finished (supervisor.ts)
+ *                                         our uuid in its arguments)
+ *     starting, and the guest never ran   that process, or one with our uuid    it is ended: nobody was told that it started
+ *     running, stopping or starting       none of these                         stopped or crashed, by what it said of its end; a
+ *                                                                               start that had not come to its end is `stopped`
  *
- * Events of the time between are lost, so the state is asked for. A QEMU that does not answer is kept and asked again (session.ts).
+ * What happened while no agent was there is read from the trail (trail.ts) and told late, with its time. So the state is known without
+ * asking QEMU; it is asked all the same, since a trail can be cut. A QEMU that does not answer is kept and asked again (session.ts).
  */
-import { readdirSync, readFileSync } from 'node:fs';
 import { toFairleadError } from '../../shared/errors.ts';
-import type { VmExit } from '../../shared/protocol/vm.ts';
-import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
+import type { VmState } from '../../shared/protocol/vm.ts';
+import { isAlive, type ProcessIdentity } from '../process-identity.ts';
 import type { VsockDevice } from '../streams/transport.ts';
-import { settledWithin } from './deadline.ts';
-import { tailOf } from './logs/log-file.ts';
+import type { LifeContext, VmLife } from './life.ts';
+import { GUEST_STATES, transition } from './machine.ts';
+import { millisecondsOf, QemuEventReader } from './qemu-events.ts';
 import { Session } from './session.ts';
 import { adoptedProcess } from './spawn.ts';
 import type { ProcessRecord } from './store.ts';
-import type { Supervisor, SupervisorContext } from './supervisor.ts';
+import { argumentsOf, hasUuid, type StrayProcesses } from './strays.ts';
+import { readTrail, shutdownReasonOf, type Trail } from './trail.ts';
 
-/** How long the agent's own start waits for the first answer of a QEMU. */
-const FIRST_ANSWER_MS = 2_000;
-const KILL_MS = 5_000;
-
-export async function adopt(context: SupervisorContext, supervisor: Supervisor, leaving: AbortSignal): Promise<void> {
-  const { record } = supervisor;
-  if (record.state !== 'running' && record.state !== 'starting') {
-    await context.confinement.leave(supervisor.name);
-    await context.store.removeRunDir(supervisor.name);
-    return;
-  }
-  const { process } = record;
-  const living = process === undefined ? undefined : livingProcess(process, context.bootId, record.uuid);
-  if (living !== undefined && process !== undefined) {
-    const isHalfStarted = await takeOver(context, supervisor, process, leaving);
-    if (!isHalfStarted) return;
-  }
-  await endStrays(record.uuid);
-  if (record.state === 'starting') return supervisor.foundDead(exitOf(context, supervisor, 'start-failed'), 'stopped');
-  const isRebooted = process !== undefined && process.bootId !== context.bootId;
-  await supervisor.foundDead(exitOf(context, supervisor, isRebooted ? 'host-restart' : 'lost'), 'crashed');
+export interface Adoption {
+  readonly strays: StrayProcesses;
+  /** Fires when the agent goes away again. */
+  readonly leaving: AbortSignal;
 }
 
-/** True when the process turns out to have never been started all the way. */
+/** How long commands wait for the first answer of a QEMU. */
+const FIRST_ANSWER_MS = 2_000;
+
+/** Settles when the VM's state is known and its QEMU has answered or is asked in the background. */
+export async function adopt(context: LifeContext, life: VmLife, { strays, leaving }: Adoption): Promise<void> {
+  const { record, name } = life;
+  const paths = context.store.paths(name);
+  const owner = { uuid: record.uuid, monitorSocket: paths.monitorSocket, runDir: paths.runDir };
+  if (record.process === undefined && record.state !== 'starting') {
+    await strays.end(owner);
+    await context.confinement.leave(name);
+    await context.store.removeRunDir(name);
+    return;
+  }
+  const trail = readTrail(paths.trail);
+  const { process } = record;
+  const hasRun = record.state !== 'starting' || trail.events.some(({ name }) => name === 'RESUME');
+  if (hasRun && process !== undefined && (await isOurs(process, context.bootId, record.uuid))) {
+    return takeOver(context, life, { process, trail, leaving });
+  }
+  await strays.end(owner);
+  const isRebooted = process !== undefined && process.bootId !== context.bootId;
+  const last = trail.events.at(-1);
+  const shutdownReason = shutdownReasonOf(trail);
+  const at = last === undefined || shutdownReason === undefined ? new Date() : new Date(millisecondsOf(last));
+  await life.foundDead({ shutdownReason, otherwise: isRebooted ? 'host-restart' : 'lost', at });
+}
+
 async function takeOver(
-  context: SupervisorContext,
-  supervisor: Supervisor,
-  about: ProcessRecord,
-  leaving: AbortSignal,
-): Promise<boolean> {
-  const { name: vm, record } = supervisor;
-  const { logger, store } = context;
+  context: LifeContext,
+  life: VmLife,
+  { process: about, trail, leaving }: { process: ProcessRecord; trail: Trail; leaving: AbortSignal },
+): Promise<void> {
+  const { name: vm, record } = life;
+  const { logger, store, observer } = context;
   context.confinement.adopt(record.spec);
   const device = await adoptDevice(context, vm, about);
-  let runState: unknown;
-  const process = adoptedProcess({ pid: about.pid, startTime: about.startTime }, leaving);
-  const make = (handlers: ConstructorParameters<typeof Session>[0]['handlers']): Session =>
-    new Session({
-      vm,
-      generation: record.generation,
-      process,
-      device,
-      qmpSocket: store.paths(vm).qmpSocket,
-      logger,
-      observer: context.observer,
-      handlers: {
-        ...handlers,
-        onInput(input, data) {
-          runState ??= data['runState'];
-          handlers.onInput(input, data);
-        },
-      },
-    });
-  const session = supervisor.adopt(make, 'running');
+  const { qmpSocket, trail: trailPath } = store.paths(vm);
+  const known = lastKnown(context, life, trail);
+  const session = new Session({
+    vm,
+    generation: record.generation,
+    process: adoptedProcess({ pid: about.pid, startTime: about.startTime }, leaving),
+    device,
+    qmpSocket,
+    trail: trailPath,
+    heardUntilMs: known.untilMs,
+    logger,
+    observer,
+    handlers: life.handlers(),
+  });
+  life.own(session, known.state);
+  session.catchUp();
+  if (record.state === 'starting') life.saveLater({ state: 'running' });
+  const { readyPort } = record.spec.vsock ?? {};
+  if (device !== undefined && readyPort !== undefined) await session.listenForReady(readyPort);
+  logger.info({ vm, pid: about.pid, state: life.state }, 'adopted a VM');
   try {
     await session.connect(FIRST_ANSWER_MS);
   } catch (error) {
+    if (leaving.aborted) return;
     logger.warn({ vm, error: toFairleadError(error).message }, 'QEMU of an adopted VM does not answer yet');
     session.connectAgain();
   }
-  if (record.state === 'starting' && runState === 'prelaunch') {
-    await session.close();
-    await device?.[Symbol.asyncDispose]();
-    return true;
+}
+
+/**
+ * The state up to the last event that was told of this VM, and when that was: what the trail has after it is still to be told. An event
+ * that is told late has its own time, so nothing is told twice.
+ */
+function lastKnown({ events }: LifeContext, life: VmLife, trail: Trail): { state: VmState; untilMs: number } {
+  const told = events.lastOf(life.name);
+  const untilMs = told === undefined ? Date.now() : Date.parse(told.time) + 1;
+  // Asked for by us, so no event of QEMU says so.
+  if (life.record.stop !== undefined) return { state: 'stopping', untilMs };
+  const wasThere = told !== undefined && GUEST_STATES.includes(told.state);
+  if (!trail.isWhole) return { state: wasThere ? told.state : 'running', untilMs };
+  const reader = new QemuEventReader();
+  let state: VmState = 'starting';
+  for (const event of trail.events) {
+    const word = reader.read(event);
+    if (millisecondsOf(event) <= untilMs && word?.kind === 'input') state = transition(state, word.input)?.state ?? state;
   }
-  const { readyPort } = record.spec.vsock ?? {};
-  if (device !== undefined && readyPort !== undefined) await session.listenForReady(readyPort);
-  logger.info({ vm, pid: about.pid, state: supervisor.state }, 'adopted a VM');
-  return false;
+  return { state, untilMs };
 }
 
 async function adoptDevice(
-  { vsock, store, logger }: SupervisorContext,
+  { vsock, store, logger }: LifeContext,
   vm: string,
   about: ProcessRecord,
 ): Promise<VsockDevice | undefined> {
@@ -113,33 +136,7 @@ async function adoptDevice(
   }
 }
 
-function livingProcess({ pid, startTime, bootId }: ProcessRecord, bootIdNow: string, uuid: string): ProcessIdentity | undefined {
-  const identity = { pid, startTime };
-  return bootId === bootIdNow && isAlive(identity) && hasUuid(pid, uuid) ? identity : undefined;
-}
-
-/** Processes that were spawned for this VM by an agent that died before it could write that down. */
-async function endStrays(uuid: string): Promise<void> {
-  const pids = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry));
-  const strays = pids.map(Number).filter((pid) => hasUuid(pid, uuid));
-  for (const identity of strays.map(identityOf)) {
-    if (identity === undefined) continue;
-    signalProcess(identity, 'SIGKILL');
-    await settledWithin(processExit(identity), KILL_MS);
-  }
-}
-
-function hasUuid(pid: number, uuid: string): boolean {
-  try {
-    const args = readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0');
-    return args[args.indexOf('-uuid') + 1] === uuid && args.includes('-uuid');
-  } catch {
-    // It ended meanwhile.
-    return false;
-  }
-}
-
-function exitOf({ store }: SupervisorContext, { name, record }: Supervisor, reason: string): VmExit {
-  const stderrTail = tailOf(store.paths(name).qemuLog, { from: record.process?.logOffset ?? 0 });
-  return { at: new Date().toISOString(), reason, code: null, signal: null, stderrTail };
+async function isOurs({ pid, startTime, bootId }: ProcessRecord, bootIdNow: string, uuid: string): Promise<boolean> {
+  const identity: ProcessIdentity = { pid, startTime };
+  return bootId === bootIdNow && isAlive(identity) && hasUuid(await argumentsOf(pid), uuid);
 }

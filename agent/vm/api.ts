@@ -9,7 +9,8 @@ import type { Duplex } from 'node:stream';
 import type { Cancellation } from '../../shared/cancellation.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
 import type { HostInfo } from '../../shared/protocol/methods-host.ts';
-import type { VmEvent, VmInfo } from '../../shared/protocol/vm.ts';
+import type { VmInfo } from '../../shared/protocol/vm.ts';
+import type { VmEvent } from '../../shared/protocol/vm-events.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { VsockTransport } from '../streams/transport.ts';
 import type { Deadline } from './deadline.ts';
@@ -69,7 +70,7 @@ export type EventsResult = Result<'vm.events'>;
 export type EventsQuery = Pick<Params<'vm.events'>, 'vm' | 'since' | 'epoch'> & { readonly limit?: number | undefined };
 
 export interface VmEvents {
-  /** Made anew at each start of the agent: sequence numbers are comparable within one epoch only. */
+  /** Sequence numbers are comparable within one epoch only; it changes when the log on disk was lost. */
   readonly epoch: string;
   readonly lastSeq: number;
   query(query: EventsQuery): EventsResult;

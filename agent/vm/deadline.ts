@@ -7,7 +7,7 @@ import { FairleadError } from '../../shared/errors.ts';
 import type { CallOptions } from './api.ts';
 
 /** The longest delay of a timer (2^31 − 1 ms); Node fires a longer one at once. */
-const MAX_TIMER_MS = 2_147_483_647;
+export const MAX_TIMER_MS = 2_147_483_647;
 
 export class Deadline implements Disposable {
   readonly #what: string;

@@ -1,37 +1,64 @@
 /**
  * The events of all VMs of this host, in order: a ring of the newest 4,096 from which a watcher goes on where it was, and live
- * followers. Sequence numbers count from 1 within the epoch of this agent process.
+ * followers. Sequence numbers rise within an epoch, which lasts for as long as the log on disk does (event-store.ts); a log without one
+ * counts from 1.
  */
 import { randomUUID } from 'node:crypto';
 import { FairleadError } from '../../shared/errors.ts';
-import type { VmEvent } from '../../shared/protocol/vm.ts';
+import type { NewVmEvent, VmEvent } from '../../shared/protocol/vm-events.ts';
 import type { EventsQuery, EventsResult, VmEvents } from './api.ts';
 
-const CAPACITY = 4096;
+export const EVENT_CAPACITY = 4096;
 const DEFAULT_LIMIT = 1000;
+
+/** Where the log goes on after a restart of the agent; `EventStore` is one. */
+export interface EventSink {
+  readonly epoch: string;
+  readonly events: readonly VmEvent[];
+  readonly lastSeq: number;
+  append(event: VmEvent): void;
+}
+
+export interface EventLogOptions {
+  readonly sink?: EventSink | undefined;
+  readonly epoch?: string;
+  readonly capacity?: number;
+}
 
 export class EventLog implements VmEvents {
   readonly epoch: string;
   readonly #capacity: number;
-  readonly #ring: VmEvent[] = [];
+  readonly #sink: EventSink | undefined;
+  readonly #ring: VmEvent[];
   readonly #listeners = new Set<(event: VmEvent) => void>();
-  #lastSeq = 0;
+  #lastSeq: number;
 
-  constructor({ epoch = randomUUID(), capacity = CAPACITY }: { epoch?: string; capacity?: number } = {}) {
+  constructor({ sink, epoch = sink?.epoch ?? randomUUID(), capacity = EVENT_CAPACITY }: EventLogOptions = {}) {
     this.epoch = epoch;
+    this.#sink = sink;
     this.#capacity = capacity;
+    this.#ring = sink?.events.slice(-capacity) ?? [];
+    this.#lastSeq = sink?.lastSeq ?? 0;
   }
 
   get lastSeq(): number {
     return this.#lastSeq;
   }
 
-  append(event: Omit<VmEvent, 'epoch' | 'seq' | 'time'>): VmEvent {
-    const complete = { epoch: this.epoch, seq: ++this.#lastSeq, time: new Date().toISOString(), ...event };
+  append(event: NewVmEvent): VmEvent {
+    const { time = new Date().toISOString() } = event;
+    const complete: VmEvent = { ...event, epoch: this.epoch, seq: ++this.#lastSeq, time };
     this.#ring.push(complete);
     if (this.#ring.length > this.#capacity) this.#ring.shift();
+    // First to disk: whoever has seen it may come back and ask what followed.
+    this.#sink?.append(complete);
     for (const listener of this.#listeners) listener(complete);
     return complete;
+  }
+
+  /** The newest event of a VM that is still in the log. */
+  lastOf(vm: string): VmEvent | undefined {
+    return this.#ring.findLast((event) => event.vm === vm);
   }
 
   /**
@@ -88,10 +115,20 @@ export class EventLog implements VmEvents {
   }
 
   #after(since: number, vm: string | undefined): VmEvent[] {
-    const oldest = this.#ring[0]?.seq ?? 0;
-    const later = this.#ring.slice(Math.max(0, since + 1 - oldest));
+    const later = this.#ring.slice(firstAfter(this.#ring, since));
     return vm === undefined ? later : later.filter((event) => event.vm === vm);
   }
+}
+
+/** Where the events after a number begin. Numbers rise, and some may be left out. */
+function firstAfter(events: readonly VmEvent[], since: number): number {
+  let [low, high] = [0, events.length];
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if ((events[middle]?.seq ?? 0) <= since) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function tooSlow(capacity: number): FairleadError {

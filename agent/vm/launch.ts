@@ -90,7 +90,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   await failpoint('start.spawned');
 
   const { observer } = context;
-  const session = new Session({ vm: name, generation, process, device, qmpSocket: paths.qmpSocket, handlers, logger, observer });
+  const session = new Session({ vm: name, generation, process, device, qmpSocket, trail: trailFile, handlers, logger, observer });
   undo.defer(() => session.close());
   const about: ProcessRecord = {
     ...process.identity,

@@ -10,8 +10,8 @@
  * then rejects. Operations `inTurn` run one after another with start, stop and the rest; the others run beside them, for as long as they
  * like, and so must not depend on the state staying as it is.
  */
-import type { JsonObject } from '../../shared/errors.ts';
-import type { VmEventType, VmState } from '../../shared/protocol/vm.ts';
+import type { VmState } from '../../shared/protocol/vm.ts';
+import type { VmEventData, VmEventType } from '../../shared/protocol/vm-events.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { type QmpArguments, type QmpCommandName, type QmpResult, runCommand } from '../qmp/commands.ts';
 import type { ListenOptions, QmpListener } from '../qmp/events.ts';
@@ -40,7 +40,7 @@ export interface LiveVm {
   /** Changes what the VM is from now on, durably: the next start builds its command line from it. */
   changeSpec(change: (spec: VmSpec) => VmSpec): Promise<void>;
   /** Tells an event of this VM. */
-  tell(type: VmEventType, data: JsonObject): void;
+  tell<Type extends VmEventType>(type: Type, data: VmEventData<Type>): void;
 }
 
 /** How an operation stands to the commands of its VM. */
@@ -60,7 +60,7 @@ export interface LiveVmParts {
   readonly record: () => VmRecord;
   readonly state: () => VmState;
   readonly save: (change: Partial<VmRecord>) => Promise<void>;
-  readonly tell: (type: VmEventType, data: JsonObject) => void;
+  readonly tell: LiveVm['tell'];
 }
 
 export function liveVm({ session, paths, process, record, state, save, tell }: LiveVmParts): LiveVm {

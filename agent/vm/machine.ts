@@ -1,6 +1,6 @@
 /**
  * The states of one VM as a pure function: what is known (`VmState`) and what happened (`VmInput`) give the next state and the event to
- * tell. No clock, no process, no QMP in here; supervisor.ts feeds it.
+ * tell. No clock, no process, no QMP in here; life.ts feeds it.
  *
  *              start               resume
  *   created ──────────▶ starting ─────────▶ running ──┬─ pause ────▶ paused ────┐
@@ -14,11 +14,19 @@
  *   any of the four, or stopping ── exit after SHUTDOWN or by our hand ──▶ stopped
  *                                └─ any other exit ─────────────────────▶ crashed
  *
- * QEMU says STOP together with GUEST_PANICKED and BLOCK_IO_ERROR, before or after: it never hides the more telling state. A command's
- * answer and the event that it causes are both fed; the second of them changes nothing.
+ *   running, paused ── suspend ──▶ suspending ── suspended ──▶ suspended ── wake ──▶ resuming ── resume ──▶ running
+ *          ▲                          │    │                       ▲  │                 │  │
+ *          └──── suspend-failed ──────┘  exit: crashed             │  └─ discard:       │  └── exit: crashed
+ *                (running)                                         │     stopped        │
+ *                                                                  └── wake-failed ─────┘
+ *
+ * QEMU says STOP together with GUEST_PANICKED and BLOCK_IO_ERROR, before or after: it never hides the more telling state. What it says
+ * of its CPUs in the course of a suspend or a resume is part of that. A command's answer and the event that it causes are both fed; the
+ * second of them changes nothing.
  */
 import { FairleadError } from '../../shared/errors.ts';
-import type { VmEventType, VmState } from '../../shared/protocol/vm.ts';
+import type { VmState } from '../../shared/protocol/vm.ts';
+import type { VmEventType } from '../../shared/protocol/vm-events.ts';
 
 export type VmInput =
   | 'start'
@@ -27,6 +35,12 @@ export type VmInput =
   | 'panic'
   | 'io-error'
   | 'reset'
+  | 'suspend'
+  | 'suspend-failed'
+  | 'suspended'
+  | 'wake'
+  | 'wake-failed'
+  | 'discard'
   | 'stop'
   | 'stop-abandoned'
   | 'exit-clean'
@@ -34,7 +48,7 @@ export type VmInput =
 
 export interface Transition {
   readonly state: VmState;
-  /** What to tell of it; entering `starting` is not told. */
+  /** What to tell of it; entering `starting` or `resuming` is not told. */
   readonly event?: VmEventType;
 }
 
@@ -44,32 +58,41 @@ const start: Row = { start: { state: 'starting' } };
 const resume: Row = { resume: { state: 'running', event: 'vm.resumed' } };
 const panic: Row = { panic: { state: 'panicked', event: 'vm.panicked' } };
 const ioError: Row = { 'io-error': { state: 'io-error', event: 'vm.io-error' } };
-const exits: Row = {
-  'exit-clean': { state: 'stopped', event: 'vm.stopped' },
-  'exit-unexpected': { state: 'crashed', event: 'vm.crashed' },
-};
+const suspend: Row = { suspend: { state: 'suspending', event: 'vm.suspending' } };
+const crash: Transition = { state: 'crashed', event: 'vm.crashed' };
+const stopped: Transition = { state: 'stopped', event: 'vm.stopped' };
+const exits: Row = { 'exit-clean': stopped, 'exit-unexpected': crash };
 /** Leaving any state in which a process runs the guest. */
 const leave: Row = { stop: { state: 'stopping', event: 'vm.stopping' }, ...exits };
 const resetIn = (state: VmState): Row => ({ reset: { state, event: 'vm.reset' } });
 
-const TABLE: Partial<Record<VmState, Row>> = {
+const TABLE: Readonly<Record<VmState, Row>> = {
   created: start,
   stopped: start,
   crashed: start,
   starting: { resume: { state: 'running', event: 'vm.started' } },
-  running: { pause: { state: 'paused', event: 'vm.paused' }, ...panic, ...ioError, ...resetIn('running'), ...leave },
-  paused: { ...resume, ...panic, ...ioError, ...resetIn('paused'), ...leave },
+  running: { pause: { state: 'paused', event: 'vm.paused' }, ...panic, ...ioError, ...resetIn('running'), ...suspend, ...leave },
+  paused: { ...resume, ...panic, ...ioError, ...resetIn('paused'), ...suspend, ...leave },
   panicked: { ...resume, ...resetIn('panicked'), ...leave },
   'io-error': { ...resume, ...panic, ...resetIn('io-error'), ...leave },
+  // A process that ends in the middle of either has lost the guest, whatever it says.
+  suspending: {
+    suspended: { state: 'suspended', event: 'vm.suspended' },
+    'suspend-failed': { state: 'running', event: 'vm.resumed' },
+    'exit-clean': crash,
+    'exit-unexpected': crash,
+  },
+  suspended: { wake: { state: 'resuming' }, discard: stopped },
+  resuming: { ...resume, 'wake-failed': { state: 'suspended' }, 'exit-clean': crash, 'exit-unexpected': crash },
   stopping: { 'stop-abandoned': { state: 'running', event: 'vm.resumed' }, ...exits },
 };
 
 /** The next state, or undefined where the input says nothing new in this state. */
 export function transition(state: VmState, input: VmInput): Transition | undefined {
-  return TABLE[state]?.[input];
+  return TABLE[state][input];
 }
 
-/** States without a QEMU process. */
+/** States without a QEMU process, and without anything that a start would lose. */
 export const REST_STATES: readonly VmState[] = ['created', 'stopped', 'crashed'];
 
 /** States in which the guest is there: QEMU has started it and nobody has begun to end it. */

@@ -8,12 +8,12 @@ import type { Result } from '../../shared/protocol/methods.ts';
 import type { HostInfo } from '../../shared/protocol/methods-host.ts';
 import type { VmInfo } from '../../shared/protocol/vm.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
-import { adopt } from './adopt.ts';
 import type { BrokenVm, CallOptions, HostVsock, Logger, OpenedStream, VmLimits, VmObserver, VmPolicy, Vms } from './api.ts';
 import { buildArgs } from './argv/build-args.ts';
 import { Confinement, type ConfinementSettings } from './confinement/confinement.ts';
 import { Deadline, orAborted, settledWithin } from './deadline.ts';
-import { EventLog } from './events.ts';
+import { EventStore } from './event-store.ts';
+import { EVENT_CAPACITY, EventLog } from './events.ts';
 import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
 import { HostProbe } from './host/host-probe.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
@@ -21,6 +21,7 @@ import { LogLimit } from './logs/log-limit.ts';
 import { checkFiles, checkSpec } from './spec-check.ts';
 import type { LadderTimes } from './stop-ladder.ts';
 import { VmStore } from './store.ts';
+import { StrayProcesses } from './strays.ts';
 import { Supervisor, type SupervisorContext } from './supervisor.ts';
 
 export interface VmManagerOptions {
@@ -44,11 +45,15 @@ export interface VmManagerOptions {
 /** A proof that does not succeed ends by itself within 3 s. */
 const PROBE_END_MS = 5_000;
 
+/** An agent is of use before the last QEMU has answered. */
+const ADOPTION_MS = 1_000;
+
 /** What a dry run shows where a start would make something fresh. */
 const DRY_RUN = { uuid: '00000000-0000-0000-0000-000000000000', cid: 3 } as const;
 
 export class VmManager implements Vms {
-  readonly events = new EventLog();
+  readonly events: EventLog;
+  readonly #eventStore: EventStore;
   readonly #options: VmManagerOptions;
   readonly #context: SupervisorContext;
   readonly #vms = new Map<string, Supervisor>();
@@ -64,6 +69,8 @@ export class VmManager implements Vms {
     const { stateDir, logger, qemuBinary, vsock, limits, ladderTimes, observer, policy } = options;
     const bootId = readBootId();
     this.#options = options;
+    this.#eventStore = new EventStore({ directory: join(stateDir, 'events'), bootId, capacity: EVENT_CAPACITY, logger });
+    this.events = new EventLog({ sink: this.#eventStore });
     this.#context = {
       store: new VmStore(options),
       probe: new HostProbe({ stateDir, bootId, qemuBinary, accelerators: policy.accelerators, user: confinement.user, logger }),
@@ -230,6 +237,7 @@ export class VmManager implements Vms {
     await Promise.all([...this.#vms.values()].map((vm) => vm.close()));
     this.#leaving.abort();
     this.#logLimit[Symbol.dispose]();
+    this.#eventStore[Symbol.dispose]();
     // What it finds out is written into the state directory, which belongs to the next agent from here on.
     await settledWithin(this.#probing, PROBE_END_MS);
   }
@@ -248,14 +256,27 @@ export class VmManager implements Vms {
       this.#broken.set(stored.name, { name: stored.name, reason: stored.reason });
       logger.error({ vm: stored.name, reason: stored.reason }, 'left a broken VM alone');
     }
+    await this.#takeOver();
+  }
+
+  /** Each VM is taken over beside the others; one whose QEMU does not answer soon holds up its own commands alone. */
+  async #takeOver(): Promise<void> {
+    const { store, logger } = this.#context;
+    const strays = await StrayProcesses.look();
+    const left = (await store.runDirs()).filter(({ name }) => !this.#vms.has(name) && !this.#broken.has(name));
+    const clearing = left.map(async ({ name, path }) => {
+      await strays.endDaemonsIn(path);
+      await store.removeRunDir(name);
+    });
     const adopting = [...this.#vms.values()].map(async (vm) => {
       try {
-        await adopt(this.#context, vm, this.#leaving.signal);
+        await vm.adopt(strays, this.#leaving.signal);
       } catch (error) {
         logger.error({ vm: vm.name, error: toFairleadError(error).message }, 'could not adopt a VM');
       }
     });
-    await Promise.all(adopting);
+    await Promise.all(clearing);
+    await settledWithin(Promise.all(adopting), ADOPTION_MS);
   }
 
   #find(name: string): Supervisor {
@@ -301,10 +322,8 @@ export class VmManager implements Vms {
       probe.machine(spec.machine),
     ]);
     const paths = store.paths(spec.name);
-    const isVhostUser = vsock.available && vsock.transport.kind === 'vhost-user';
-    const backend = isVhostUser
-      ? ({ kind: 'vhost-user', socketPath: `${paths.runDir}/vsock` } as const)
-      : ({ kind: 'vhost-vsock' } as const);
+    // A host without a transport shows what one with vhost-vsock would run.
+    const backend = vsock.available ? vsock.transport.backendIn(paths.runDir) : ({ kind: 'vhost-vsock' } as const);
     const device = spec.vsock === undefined ? undefined : { cid: DRY_RUN.cid, backend };
     const argv = buildArgs(spec, { uuid, accelerator, machine, sandbox: qemu.sandbox, tscKhz, vsock: device, paths });
     return { binary: qemu.binary, argv };

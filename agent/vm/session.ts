@@ -1,6 +1,7 @@
 /**
  * One life of a VM's QEMU process as the agent sees it: the process, the QMP session with it, the vsock device, the open streams.
- * It turns QEMU's events into inputs of the state machine and tells the end exactly once.
+ * It turns QEMU's events into inputs of the state machine and notices, each once whether QMP or the trail (trail.ts) brought it, and tells
+ * the end exactly once.
  *
  *     made (spawned or adopted) ──attach──▶ attached ⇄ detached (QMP lost while the process lives: connected anew)
  *            └───────────────────────────────┴──────────┴── process gone ──▶ ended      close(): the agent leaves, nothing is told
@@ -16,12 +17,16 @@ import type { GuestChange, VsockDevice } from '../streams/transport.ts';
 import type { Logger, VmObserver } from './api.ts';
 import { settledWithin } from './deadline.ts';
 import type { VmInput } from './machine.ts';
-import { inputOfEvent, inputOfRunState, QMP_EVENTS } from './qemu-events.ts';
+import { inputOfRunState, millisecondsOf, QemuEventReader, type QemuNotice, QMP_EVENTS } from './qemu-events.ts';
 import type { ProcessExit, QemuProcess } from './spawn.ts';
 import { StreamRegistry } from './stream-registry.ts';
+import { readTrail } from './trail.ts';
 
 export interface SessionHandlers {
-  onInput(input: VmInput, data: JsonObject): void;
+  /** `at` is when it happened, in milliseconds of the host's clock, where QEMU says so. */
+  onInput(input: VmInput, data: JsonObject, at?: number): void;
+  /** Something to be told that changes no state. */
+  onNotice(notice: QemuNotice, at: number): void;
   /** The guest dialled its ready port. */
   onReady(): void;
   /** The process is gone and every event that it sent has been handed on. */
@@ -39,6 +44,10 @@ export interface SessionOptions {
   readonly process: QemuProcess;
   readonly device: VsockDevice | undefined;
   readonly qmpSocket: string;
+  /** QEMU's own account of its events, see trail.ts. */
+  readonly trail: string;
+  /** Events up to this time, in milliseconds of the host's clock, are known already. Default: none. */
+  readonly heardUntilMs?: number | undefined;
   readonly handlers: SessionHandlers;
   readonly logger: Logger;
   readonly observer?: VmObserver | undefined;
@@ -57,7 +66,6 @@ const CHANGES: Partial<Record<VmInput, GuestChange>> = {
   panic: 'paused',
   'io-error': 'paused',
   resume: 'resumed',
-  reset: 'reset',
 };
 
 export class Session {
@@ -72,6 +80,11 @@ export class Session {
   readonly #ended = Promise.withResolvers<void>();
   #qmp: QmpClient | undefined;
   #pump: Promise<void> = Promise.resolve();
+  readonly #reader = new QemuEventReader();
+  /** The time of the newest event that was handed on. */
+  #heardUntilMs: number;
+  /** Events up to this time were taken from the trail; QMP may bring them once more. */
+  #caughtUpMs = Number.NEGATIVE_INFINITY;
   #shutdownReason: string | undefined;
   #readyListener: AsyncDisposable | undefined;
 
@@ -81,6 +94,7 @@ export class Session {
     this.process = options.process;
     this.device = options.device;
     this.#options = options;
+    this.#heardUntilMs = options.heardUntilMs ?? Number.NEGATIVE_INFINITY;
     this.signal.addEventListener('abort', () => this.#gone.resolve(), { once: true });
     void options.process.exited.then((exit) => this.#onExit(exit));
   }
@@ -107,12 +121,21 @@ export class Session {
     void qmp.closed.then(() => this.connectAgain());
   }
 
+  /** Hands on what QEMU told while nobody listened. */
+  catchUp(): void {
+    const { events } = readTrail(this.#options.trail);
+    const missed = events.filter((event) => millisecondsOf(event) > this.#heardUntilMs);
+    for (const event of missed) this.#onEvent(event);
+    this.#caughtUpMs = this.#heardUntilMs;
+  }
+
   /** Connects to the monitor of a running QEMU and brings the state up to date; without success nothing stays open. */
   async connect(timeoutMs: number): Promise<void> {
     const { qmpSocket: path, logger, observer } = this.#options;
     const limits = { connectTimeoutMs: timeoutMs, greetingTimeoutMs: timeoutMs, signal: this.signal };
     const qmp = await QmpClient.connect({ path, logger, observer, ...limits });
     this.#use(qmp);
+    this.catchUp();
     try {
       const { status } = await runCommand(qmp, 'query-status', {}, { timeoutMs });
       this.#onInput(inputOfRunState(status), { runState: status });
@@ -167,30 +190,44 @@ export class Session {
 
   async #pumpEvents(events: QmpListener): Promise<void> {
     using _ = events;
-    for await (const event of events) this.#onEvent(event);
+    for await (const event of events) {
+      this.#options.observer?.onEvent(event.name);
+      if (millisecondsOf(event) > this.#caughtUpMs) this.#onEvent(event);
+    }
   }
 
   #onEvent(event: QmpEvent): void {
     if (this.signal.aborted) return;
-    this.#options.observer?.onEvent(event.name);
+    const at = millisecondsOf(event);
+    this.#heardUntilMs = Math.max(this.#heardUntilMs, at);
     const reason = typeof event.data['reason'] === 'string' ? event.data['reason'] : undefined;
     if (event.name === 'SHUTDOWN') this.#shutdownReason = reason ?? 'unknown';
-    const input = inputOfEvent(event);
-    if (input !== undefined) this.#onInput(input.input, input.data);
+    const word = this.#reader.read(event);
+    if (word === undefined) return;
+    if (word.kind === 'input') this.#onInput(word.input, word.data, at);
+    else if (word.kind === 'notice') this.#options.handlers.onNotice(word.notice, at);
+    else this.#onReset();
   }
 
   /** The device is told first: it may have to hold back what the end of its streams would do. */
-  #onInput(input: VmInput, data: JsonObject): void {
+  #onInput(input: VmInput, data: JsonObject, at?: number): void {
     const change = CHANGES[input];
-    if (change !== undefined) this.device?.guestChanged(change);
-    if (input === 'reset') this.resetStreams();
-    this.#options.handlers.onInput(input, data);
+    if (input === 'reset') this.#onReset();
+    else if (change !== undefined) this.device?.guestChanged(change);
+    this.#options.handlers.onInput(input, data, at);
+  }
+
+  #onReset(): void {
+    this.device?.guestChanged('reset');
+    this.resetStreams();
   }
 
   async #onExit(exit: ProcessExit): Promise<void> {
     const closed = this.#qmp?.closed.then(() => this.#pump);
     if (closed !== undefined) await settledWithin(closed, DRAIN_MS);
     if (this.signal.aborted) return;
+    // QMP may have broken before the last words; the trail has them all the same.
+    this.catchUp();
     this.#over.abort(new FairleadError('WRONG_STATE', `VM ${this.vm} is not running any more`));
     this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the VM ended`));
     this.#options.handlers.onEnd({ ...exit, shutdownReason: this.#shutdownReason });

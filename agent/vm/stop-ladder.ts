@@ -1,7 +1,7 @@
 /**
  * Ending a QEMU process, from the gentlest way to the one that cannot be refused:
  *
- *     power button (again every 2 s while the guest has its grace) → quit → SIGTERM → SIGKILL
+ *     guest: its agent where it has one, and the power button (again every 2 s while it has its grace) → quit → SIGTERM → SIGKILL
  *
  * Each rung has its time, and the process's end is what counts, not the answer to a command: QEMU closes QMP before it is gone, and may
  * accept `quit` and hang on its storage. The button is pressed again because a guest whose driver is not up yet loses the press without
@@ -10,13 +10,16 @@
 import { FairleadError } from '../../shared/errors.ts';
 import { orAborted, settledWithin } from './deadline.ts';
 
-export type EndedBy = 'guest' | 'quit' | 'sigterm' | 'sigkill';
+export const RUNGS = ['guest', 'quit', 'sigterm', 'sigkill'] as const;
+export type EndedBy = (typeof RUNGS)[number];
 
 export interface LadderTarget {
   /** For messages. */
   readonly vm: string;
   readonly exited: Promise<unknown>;
   signal(name: 'SIGTERM' | 'SIGKILL'): void;
+  /** Asks the guest's agent to shut down, where the guest has one. May reject: the button is pressed then. */
+  readonly shutdownGuest?: ((options: { timeoutMs: number; signal: AbortSignal }) => Promise<void>) | undefined;
   /** One QMP command. May reject: the next rung comes all the same. */
   execute(command: 'system_powerdown' | 'quit', options: { timeoutMs: number; signal: AbortSignal }): Promise<unknown>;
 }
@@ -36,7 +39,8 @@ export interface LadderOptions {
   readonly times?: LadderTimes;
   /** Leaves the ladder where it stands; `onRung` said where. */
   readonly signal: AbortSignal;
-  readonly onRung: (rung: EndedBy) => void;
+  /** Before a rung is tried, which waits for it. */
+  readonly onRung: (rung: EndedBy) => Promise<void> | void;
 }
 
 /**
@@ -46,31 +50,36 @@ export interface LadderOptions {
 export async function descend(target: LadderTarget, options: LadderOptions): Promise<EndedBy> {
   const { times = LADDER_TIMES, signal, graceMs, onRung } = options;
   const gone = (withinMs: number): Promise<boolean> => orAborted(settledWithin(target.exited, withinMs), signal);
-  const rung = (name: EndedBy): EndedBy => {
+  const rung = async (name: EndedBy): Promise<EndedBy> => {
     signal.throwIfAborted();
-    onRung(name);
+    await onRung(name);
+    signal.throwIfAborted();
     return name;
   };
+  const press = (timeoutMs: number): void => drop(target.execute('system_powerdown', { timeoutMs, signal }));
 
   if (graceMs > 0) {
-    const by = rung('guest');
+    const by = await rung('guest');
     const endsAt = performance.now() + graceMs;
+    let isAsked = target.shutdownGuest === undefined;
     for (let leftMs = graceMs; leftMs > 0; leftMs = endsAt - performance.now()) {
       const turnMs = Math.min(leftMs, times.pressEveryMs);
-      drop(target.execute('system_powerdown', { timeoutMs: turnMs, signal }));
+      if (isAsked) press(turnMs);
+      else target.shutdownGuest?.({ timeoutMs: turnMs, signal }).catch(() => press(turnMs));
+      isAsked = true;
       if (await gone(turnMs)) return by;
     }
   }
 
-  rung('quit');
+  await rung('quit');
   drop(target.execute('quit', { timeoutMs: times.quitMs, signal }));
   if (await gone(times.quitMs)) return 'quit';
 
-  rung('sigterm');
+  await rung('sigterm');
   target.signal('SIGTERM');
   if (await gone(times.sigtermMs)) return 'sigterm';
 
-  rung('sigkill');
+  await rung('sigkill');
   target.signal('SIGKILL');
   if (await gone(times.sigkillMs)) return 'sigkill';
   const message = `QEMU of VM ${target.vm} is still there ${times.sigkillMs} ms after SIGKILL: it hangs in the kernel, most likely on storage`;

@@ -19,6 +19,7 @@ import { VmExit } from '../../shared/protocol/vm.ts';
 import { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { failpoint } from '../failpoint.ts';
 import { syncDirectory, writeFileAtomic } from './atomic-file.ts';
+import { RUNGS } from './stop-ladder.ts';
 
 /** A QEMU process, with all that a later agent needs to know it again and to go on with it. */
 const ProcessRecord = v.strictObject({
@@ -48,11 +49,18 @@ const VmRecord = v.strictObject({
   spec: VmSpec,
   createdAt: Timestamp,
   generation: Count,
-  /** `starting` from before the spawn until the guest was told to run; `running` then, whatever the guest does, until the process ends. */
-  state: v.picklist(['created', 'starting', 'running', 'stopped', 'crashed']),
+  /**
+   * `starting` from before the spawn until the guest was told to run; `running` then, whatever the guest does, until the process ends or
+   * a stop begins (`stopping`).
+   */
+  state: v.picklist(['created', 'starting', 'running', 'stopping', 'stopped', 'crashed']),
   ready: v.boolean(),
   process: v.optional(ProcessRecord),
   exit: v.optional(VmExit),
+  /** The stop that is under way, for whoever has to finish it. */
+  stop: v.optional(v.strictObject({ graceMs: v.number(), rung: v.picklist(RUNGS) })),
+  /** Where the restart policy stands, see restart.ts. */
+  restarts: v.optional(v.strictObject({ attempts: Count, dueAt: v.optional(Timestamp) })),
 });
 export type VmRecord = v.InferOutput<typeof VmRecord>;
 
@@ -67,6 +75,9 @@ export interface VmPaths {
   readonly consoleSocket: string;
   /** The host's end of the guest agent's virtio-serial port. */
   readonly guestAgentSocket: string;
+  /** Guest RAM of a VM whose spec wants it in files. */
+  readonly ramFile: string;
+  readonly addedRamFile: string;
   /** What QEMU tells of itself, see trail.ts. */
   readonly trail: string;
 }
@@ -104,6 +115,8 @@ export class VmStore {
       monitorSocket: join(runDir, 'monitor.sock'),
       consoleSocket: join(runDir, 'console.sock'),
       guestAgentSocket: join(runDir, 'agent.sock'),
+      ramFile: join(dir, 'ram'),
+      addedRamFile: join(dir, 'ram-added'),
       trail: join(runDir, 'trail.jsonl'),
     };
   }
@@ -142,6 +155,13 @@ export class VmStore {
     await failpoint('delete.record-removed');
     await Promise.all([rm(dir, { recursive: true, force: true }), rm(runDir, { recursive: true, force: true })]);
     await failpoint('delete.files-removed');
+  }
+
+  /** Directories below the run directory that may be those of VMs, whether or not there is such a VM. */
+  async runDirs(): Promise<{ readonly name: string; readonly path: string }[]> {
+    const entries = await readdir(this.#runDir, { withFileTypes: true });
+    const names = entries.filter((entry) => entry.isDirectory() && v.is(Name, entry.name)).map(({ name }) => name);
+    return names.map((name) => ({ name, path: join(this.#runDir, name) }));
   }
 
   async makeRunDir(name: string): Promise<void> {

@@ -46,8 +46,3 @@ function messageOf(line: string) {
     return [];
   }
 }
-
-/** When it happened, by the host's clock. */
-export function timeOf({ timestamp }: QmpEvent): Date {
-  return new Date(timestamp.seconds * 1000 + Math.floor(timestamp.microseconds / 1000));
-}

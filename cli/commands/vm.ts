@@ -1,7 +1,8 @@
 /** `fairlead vm …`: the life of a VM. `--host` is needed only where the hub cannot tell the host by the VM's name. */
 import { type Command, Option } from 'commander';
 import type { ParamsInput } from '../../shared/protocol/methods.ts';
-import type { VmEvent, VmInfo } from '../../shared/protocol/vm.ts';
+import type { VmInfo } from '../../shared/protocol/vm.ts';
+import type { VmEvent } from '../../shared/protocol/vm-events.ts';
 import { type App, withHub } from '../app.ts';
 import { parseDuration } from '../duration.ts';
 import { parseInteger } from '../integer.ts';

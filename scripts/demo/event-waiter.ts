@@ -1,5 +1,5 @@
 import type { HubConnection } from '../../cli/connection.ts';
-import type { VmEvent, VmEventType } from '../../shared/protocol/vm.ts';
+import type { VmEvent, VmEventType } from '../../shared/protocol/vm-events.ts';
 
 const READY_TIMEOUT_MS = 120_000;
 

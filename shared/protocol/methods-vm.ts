@@ -3,7 +3,8 @@ import * as v from 'valibot';
 import { Count, Name, VsockPort } from './common.ts';
 import type { MethodContract } from './contract.ts';
 import { PageParams, pageOf } from './paging.ts';
-import { VmEvent, VmInfo } from './vm.ts';
+import { VmInfo } from './vm.ts';
+import { VmEvent } from './vm-events.ts';
 import { VmSpec } from './vm-spec.ts';
 
 const Vm = v.strictObject({ vm: Name });
@@ -137,7 +138,7 @@ export const VM_METHODS = {
       vm: v.optional(Name),
       /** Only events after this sequence number. An event that has left the log is told by `missed`. */
       since: v.optional(Count),
-      /** The epoch that `since` is of; numbers start anew with each agent, so with another epoch `since` counts as 0. */
+      /** The epoch that `since` is of; when the host lost its event log since, numbers started anew, and `since` counts as 0. */
       epoch: v.optional(v.pipe(v.string(), v.maxLength(64))),
       /** The oldest come first. Fewer may come than there are, so that the answer fits a message: go on from `lastSeq`. */
       limit: v.optional(v.pipe(Count, v.minValue(1), v.maxValue(1000)), 256),

@@ -1,6 +1,6 @@
 /** What one side tells the other without being asked, over the line. `since` as in the method table; hubs are upgraded first. */
 import type * as v from 'valibot';
-import { VmEvent } from './vm.ts';
+import { VmEvent } from './vm-events.ts';
 
 export interface NotificationContract {
   readonly from: 'agent' | 'hub';

@@ -16,7 +16,8 @@ import { HostInfo } from './methods-host.ts';
 import { HostRecord, TokenRecord } from './methods-hub.ts';
 import { NOTIFICATIONS, type NotificationContract } from './notifications.ts';
 import { CONTRACT_VERSION } from './version.ts';
-import { VmEvent, VmInfo } from './vm.ts';
+import { VmInfo } from './vm.ts';
+import { VmEvent } from './vm-events.ts';
 import { VmSpec } from './vm-spec.ts';
 
 export interface ContentDescriptor {

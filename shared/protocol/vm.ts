@@ -1,9 +1,9 @@
-/** What the agent says about a VM: its state, how it ended, and the events on the way. */
+/** What the agent says about a VM: what it is, its state, how it ended. */
 import * as v from 'valibot';
 import { Count, Labels, Name, Timestamp } from './common.ts';
 import { VmSpec } from './vm-spec.ts';
 
-/** The states of the supervisor's machine (drawn in agent/vm/machine.ts). The first form does not reach `suspending … resuming` yet. */
+/** The states of the supervisor's machine (drawn in agent/vm/machine.ts). Nothing reaches `suspending … resuming` before there are snapshots. */
 export const VM_STATES = [
   'created',
   'starting',
@@ -24,7 +24,10 @@ export type VmState = v.InferOutput<typeof VmState>;
 /** How the last QEMU process of a VM ended. `code` is null when it was not our child any more (adopted) or a signal ended it. */
 export const VmExit = v.strictObject({
   at: Timestamp,
-  /** `guest-shutdown`, `host-qmp-quit`, … from QEMU's SHUTDOWN event; `start-failed`; `lost` when nothing was said. */
+  /**
+   * `guest-shutdown`, `host-qmp-quit`, … from QEMU's SHUTDOWN event; else `sigkill` by a stop, `start-failed`, `host-restart`, or `lost`
+   * when nothing is known.
+   */
   reason: v.string(),
   code: v.nullable(v.number()),
   signal: v.nullable(v.string()),
@@ -57,35 +60,8 @@ export const VmInfo = v.strictObject({
   qemuVersion: v.optional(v.string()),
   vsock: v.optional(VsockInfo),
   exit: v.optional(VmExit),
+  /** Where its restart policy stands; `dueAt` is when it is started again. */
+  restart: v.optional(v.strictObject({ attempts: Count, dueAt: v.optional(Timestamp) })),
   spec: VmSpec,
 });
 export type VmInfo = v.InferOutput<typeof VmInfo>;
-
-export const VM_EVENT_TYPES = [
-  'vm.created',
-  'vm.started',
-  'vm.ready',
-  'vm.paused',
-  'vm.resumed',
-  'vm.reset',
-  'vm.panicked',
-  'vm.io-error',
-  'vm.stopping',
-  'vm.stopped',
-  'vm.crashed',
-  'vm.deleted',
-] as const;
-export const VmEventType = v.picklist(VM_EVENT_TYPES);
-export type VmEventType = v.InferOutput<typeof VmEventType>;
-
-/** `seq` rises by one with each event of a host and never repeats while `epoch` (made at each agent start) stays the same. */
-export const VmEvent = v.strictObject({
-  epoch: v.string(),
-  seq: Count,
-  time: Timestamp,
-  vm: Name,
-  type: VmEventType,
-  state: VmState,
-  data: v.record(v.string(), v.unknown()),
-});
-export type VmEvent = v.InferOutput<typeof VmEvent>;

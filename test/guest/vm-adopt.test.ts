@@ -54,7 +54,7 @@ describe.skipIf(missing !== undefined)('an agent that comes back', () => {
     await expect.poll(() => identityOf(pid)).toBeUndefined();
     const manager = await host.restart();
     expect(manager.get('web')).toMatchObject({ state: 'crashed', exit: { reason: 'lost' } });
-    expect(typesOf(manager)).toEqual(['vm.crashed']);
+    expect(typesOf(manager)).toEqual(['vm.created', 'vm.started', 'vm.crashed']);
   });
 
   test('takes a VM of before a restart of the host for crashed, whoever has its pid now', async () => {
@@ -99,18 +99,30 @@ describe.skipIf(missing !== undefined)('an agent that comes back', () => {
     expect(await manager.start('web')).toMatchObject({ state: 'running' });
   });
 
-  test('keeps a VM whose QEMU does not answer, and hears it when it does', async () => {
-    await host.manager.run(spec({ name: 'web' }));
+  test('knows the state of a QEMU that does not answer, and serves it when it does', async () => {
+    await Promise.all([host.manager.run(spec({ name: 'web' })), host.manager.run(spec({ name: 'well' }))]);
     await host.manager.pause('web');
     const pid = pidOf('web');
     await host.manager.close();
     process.kill(pid, 'SIGSTOP');
     const manager = await host.restart();
-    expect(manager.get('web')).toMatchObject({ state: 'running', pid });
-    const paused = nextEvent(manager, 'vm.paused');
+    expect(manager.get('web')).toMatchObject({ state: 'paused', pid });
+    expect(await manager.pause('well')).toMatchObject({ state: 'paused' });
+    await expect(manager.resume('web', { timeoutMs: 500 })).rejects.toMatchObject({ code: 'TIMEOUT' });
+    const resumed = nextEvent(manager, 'vm.resumed', 'web');
     process.kill(pid, 'SIGCONT');
-    await paused;
-    expect(await manager.resume('web')).toMatchObject({ state: 'running' });
+    // Until QEMU has been reached again a command says that it has not, and may be sent once more.
+    await expect
+      .poll(
+        () =>
+          manager.resume('web').then(
+            ({ state }) => state,
+            ({ code }) => code,
+          ),
+        { timeout: 30_000 },
+      )
+      .toBe('running');
+    await resumed;
   });
 
   test('leaves a broken record alone, names it, and serves the others', async () => {

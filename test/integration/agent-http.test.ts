@@ -175,7 +175,7 @@ describe('an agent and its hub', () => {
     const { hub, vms, agent } = await startConnected();
     expect(agent.link.state).toBe('up');
     const told = once(hub, 'notification');
-    vms.events.append({ vm: 'web', type: 'vm.paused', state: 'paused', data: {} });
+    vms.events.append({ vm: 'web', type: 'vm.paused', state: 'paused', data: { generation: 1 } });
     expect(await told).toMatchObject(['vm.event', { seq: 1, vm: 'web', type: 'vm.paused' }]);
   });
 

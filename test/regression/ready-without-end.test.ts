@@ -34,8 +34,9 @@ test('a guest has said that it is ready when it has said a little', async () => 
     process: { identity: { pid: 0, startTime: '' }, exited: new Promise(() => {}), hasExited: () => false, signal() {} },
     device,
     qmpSocket: '/nowhere',
+    trail: '/nowhere',
     logger: silent,
-    handlers: { onInput() {}, onReady: () => void (readies += 1), onEnd() {} },
+    handlers: { onInput() {}, onNotice() {}, onReady: () => void (readies += 1), onEnd() {} },
   });
   await session.listenForReady(1023);
   const stream = new PassThrough();

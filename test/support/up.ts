@@ -9,7 +9,7 @@ import { connectHub, type HubConnection } from '../../cli/connection.ts';
 import { artefacts, findOnPath } from '../../cli/image/cache.ts';
 import { type SpecFlags, specFromFlags } from '../../cli/vm-spec-flags.ts';
 import { type RunningUp, startUp } from '../../scripts/demo/up-process.ts';
-import type { VmEvent } from '../../shared/protocol/vm.ts';
+import type { VmEvent } from '../../shared/protocol/vm-events.ts';
 
 const ENTRY = fileURLToPath(new URL('../../bin/fairlead.js', import.meta.url));
 const CALL_TIMEOUT_MS = 60_000;

@@ -6,7 +6,7 @@ import * as v from 'valibot';
 import type { HostVsock, Logger } from '../../agent/vm/api.ts';
 import { VmManager, type VmManagerOptions } from '../../agent/vm/manager.ts';
 import type { LadderTimes } from '../../agent/vm/stop-ladder.ts';
-import { type VmEvent, type VmEventType } from '../../shared/protocol/vm.ts';
+import type { VmEvent, VmEventType } from '../../shared/protocol/vm-events.ts';
 import { VmSpec, type VmSpecInput } from '../../shared/protocol/vm-spec.ts';
 import { testQemu } from './qemu.ts';
 

@@ -118,7 +118,7 @@ describe('the dispatcher', () => {
     const { call, vms } = setUp();
     const abort = new AbortController();
     const seen: unknown[] = [];
-    const event = { vm: 'web', type: 'vm.paused', state: 'paused', data: {} } as const;
+    const event = { vm: 'web', type: 'vm.paused', state: 'paused', data: { generation: 1 } } as const;
     const { promise: second, resolve } = Promise.withResolvers<void>();
     vms.events.append(event);
     const following = call(
@@ -144,7 +144,7 @@ describe('the dispatcher', () => {
     async (follow) => {
       const { call, vms } = setUp();
       await expect(call('vm.events', { vm: 'nobody', follow })).rejects.toMatchObject({ code: 'NOT_FOUND' });
-      vms.events.append({ vm: 'gone', type: 'vm.deleted', state: 'stopped', data: {} });
+      vms.events.append({ vm: 'gone', type: 'vm.deleted', state: 'stopped', data: { generation: 1 } });
       expect(await call('vm.events', { vm: 'gone' })).toMatchObject({ events: [{ type: 'vm.deleted' }] });
     },
   );
@@ -152,7 +152,7 @@ describe('the dispatcher', () => {
   it('answers with as many events as fit a message', async () => {
     const { call, vms } = setUp();
     for (let n = 0; n < 100; n++) {
-      vms.events.append({ vm: 'web', type: 'vm.crashed', state: 'crashed', data: { stderrTail: 'x'.repeat(4096) } });
+      vms.events.append({ vm: 'web', type: 'vm.reset', state: 'running', data: { generation: 1, reason: 'x'.repeat(4096) } });
     }
     const page = parseResult('vm.events', await call('vm.events', { since: 0 }));
     expect(page.events.length).toBeGreaterThan(20);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { EventLog } from '../../agent/vm/events.ts';
-import type { VmEvent } from '../../shared/protocol/vm.ts';
+import type { VmEvent } from '../../shared/protocol/vm-events.ts';
 
 function logOf(vms: readonly string[], capacity?: number): EventLog {
   const log = new EventLog({ epoch: 'now', ...(capacity === undefined ? {} : { capacity }) });
@@ -9,7 +9,7 @@ function logOf(vms: readonly string[], capacity?: number): EventLog {
 }
 
 function append(log: EventLog, vm: string): VmEvent {
-  return log.append({ vm, type: 'vm.started', state: 'running', data: {} });
+  return log.append({ vm, type: 'vm.started', state: 'running', data: { generation: 1 } });
 }
 
 const seqs = (events: readonly VmEvent[]) => events.map(({ seq }) => seq);

@@ -26,7 +26,7 @@ function stubborn(endsBy: EndedBy | 'never', presses = 1): LadderTarget & { read
 
 async function stop(target: LadderTarget, { graceMs = 10, signal = new AbortController().signal } = {}) {
   const rungs: EndedBy[] = [];
-  const endedBy = await descend(target, { graceMs, times: TIMES, signal, onRung: (rung) => rungs.push(rung) });
+  const endedBy = await descend(target, { graceMs, times: TIMES, signal, onRung: (rung) => void rungs.push(rung) });
   return { endedBy, rungs };
 }
 
@@ -60,11 +60,33 @@ describe('the stop ladder', () => {
   });
 
   test('stands still where it is when its caller gives up', async () => {
-    const target = stubborn('never');
     const controller = new AbortController();
-    const stopping = stop(target, { graceMs: 60_000, signal: controller.signal });
-    controller.abort(new Error('enough'));
-    await expect(stopping).rejects.toThrowError('enough');
-    expect(target.heard).toEqual(['system_powerdown']);
+    const target = { ...stubborn('never'), execute: async () => controller.abort(new Error('enough')) };
+    await expect(stop(target, { graceMs: 60_000, signal: controller.signal })).rejects.toThrowError('enough');
+    expect(target.heard).toEqual([]);
+  });
+
+  test('asks the agent in the guest first, and presses the button where that does not hear', async () => {
+    const deaf = { ...stubborn('guest', 2), shutdownGuest: async () => Promise.reject(new Error('no agent')) };
+    deaf.heard.push('agent');
+    expect(await stop(deaf, { graceMs: 60_000 })).toEqual({ endedBy: 'guest', rungs: ['guest'] });
+    expect(deaf.heard).toEqual(['agent', 'system_powerdown']);
+
+    const { promise: exited, resolve } = Promise.withResolvers<void>();
+    const hearing = { ...stubborn('never'), exited, shutdownGuest: async () => resolve() };
+    expect(await stop(hearing, { graceMs: 60_000 })).toEqual({ endedBy: 'guest', rungs: ['guest'] });
+    expect(hearing.heard).toEqual([]);
+  });
+
+  test('tries a rung only when it has been noted', async () => {
+    const target = stubborn('quit');
+    const noted: string[] = [];
+    const onRung = async (rung: EndedBy): Promise<void> => {
+      await new Promise((resolve) => setImmediate(resolve));
+      noted.push(`${rung} before ${target.heard.length}`);
+    };
+    const { signal } = new AbortController();
+    await descend(target, { graceMs: 0, times: TIMES, signal, onRung });
+    expect(noted).toEqual(['quit before 0']);
   });
 });

@@ -1,0 +1,166 @@
+/**
+ * The event log on disk, so that a watcher goes on where it was after a restart of the agent:
+ *
+ *     STATE/events/FIRST.jsonl     {"version":1,"epoch":…,"bootId":…,"first":FIRST}, then one event a line
+ *
+ * A file has room for `capacity` numbers, from its first, and they are its own: the file is durable, by name too, before one of them is
+ * given away. So no number ever comes twice, although single events are not fsynced: after `kill -9` of the agent the next one goes on
+ * after the last event written, which the kernel has; after a restart of the host, or behind a line that is torn, it goes on after the
+ * last number that the file has room for. The file before is kept, the ones before that are removed.
+ *
+ * A disk that does not take an event is told of once; the events go on in memory, the files are removed, and the next agent begins a new
+ * epoch, since nobody knows then which numbers were given away.
+ */
+import { randomUUID } from 'node:crypto';
+import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { toFairleadError } from '../../shared/errors.ts';
+import { Count } from '../../shared/protocol/common.ts';
+import { VmEvent } from '../../shared/protocol/vm-events.ts';
+import type { Logger } from './api.ts';
+
+const Header = v.strictObject({
+  version: v.literal(1),
+  epoch: v.string(),
+  bootId: v.string(),
+  first: v.pipe(Count, v.minValue(1)),
+});
+type Header = v.InferOutput<typeof Header>;
+
+interface Segment {
+  readonly header: Header;
+  readonly events: readonly VmEvent[];
+  /** Whether it was read to its end without a line missing. */
+  readonly isIntact: boolean;
+}
+
+export interface EventStoreOptions {
+  readonly directory: string;
+  readonly bootId: string;
+  /** Numbers a file. */
+  readonly capacity: number;
+  readonly logger: Logger;
+}
+
+export class EventStore implements Disposable {
+  readonly epoch: string;
+  /** What was found, the oldest first. */
+  readonly events: readonly VmEvent[];
+  /** The last number that may have been given away. */
+  readonly lastSeq: number;
+  readonly #options: EventStoreOptions;
+  #fd: number | undefined;
+  /** Numbers from here on belong to the next file. */
+  #end: number;
+
+  /** @throws what the file system throws when the directory cannot be made or written. */
+  constructor(options: EventStoreOptions) {
+    const { directory, bootId, capacity } = options;
+    this.#options = options;
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const [last, before] = readSegments(directory);
+    this.epoch = last?.header.epoch ?? randomUUID();
+    this.events = [...(before?.header.epoch === this.epoch ? before.events : []), ...(last?.events ?? [])];
+    this.#end = last === undefined ? 1 : last.header.first + capacity;
+    const written = last?.events.at(-1)?.seq ?? (last?.header.first ?? 1) - 1;
+    const goesOn = last !== undefined && last.isIntact && last.header.bootId === bootId && written < this.#end;
+    this.lastSeq = goesOn ? written : this.#end - 1;
+    if (goesOn) this.#fd = openSync(pathOf(directory, last.header.first), 'a', 0o600);
+    else this.#begin(this.#end);
+  }
+
+  [Symbol.dispose](): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  /** Never throws. */
+  append(event: VmEvent): void {
+    if (this.#fd === undefined) return;
+    try {
+      if (event.seq >= this.#end) this.#begin(event.seq);
+      writeWhole(this.#fd, `${JSON.stringify(event)}\n`);
+    } catch (error) {
+      this.#giveUp(error);
+    }
+  }
+
+  #begin(first: number): void {
+    const { directory, bootId, capacity } = this.#options;
+    this[Symbol.dispose]();
+    const fd = openSync(pathOf(directory, first), 'w', 0o600);
+    this.#fd = fd;
+    writeWhole(fd, `${JSON.stringify({ version: 1, epoch: this.epoch, bootId, first } satisfies Header)}\n`);
+    fsyncSync(fd);
+    syncDirectory(directory);
+    this.#end = first + capacity;
+    for (const old of firstsIn(directory).slice(2)) rmSync(pathOf(directory, old), { force: true });
+  }
+
+  #giveUp(error: unknown): void {
+    const { directory, logger } = this.#options;
+    this[Symbol.dispose]();
+    const reason = toFairleadError(error).message;
+    logger.error({ directory, reason }, 'VM events are not kept over a restart of the agent: the disk does not take them');
+    try {
+      for (const first of firstsIn(directory)) rmSync(pathOf(directory, first), { force: true });
+    } catch (failure) {
+      logger.error({ directory, reason: toFairleadError(failure).message }, 'could not remove the event log');
+    }
+  }
+}
+
+function pathOf(directory: string, first: number): string {
+  return join(directory, `${first}.jsonl`);
+}
+
+/** The newest first. */
+function firstsIn(directory: string): number[] {
+  const firsts = readdirSync(directory).flatMap((name) => /^([1-9]\d*)\.jsonl$/.exec(name)?.[1] ?? []);
+  return firsts.map(Number).sort((a, b) => b - a);
+}
+
+/** The newest first. One that cannot be read is none: its numbers may be in use, and a new epoch begins unless an older one is there. */
+function readSegments(directory: string): Segment[] {
+  const firsts = firstsIn(directory);
+  const segments = firsts.map((first) => readSegment(pathOf(directory, first), first));
+  // Behind a newest file whose beginning is torn, nothing is known of the numbers given away.
+  return segments[0] === undefined ? [] : segments.filter((segment) => segment !== undefined);
+}
+
+function readSegment(path: string, first: number): Segment | undefined {
+  const [head = '', ...lines] = readFileSync(path, 'utf8').split('\n');
+  const header = v.safeParse(Header, parseJson(head));
+  if (!header.success || header.output.first !== first) return undefined;
+  const events: VmEvent[] = [];
+  // What follows the last line's end is empty, unless that line is torn.
+  for (const line of lines.slice(0, -1)) {
+    const event = v.safeParse(VmEvent, parseJson(line));
+    if (!event.success || event.output.seq <= (events.at(-1)?.seq ?? first - 1)) break;
+    events.push(event.output);
+  }
+  return { header: header.output, events, isIntact: lines.at(-1) === '' && events.length === lines.length - 1 };
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function writeWhole(fd: number, text: string): void {
+  const bytes = Buffer.from(text);
+  for (let written = 0; written < bytes.length; ) written += writeSync(fd, bytes, written);
+}
+
+function syncDirectory(path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}

@@ -1,0 +1,262 @@
+/**
+ * One VM below its commands: its record, its state (machine.ts), the session with its process while there is one, and how these change
+ * with what happens. Whatever happens comes in here, in order, and is told from here; the commands are in supervisor.ts.
+ *
+ * Handlers are called by the session and never throw: what cannot be saved then is logged.
+ */
+import { type FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import type { VmExit, VmInfo, VmState } from '../../shared/protocol/vm.ts';
+import type { NewVmEvent, VmEventData, VmEventType } from '../../shared/protocol/vm-events.ts';
+import { failpoint } from '../failpoint.ts';
+import { settledWithin } from './deadline.ts';
+import { judgeEnd } from './ending.ts';
+import type { EventLog } from './events.ts';
+import type { LaunchContext } from './launch.ts';
+import { tailOf } from './logs/log-file.ts';
+import { transition, type VmInput } from './machine.ts';
+import { type DueRestart, isCrashLoop, planRestart, waitOf } from './restart.ts';
+import type { Session, SessionEnd, SessionHandlers } from './session.ts';
+import type { EndedBy } from './stop-ladder.ts';
+import type { VmRecord } from './store.ts';
+
+export interface LifeContext extends LaunchContext {
+  readonly events: EventLog;
+}
+
+/** What is known of an end that nobody watched. */
+export interface FoundEnd {
+  readonly shutdownReason: string | undefined;
+  readonly otherwise: 'lost' | 'host-restart';
+  readonly at: Date;
+}
+
+/** Longer than a sound disk takes; nobody's stop waits for one that hangs. */
+const SAVE_MS = 2_000;
+
+export class VmLife {
+  readonly name: string;
+  /** How the ladder is ending the process; undefined while nobody is. */
+  rung: EndedBy | undefined;
+  readonly #context: LifeContext;
+  readonly #onRest: () => void;
+  #record: VmRecord;
+  #state: VmState;
+  #session: Session | undefined;
+  #saved: Promise<void> = Promise.resolve();
+  #cleaned: Promise<void> = Promise.resolve();
+
+  /** `onRest` is called when the process has ended and the record says what is to follow. */
+  constructor(context: LifeContext, record: VmRecord, onRest: () => void) {
+    this.#context = context;
+    this.#record = record;
+    this.#state = record.state;
+    this.#onRest = onRest;
+    this.name = record.spec.name;
+  }
+
+  get state(): VmState {
+    return this.#state;
+  }
+
+  get record(): VmRecord {
+    return this.#record;
+  }
+
+  get session(): Session | undefined {
+    return this.#session;
+  }
+
+  /** Settles when nothing is left of the last process. Never rejects. */
+  get cleaned(): Promise<void> {
+    return this.#cleaned;
+  }
+
+  /** Settles when what was saved so far is on disk, or could not be. */
+  get saved(): Promise<void> {
+    return this.#saved;
+  }
+
+  info(): VmInfo {
+    const { uuid, ready, generation, createdAt, exit, spec, process, restarts } = this.#record;
+    const device = this.#session?.device;
+    const info: VmInfo = { name: this.name, uuid, state: this.#state, ready, generation, labels: spec.labels, createdAt, spec };
+    if (exit !== undefined) info.exit = exit;
+    if (restarts !== undefined) info.restart = restarts;
+    if (process !== undefined) {
+      const { pid, startedAt, accelerator, qemuVersion } = process;
+      Object.assign(info, { pid, startedAt, accelerator, qemuVersion });
+    }
+    if (device !== undefined) info.vsock = { cid: device.cid, transport: device.state.kind, halfClose: device.halfClose };
+    return info;
+  }
+
+  /** `at` is when it happened, in milliseconds of the host's clock; now unless it is given. */
+  apply(input: VmInput, data: JsonObject = {}, at?: number): void {
+    const next = transition(this.#state, input);
+    if (next === undefined) return;
+    this.#state = next.state;
+    if (input === 'reset' && this.#record.ready) this.saveLater({ ready: false });
+    if (next.event === undefined) return;
+    const { pid, accelerator } = this.#record.process ?? {};
+    const more = next.event === 'vm.started' ? { pid, accelerator } : {};
+    // The machine's table pairs each input with the event that has its data; tests parse what whole lives tell.
+    this.tell(next.event, { ...more, ...data }, at);
+  }
+
+  tell<Type extends VmEventType>(type: Type, data: VmEventData<Type>, at?: number): void {
+    const { generation } = this.#record;
+    const time = at === undefined ? undefined : new Date(Math.floor(at)).toISOString();
+    const event = { vm: this.name, type, state: this.#state, data: { generation, ...data }, time };
+    // SAFETY: `Type` ties the data to the type; TypeScript does not see that the whole is one of the union.
+    this.#context.events.append(event as unknown as NewVmEvent);
+    this.#context.logger.info({ vm: this.name, state: this.#state, ...data }, type);
+  }
+
+  /** The record changes at once; the promise is for those who need it on disk. */
+  save(change: Partial<VmRecord>): Promise<void> {
+    this.#record = { ...this.#record, ...change };
+    const record = this.#record;
+    const saved = this.#saved.then(() => this.#context.store.save(record));
+    this.#saved = saved.catch(() => {});
+    return saved;
+  }
+
+  saveLater(change: Partial<VmRecord>): void {
+    void this.saveIfPossible(change);
+  }
+
+  /** For what must go on without a disk, such as a stop: settles when it is saved, cannot be, or takes too long. Never rejects. */
+  async saveIfPossible(change: Partial<VmRecord>): Promise<void> {
+    const saved = this.save(change).catch((error: unknown) => {
+      this.#context.logger.error({ vm: this.name, error: toFairleadError(error).message }, 'could not save the record of a VM');
+    });
+    await settledWithin(saved, SAVE_MS);
+  }
+
+  /** Has a process from here on: one that was launched, or one of before in the state that it is in. */
+  own(session: Session, state: VmState = this.#state): void {
+    this.#session = session;
+    this.#state = state;
+  }
+
+  /** `isByPolicy` where the restart policy made the attempt; the next is planned then. */
+  async startFailed(before: VmRecord, error: FairleadError, isByPolicy: boolean): Promise<void> {
+    // A guest that ran for a moment has been told as started, so it is told as ended too; else nothing ever happened.
+    const { exitCode, signal, stderrTail } = error.details ?? {};
+    const exit: VmExit = {
+      at: new Date().toISOString(),
+      reason: 'start-failed',
+      code: typeof exitCode === 'number' ? exitCode : null,
+      signal: typeof signal === 'string' ? signal : null,
+      stderrTail: typeof stderrTail === 'string' ? stderrTail : '',
+    };
+    if (this.#state === 'starting') this.#state = before.state;
+    else this.apply('exit-unexpected', { reason: exit.reason, code: exit.code, signal: exit.signal });
+    this.#session = undefined;
+    const restarts = isByPolicy ? this.#plan({ isClean: false, isByHand: false, ranMs: 0 }) : undefined;
+    await this.save({ state: before.state, ready: false, process: undefined, exit, restarts });
+    this.#tellPlan(restarts);
+  }
+
+  /** At the start of the agent: there is no process any more, or there shall be none. */
+  async foundDead(end: FoundEnd): Promise<void> {
+    const { state, process, stop, generation, restarts: before } = this.#record;
+    const isHalfStarted = state === 'starting';
+    const { reason, isClean } = isHalfStarted
+      ? { reason: 'start-failed', isClean: true }
+      : judgeEnd({ ...end, rung: stop?.rung });
+    const exit: VmExit = { at: end.at.toISOString(), reason, code: null, signal: null, stderrTail: this.#lastWords() };
+    const ranMs = isHalfStarted || process === undefined ? 0 : end.at.getTime() - Date.parse(process.startedAt);
+    // Who asked for a start that did not come to its end is told so, and may ask again; the policy's own attempts go on.
+    const isPlanned = !isHalfStarted || before !== undefined;
+    const restarts = isPlanned
+      ? this.#plan({ isClean: isClean && !isHalfStarted, isByHand: stop !== undefined, ranMs })
+      : undefined;
+    this.#session = undefined;
+    this.#state = isClean ? 'stopped' : 'crashed';
+    const last = this.#context.events.lastOf(this.name);
+    const isTold = last?.data.generation === generation && (last.state === 'stopped' || last.state === 'crashed');
+    await this.#context.confinement.leave(this.name);
+    await this.#context.store.removeRunDir(this.name);
+    await this.save({ state: this.#state, ready: false, process: undefined, stop: undefined, exit, restarts });
+    if (!isTold) this.tell(isClean ? 'vm.stopped' : 'vm.crashed', { reason, code: null, signal: null }, end.at.getTime());
+    this.#tellPlan(restarts);
+  }
+
+  handlers(): SessionHandlers {
+    return {
+      onInput: (input, data, at) => this.apply(input, data, at),
+      onNotice: ({ type, data }, at) => this.tell(type, data, at),
+      onReady: () => this.#onReady(),
+      onEnd: (end) => this.#onEnd(end),
+    };
+  }
+
+  /** The agent leaves; the VM stays. */
+  async close(): Promise<void> {
+    await this.#session?.close();
+    await this.#cleaned;
+    await this.#saved;
+  }
+
+  #onReady(): void {
+    if (this.#record.ready) return;
+    this.saveLater({ ready: true });
+    this.tell('vm.ready', {});
+  }
+
+  #onEnd({ code, signal, shutdownReason }: SessionEnd): void {
+    const session = this.#session;
+    // While it starts, the end of the process is the start's failure.
+    if (session === undefined) return;
+    const { reason, isClean } = judgeEnd({ shutdownReason, rung: this.rung, otherwise: 'lost' });
+    const exit: VmExit = { at: new Date().toISOString(), reason, code, signal, stderrTail: this.#lastWords() };
+    const { stop, process } = this.#record;
+    const isByHand = stop !== undefined || this.rung !== undefined;
+    const ranMs = process === undefined ? 0 : Date.now() - Date.parse(process.startedAt);
+    const restarts = this.#plan({ isClean, isByHand, ranMs });
+    this.#session = undefined;
+    this.apply(isClean ? 'exit-clean' : 'exit-unexpected', { reason, code, signal });
+    this.#record = {
+      ...this.#record,
+      state: isClean ? 'stopped' : 'crashed',
+      ready: false,
+      process: undefined,
+      stop: undefined,
+      exit,
+      restarts,
+    };
+    this.#tellPlan(restarts);
+    this.#cleaned = this.#cleanUp(session);
+    this.#onRest();
+  }
+
+  async #cleanUp(session: Session): Promise<void> {
+    try {
+      await failpoint('stop.process-ended');
+      await this.saveIfPossible({});
+      await failpoint('stop.end-recorded');
+      await session.device?.[Symbol.asyncDispose]();
+      await this.#context.confinement.leave(this.name);
+      await this.#context.store.removeRunDir(this.name);
+      await failpoint('stop.cleaned');
+    } catch (error) {
+      this.#context.logger.error({ vm: this.name, error: toFairleadError(error).message }, 'could not clean up after a VM');
+    }
+  }
+
+  #plan(end: { isClean: boolean; isByHand: boolean; ranMs: number }): DueRestart | undefined {
+    const { spec, restarts: before } = this.#record;
+    return planRestart({ policy: spec.restart, before, now: Date.now(), ...end });
+  }
+
+  #tellPlan(plan: DueRestart | undefined): void {
+    if (plan === undefined) return;
+    const delayMs = waitOf(plan.dueAt, Date.now());
+    this.tell('vm.restart-scheduled', { attempt: plan.attempts, delayMs, isCrashLoop: isCrashLoop(plan) });
+  }
+
+  #lastWords(): string {
+    return tailOf(this.#context.store.paths(this.name).qemuLog, { from: this.#record.process?.logOffset ?? 0 });
+  }
+}
