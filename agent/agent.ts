@@ -9,17 +9,22 @@
  * absence of the hub nor that of QEMU or vsock keeps an agent from running; `/readyz` tells of it. Stopping leaves every VM as it is.
  */
 import { access, constants, mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { JsonObject } from '../shared/errors.ts';
+import { type JsonObject, toFairleadError } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
 import type { VmEvent } from '../shared/protocol/vm-events.ts';
 import { type AgentConfig, parseHttpListen } from './config.ts';
 import type { ReadinessCheck } from './http/readiness.ts';
 import type { HttpEndpoint } from './http/server.ts';
+import { directoryFiles } from './journal/files.ts';
+import { Journal } from './journal/journal.ts';
 import { Link, type LinkStatus } from './link/link.ts';
 import { Dispatcher } from './rpc/dispatcher.ts';
 import { allHandlers } from './rpc/handlers/all.ts';
+import { Once } from './rpc/once.ts';
 import { Policy } from './rpc/policy.ts';
+import { lookAt, reconcilerOf } from './rpc/reconcile.ts';
 import { StreamOpener } from './rpc/stream-open.ts';
 import { chooseTransport } from './streams/choose.ts';
 import { Telemetry } from './telemetry.ts';
@@ -59,10 +64,12 @@ class FairleadAgent implements Agent {
   readonly #link: Link;
   readonly #telemetry: Telemetry;
   readonly #policy: Policy;
+  readonly #journal: Journal;
   readonly #vms = Promise.withResolvers<Vms>();
   readonly #firstAttempt = Promise.withResolvers<void>();
   readonly #scope = new AsyncDisposableStack();
   #adopted: Vms | undefined;
+  #once: Once | undefined;
   #http: HttpEndpoint | undefined;
   #starting: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
@@ -72,8 +79,14 @@ class FairleadAgent implements Agent {
     const { config, logger } = options;
     const policy = new Policy(config);
     this.#policy = policy;
-    const telemetry = new Telemetry({ link: () => this.#link.status, vms: () => this.#adopted?.list() ?? [] });
+    const telemetry = new Telemetry({
+      link: () => this.#link.status,
+      vms: () => this.#adopted?.list() ?? [],
+      journal: () => this.#journal.usage,
+    });
     this.#telemetry = telemetry;
+    const journal = new Journal({ files: directoryFiles(join(config.stateDir, 'journal')), observer: telemetry.journal, logger });
+    this.#journal = journal;
     // Whoever needs the VMs is told of a failure; if nobody does, `start` tells it.
     this.#vms.promise.catch(() => {});
     const vms = this.#vms.promise;
@@ -81,7 +94,8 @@ class FairleadAgent implements Agent {
     const making = vms.then((vms) => {
       const guests = this.#scope.use(new Guests(vms, logger));
       void guests.takeUp();
-      dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy, guests), policy, observer: telemetry });
+      const handlers = allHandlers(vms, policy, guests, journal);
+      dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once: this.#takeUpCommands(vms) });
       return dispatcher;
     });
     making.catch(() => {});
@@ -182,6 +196,18 @@ class FairleadAgent implements Agent {
     });
   }
 
+  /** What the last agent left under way is settled now, and not when the first command waits for it. */
+  #takeUpCommands(vms: Vms): Once {
+    const { config, logger } = this.#options;
+    const look = (vm: string) => lookAt(vms, vm);
+    const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile: reconcilerOf(vms) });
+    this.#once = once;
+    once.prepare().catch((error: unknown) => {
+      logger.error({ error: toFairleadError(error).message }, 'no command can be taken: the journal is not usable');
+    });
+    return once;
+  }
+
   async #serve(): Promise<void> {
     const listen = parseHttpListen(this.#options.config.httpListen) ?? 'off';
     if (listen === 'off') return;
@@ -198,6 +224,7 @@ class FairleadAgent implements Agent {
 
   async #stop(): Promise<void> {
     await this.#link.stop(this.#options.config.drainTimeout);
+    await this.#once?.close();
     await this.#scope.disposeAsync();
   }
 
@@ -210,6 +237,7 @@ class FairleadAgent implements Agent {
       { name: 'state-dir', run: () => access(stateDir, constants.W_OK).then(() => undefined) },
       { name: 'vms', run: () => (this.#adopted === undefined ? 'VMs are being adopted' : undefined) },
       { name: 'qemu', run: () => this.#qemuReason() },
+      { name: 'journal', run: () => this.#journal.open().then(() => undefined) },
     ];
   }
 

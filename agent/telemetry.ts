@@ -7,6 +7,7 @@
 import type { Duplex } from 'node:stream';
 import type { VmInfo, VmState } from '../shared/protocol/vm.ts';
 import type { AgentMetrics, Gauges } from './http/metrics.ts';
+import type { JournalObserver } from './journal/observer.ts';
 import type { ConnectResult, LinkStatus } from './link/link.ts';
 import type { RpcObserver } from './rpc/dispatcher.ts';
 import type { StreamObserver } from './rpc/stream-open.ts';
@@ -18,9 +19,16 @@ const MAX_PENDING = 1_000;
 export interface TelemetrySources {
   readonly link: () => LinkStatus;
   readonly vms: () => readonly VmInfo[];
+  readonly journal: () => { readonly operations: number; readonly bytes: number };
 }
 
 export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
+  readonly journal: JournalObserver = {
+    synced: ({ durationMs }) => this.#tell((metrics) => metrics.journalSynced(durationMs)),
+    writeFailed: () => this.#tell((metrics) => metrics.journalFault('write_failed')),
+    tornTail: () => this.#tell((metrics) => metrics.journalFault('torn_tail')),
+    lost: () => this.#tell((metrics) => metrics.journalFault('records_lost')),
+  };
   readonly #sources: TelemetrySources;
   readonly #streams = new Set<Duplex>();
   #bytesToGuests = 0;
@@ -104,6 +112,7 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
     for (const vm of this.#sources.vms()) vms[vm.state] = (vms[vm.state] ?? 0) + 1;
     return {
       linkUp: state === 'up',
+      journal: this.#sources.journal(),
       rttMs,
       vms,
       streamsOpen: open.length,

@@ -16,10 +16,16 @@ export interface Gauges {
   readonly rttMs: number | undefined;
   readonly vms: Readonly<Partial<Record<VmState, number>>>;
   readonly streamsOpen: number;
+  readonly journal: { readonly operations: number; readonly bytes: number };
   /** Since the agent started. */
   readonly bytesToGuests: number;
   readonly bytesFromGuests: number;
 }
+
+/** From a fast disk to one that is ill. */
+const SYNC_BUCKETS_S = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5];
+/** What can go wrong with the journal, as its label says. */
+export const JOURNAL_FAULTS = ['write_failed', 'torn_tail', 'records_lost'] as const;
 
 const EVENT_LOOP_PRECISION_MS = 100;
 /** From a status query (0.3 ms) to a start that waits for a guest. */
@@ -33,6 +39,8 @@ export class AgentMetrics {
   readonly #inFlight: Gauge;
   readonly #qmpCommands: Counter<'command' | 'result'>;
   readonly #qmpEvents: Counter<'event'>;
+  readonly #journalSyncs: Histogram;
+  readonly #journalFaults: Counter<'fault'>;
 
   constructor(gauges: () => Gauges) {
     const registers = [this.#registry];
@@ -66,6 +74,18 @@ export class AgentMetrics {
       name: 'fairlead_qmp_events_total',
       help: 'QMP events that came',
       labelNames: ['event'],
+      registers,
+    });
+    this.#journalSyncs = new Histogram({
+      name: 'fairlead_journal_sync_duration_seconds',
+      help: 'Time of one fdatasync of the journal, which a batch of records shares',
+      buckets: SYNC_BUCKETS_S,
+      registers,
+    });
+    this.#journalFaults = new Counter({
+      name: 'fairlead_journal_faults_total',
+      help: 'Writes of the journal that failed, torn ends that were cut off, and stretches in which records were lost',
+      labelNames: ['fault'],
       registers,
     });
     const build = new Gauge({ name: 'fairlead_build_info', help: 'Always 1', labelNames: ['version', 'node'], registers });
@@ -106,6 +126,14 @@ export class AgentMetrics {
     this.#qmpEvents.inc({ event });
   }
 
+  journalSynced(durationMs: number): void {
+    this.#journalSyncs.observe(durationMs / 1000);
+  }
+
+  journalFault(fault: (typeof JOURNAL_FAULTS)[number]): void {
+    this.#journalFaults.inc({ fault });
+  }
+
   #observeGauges(gauges: () => Gauges): void {
     const registers = [this.#registry];
     const gauge = (name: string, help: string, read: (now: Gauges) => number) =>
@@ -124,6 +152,8 @@ export class AgentMetrics {
       (now) => (now.rttMs ?? Number.NaN) / 1000,
     );
     gauge('fairlead_streams_open', 'Streams joined to guests', (now) => now.streamsOpen);
+    gauge('fairlead_journal_bytes', 'Size of the journal of commands', (now) => now.journal.bytes);
+    gauge('fairlead_journal_operations', 'Commands that the journal keeps', (now) => now.journal.operations);
     const vmsByState = new Gauge({
       name: 'fairlead_vms',
       help: 'VMs of this host, by state',
@@ -152,6 +182,7 @@ export class AgentMetrics {
 
   #startAtZero(): void {
     for (const result of ['ok', ...LINK_FAILURES]) this.#connects.inc({ result }, 0);
+    for (const fault of JOURNAL_FAULTS) this.#journalFaults.inc({ fault }, 0);
     for (const [method, { target }] of Object.entries(METHODS)) {
       if (target !== 'agent') continue;
       this.#requests.inc({ method, code: 'OK' }, 0);

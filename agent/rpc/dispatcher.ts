@@ -1,10 +1,15 @@
-/** From a request of the hub to its handler: policy, params by the contract, the call, and a count of how it ended. */
+/**
+ * From a request of the hub to its handler: policy, params by the contract, the call, and a count of how it ended. What changes something
+ * goes through the journal (once.ts); the rest is spared it.
+ */
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
+import { changesSomething } from '../../shared/protocol/changes.ts';
 import type { ErrorCode } from '../../shared/protocol/error-table.ts';
 import { isMethodName, type MethodName, methodContract } from '../../shared/protocol/methods.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import type { CallName, HandlerContext, Handlers } from './handlers/types.ts';
+import type { Once } from './once.ts';
 import type { Policy } from './policy.ts';
 
 /** Told of each call of a method of the contract; for metrics. Must not throw, and not keep the caller waiting. */
@@ -17,6 +22,7 @@ export interface DispatcherOptions {
   readonly handlers: Handlers;
   readonly policy: Policy;
   readonly observer: RpcObserver;
+  readonly once: Once;
 }
 
 export class Dispatcher {
@@ -32,7 +38,12 @@ export class Dispatcher {
     if (!isCall(method, handlers)) return Promise.reject(unknownMethod(method));
     return observed(this.#options.observer, method, () => {
       policy.checkMethod(method);
-      return invoke(handlers, method, params, {
+      if (changesSomething(method, params)) return this.#runOnce(method, params, context);
+      return prepare(
+        handlers,
+        method,
+        params,
+      )({
         cancellation: context.cancellation,
         get signal() {
           return context.signal;
@@ -41,6 +52,15 @@ export class Dispatcher {
         progress: (value) => context.progress(value),
       });
     });
+  }
+
+  #runOnce(method: CallName, params: JsonObject, context: RequestContext): Promise<unknown> {
+    const { handlers, once } = this.#options;
+    // What is malformed is no command, and takes no place in the journal.
+    const call = prepare(handlers, method, params);
+    return once.run(method, params, context, async ({ signal, timeoutMs }) =>
+      call({ signal, cancellation: signal, timeoutMs, progress: context.progress }),
+    );
   }
 }
 
@@ -60,8 +80,9 @@ export async function observed<T>(observer: RpcObserver, method: MethodName, cal
 }
 
 /** The one place where a method's name, its params and its handler meet: M keeps the three together. */
-function invoke<M extends CallName>(handlers: Handlers, method: M, params: unknown, context: HandlerContext): unknown {
-  return handlers[method](parseParams(method, params), context);
+function prepare<M extends CallName>(handlers: Handlers, method: M, params: unknown): (context: HandlerContext) => unknown {
+  const parsed = parseParams(method, params);
+  return (context) => handlers[method](parsed, context);
 }
 
 function isCall(method: string, handlers: Handlers): method is CallName {

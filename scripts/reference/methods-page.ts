@@ -1,6 +1,6 @@
 /** docs/reference/methods.md out of the OpenRPC document. */
 import type { JsonSchema } from '@valibot/to-json-schema';
-import { EVERY_CALL_ERRORS, FORWARDED_CALL_ERRORS } from '../../shared/protocol/contract.ts';
+import { EVERY_CALL_ERRORS, FORWARDED_CALL_ERRORS, JOURNALLED_CALL_ERRORS } from '../../shared/protocol/contract.ts';
 import type { ErrorCode } from '../../shared/protocol/error-table.ts';
 import type { ContentDescriptor, OpenRpcDocument, OpenRpcMethod } from '../../shared/protocol/openrpc.ts';
 import { table, typeText } from './type-text.ts';
@@ -17,7 +17,9 @@ export function methodsPage(document: OpenRpcDocument): string {
       codes(EVERY_CALL_ERRORS) +
       '; one that runs on a host also with ' +
       codes(FORWARDED_CALL_ERRORS) +
-      '.',
+      '; and one that changes something there also with ' +
+      codes(JOURNALLED_CALL_ERRORS) +
+      ' ([the journal](journal.md)).',
     '',
     ...table(
       ['method', 'does', 'runs on', 'role', 'idempotent'],
@@ -118,7 +120,9 @@ function defaultText(schema: JsonSchema, isRequired: boolean): string {
 
 function isCommon(code: string, method: OpenRpcMethod): boolean {
   const common: readonly string[] =
-    method['x-target'] === 'agent' ? [...EVERY_CALL_ERRORS, ...FORWARDED_CALL_ERRORS] : EVERY_CALL_ERRORS;
+    method['x-target'] === 'agent'
+      ? [...EVERY_CALL_ERRORS, ...FORWARDED_CALL_ERRORS, ...(method['x-role'] === 'viewer' ? [] : JOURNALLED_CALL_ERRORS)]
+      : EVERY_CALL_ERRORS;
   return common.includes(code);
 }
 

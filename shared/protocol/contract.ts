@@ -11,6 +11,8 @@ export interface MethodContract {
   readonly role: Role;
   /** Calling it twice has the effect of calling it once. */
   readonly idempotent: boolean;
+  /** False for what needs more than a viewer and yet changes nothing: it is neither journalled nor audited. */
+  readonly changes?: false;
   /** First contract version that has it. */
   readonly since: number;
   readonly summary: string;
@@ -38,3 +40,13 @@ export const EVERY_CALL_ERRORS: readonly ErrorCode[] = [
 
 /** What a call that the hub passes on to a host can end with besides: the host is away, unknown, or not the only one in question. */
 export const FORWARDED_CALL_ERRORS: readonly ErrorCode[] = ['HOST_UNREACHABLE', 'NOT_FOUND', 'CONFLICT'];
+
+/** What a call that changes something on a host can end with besides: the host's journal stands before it. */
+export const JOURNALLED_CALL_ERRORS: readonly ErrorCode[] = ['JOURNAL_FAILED', 'OUTCOME_UNKNOWN', 'RESULT_NOT_KEPT'];
+
+/** Beyond those of the method itself. */
+export function commonErrorsOf({ target, kind, role, changes }: MethodContract): readonly ErrorCode[] {
+  if (target === 'hub') return EVERY_CALL_ERRORS;
+  const isJournalled = kind === 'call' && (changes ?? role !== 'viewer');
+  return [...EVERY_CALL_ERRORS, ...FORWARDED_CALL_ERRORS, ...(isJournalled ? JOURNALLED_CALL_ERRORS : [])];
+}

@@ -37,6 +37,9 @@ export const ERROR_TABLE = {
   WRONG_STATE: row(1202, 409, 4, false, 'the VM is in a state that does not allow this'),
   UNSUPPORTED: row(1203, 501, 1, false, 'this host, machine type or transport cannot do this'),
   LIMIT_EXCEEDED: row(1204, 429, 1, true, 'a configured limit is reached'),
+  JOURNAL_FAILED: row(1205, 503, 1, true, 'the host cannot write to or read its journal of commands'),
+  OUTCOME_UNKNOWN: row(1206, 409, 1, false, 'the command may have run before, and what became of it cannot be told'),
+  RESULT_NOT_KEPT: row(1207, 410, 1, false, 'the command ran before, and its answer was too long to be kept'),
 
   PROTOCOL_ERROR: row(1300, 502, 1, false, 'the peer broke the wire protocol'),
   FLOW_CONTROL: row(1301, 502, 1, false, 'the peer sent beyond its credit'),
@@ -45,8 +48,8 @@ export const ERROR_TABLE = {
   PROCESS_FAILED: row(1401, 502, 1, false, 'QEMU or a helper process could not be started, or ended on its own'),
   GUEST_REFUSED: row(1402, 502, 1, true, 'nothing in the guest listens on that port'),
   GUEST_UNREACHABLE: row(1403, 504, 1, true, 'the guest did not answer on its vsock'),
-  GUEST_FAILED: row(1406, 502, 1, false, "the guest's agent answered a command with an error"),
   GUEST_UNRESPONSIVE: row(1405, 504, 1, true, 'the guest did not do what it was asked to, or refused'),
+  GUEST_FAILED: row(1406, 502, 1, false, "the guest's agent answered a command with an error"),
   STREAM_RESET: row(1404, 502, 1, false, 'the stream was reset by its other end'),
 } as const satisfies Record<string, ErrorRow>;
 

@@ -13,11 +13,13 @@ import { GUEST_METHODS } from './methods-guest.ts';
 import { HOST_METHODS } from './methods-host.ts';
 import { HUB_METHODS } from './methods-hub.ts';
 import { MEMORY_METHODS } from './methods-memory.ts';
+import { OPERATION_METHODS } from './methods-operation.ts';
 import { VM_METHODS } from './methods-vm.ts';
 
 export const METHODS = {
   ...HOST_METHODS,
   ...VM_METHODS,
+  ...OPERATION_METHODS,
   ...MEMORY_METHODS,
   ...GUEST_METHODS,
   ...HUB_METHODS,

@@ -9,7 +9,7 @@
 import { type JsonSchema, toJsonSchema } from '@valibot/to-json-schema';
 import type * as v from 'valibot';
 import { Count, HostPath, Labels, Name, Timestamp } from './common.ts';
-import { EVERY_CALL_ERRORS, FORWARDED_CALL_ERRORS, type MethodContract } from './contract.ts';
+import { commonErrorsOf, type MethodContract } from './contract.ts';
 import { ERROR_CODES, ERROR_TABLE, type ErrorCode } from './error-table.ts';
 import { METHODS } from './methods.ts';
 import { HostInfo } from './methods-host.ts';
@@ -107,14 +107,15 @@ export function generateOpenRpc(): OpenRpcDocument {
 function describeMethod(name: string, contract: MethodContract): OpenRpcMethod {
   const params = schemaOf(contract.params, 'input');
   const alternatives = alternativesOf(params);
-  const common = contract.target === 'agent' ? [...EVERY_CALL_ERRORS, ...FORWARDED_CALL_ERRORS] : EVERY_CALL_ERRORS;
   return {
     name,
     summary: contract.summary,
     paramStructure: 'by-name',
     params: [...describeParams(alternatives), ...(contract.target === 'agent' ? [HOST_PARAM] : [])],
     result: { name: 'result', schema: schemaOf(contract.result, 'output') },
-    errors: [...new Set([...contract.errors, ...common])].map((code) => ({ $ref: `#/components/errors/${code}` })),
+    errors: [...new Set([...contract.errors, ...commonErrorsOf(contract)])].map((code) => ({
+      $ref: `#/components/errors/${code}`,
+    })),
     'x-target': contract.target,
     'x-role': contract.role,
     'x-idempotent': contract.idempotent,

@@ -12,9 +12,11 @@ import type { JsonObject } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { parseParams, parseResult } from '../../shared/protocol/validate.ts';
 import { FakeVms, fakeVmInfo } from '../support/fake-vms.ts';
+import { onceOf } from '../support/once.ts';
+import { OPEN_POLICY } from '../support/policy.ts';
 import { silent } from '../support/vm.ts';
 
-const open: PolicyConfig = { methods: ['*'], qmpCommands: ['query-*'], vsockPorts: ['*'], imageRoots: ['/'], pciDevices: ['*'] };
+const open = OPEN_POLICY;
 
 function context(overrides: Partial<RequestContext> = {}): RequestContext {
   return {
@@ -39,7 +41,8 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
     ended: (method: string, code: string) => void outcomes.push(`${method} ${code}`),
   };
   const guests = new Guests(vms, silent);
-  const dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy, guests), policy, observer });
+  const { once, journal } = onceOf(vms);
+  const dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy, guests, journal), policy, observer, once });
   const call = (method: string, params: JsonObject = {}, overrides: Partial<RequestContext> = {}) =>
     dispatcher.request(method, params, context(overrides));
   return { call, outcomes, vms };

@@ -5,9 +5,16 @@ import type { Policy } from '../policy.ts';
 import { guestHandlers } from './guest.ts';
 import { hostHandlers } from './host.ts';
 import { memoryHandlers } from './memory.ts';
+import { type OperationBook, operationHandlers } from './operation.ts';
 import type { Handlers } from './types.ts';
 import { vmHandlers } from './vm.ts';
 
-export function allHandlers(vms: Vms, policy: Policy, guests: Guests): Handlers {
-  return { ...hostHandlers(vms), ...vmHandlers(vms, policy), ...memoryHandlers(vms), ...guestHandlers(guests) };
+export function allHandlers(vms: Vms, policy: Policy, guests: Guests, journal: OperationBook): Handlers {
+  return {
+    ...hostHandlers(vms),
+    ...vmHandlers(vms, policy),
+    ...memoryHandlers(vms),
+    ...guestHandlers(guests),
+    ...operationHandlers(journal),
+  };
 }

@@ -1,0 +1,301 @@
+/**
+ * The host's journal of commands: durable before a command runs, durable again before its answer is given, kept for a day.
+ *
+ * In memory is a line for each command and where its record lies; the record itself is read when it is asked for. The newest revision of
+ * a record counts. What is older than a day goes when its file has nothing else in it, or little enough to be written anew behind.
+ *
+ * Nothing is read or made before the first use, so that a journal nobody uses costs next to nothing. A journal that cannot be read or
+ * written refuses commands before they run, and tries again with the next.
+ */
+
+import { timeOfCommandId } from '../../shared/command-id.ts';
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import { Operation, type OperationSummary } from '../../shared/protocol/methods-operation.ts';
+import { parseWith } from '../../shared/protocol/parse-with.ts';
+import type { Logger } from '../vm/api.ts';
+import { isNotThere, type JournalFiles } from './files.ts';
+import type { JournalObserver } from './observer.ts';
+import { type OperationPage, type OperationQuery, pageOfOperations } from './page.ts';
+import type { Loss, Place, StoredRecord } from './recovery.ts';
+import { SegmentLog } from './segment-log.ts';
+
+export interface JournalLimits {
+  /** Commands that are kept; with so many, no further one is accepted. */
+  readonly maxOperations: number;
+  /** Of all files; what runs when it is reached may still write how it ended. */
+  readonly maxBytes: number;
+  /** How long a command that has ended is kept. */
+  readonly keepMs: number;
+  readonly segmentBytes: number;
+}
+
+const HOUR_MS = 3_600_000;
+
+export const JOURNAL_LIMITS: JournalLimits = {
+  maxOperations: 20_000,
+  maxBytes: 64 * 1024 * 1024,
+  // An hour more than the day that is promised, for a clock that is set forward.
+  keepMs: 25 * HOUR_MS,
+  segmentBytes: 1024 * 1024,
+};
+
+/** How far the clock that a command id was made by may be from this host's. */
+const CLOCK_SKEW_MS = 5 * 60_000;
+/** A sealed file is written anew when less than this share of it still counts. */
+const COMPACT_BELOW = 0.5;
+
+export interface JournalOptions {
+  readonly files: JournalFiles;
+  readonly observer: JournalObserver;
+  readonly logger: Logger;
+  readonly limits?: Partial<JournalLimits> | undefined;
+  /** Unix milliseconds; for tests. */
+  readonly now?: (() => number) | undefined;
+}
+
+interface Entry {
+  summary: OperationSummary;
+  revision: number;
+  place: Place;
+}
+
+/** What is known once the files have been read. */
+interface Opened {
+  readonly log: SegmentLog;
+  /** In the order in which they were accepted. */
+  readonly entries: Map<string, Entry>;
+  losses: Loss[];
+}
+
+export class Journal {
+  readonly #options: JournalOptions;
+  readonly #limits: JournalLimits;
+  #opening: Promise<Opened> | undefined;
+  #opened: Opened | undefined;
+  #compacting: Promise<void> | undefined;
+
+  constructor(options: JournalOptions) {
+    this.#options = options;
+    this.#limits = options.limits === undefined ? JOURNAL_LIMITS : { ...JOURNAL_LIMITS, ...options.limits };
+  }
+
+  /** Nothing before it is opened. */
+  get usage(): { readonly operations: number; readonly bytes: number } {
+    const { entries, log } = this.#opened ?? {};
+    return { operations: entries?.size ?? 0, bytes: log?.bytes ?? 0 };
+  }
+
+  /** Reads the files, once. @throws FairleadError JOURNAL_FAILED, and tries again at the next call. */
+  async open(): Promise<void> {
+    await this.#open();
+  }
+
+  /** @throws FairleadError JOURNAL_FAILED when its record cannot be read. */
+  async find(id: string): Promise<Operation | undefined> {
+    const { entries, log } = await this.#open();
+    for (;;) {
+      const entry = entries.get(id);
+      if (entry === undefined || this.#isExpired(entry)) return undefined;
+      const { place } = entry;
+      try {
+        // SAFETY: what has its checksum is a record, and `operation` is parsed below.
+        const value = JSON.parse((await log.read(place)).toString('utf8')) as { operation: unknown };
+        const operation = parseWith(Operation, value.operation, 'operation');
+        return operation.state === 'accepted' ? { ...operation, state: entry.summary.state } : operation;
+      } catch (error) {
+        // Its file was compacted between the look-up and the reading.
+        if (entry.place !== place && isNotThere(error)) continue;
+        throw failed(`could not read the record of command ${id}`, error);
+      }
+    }
+  }
+
+  async list(query: OperationQuery): Promise<OperationPage> {
+    const { entries } = await this.#open();
+    const living = entries.values().filter((entry) => !this.#isExpired(entry));
+    return pageOfOperations(
+      living.map(({ summary }) => summary),
+      query,
+    );
+  }
+
+  /** Ids of commands that were accepted and have not ended, oldest first. */
+  async unfinished(): Promise<string[]> {
+    const { entries } = await this.#open();
+    return entries
+      .values()
+      .filter(({ summary }) => summary.endedAt === undefined)
+      .map(({ summary }) => summary.id)
+      .toArray();
+  }
+
+  /**
+   * Whether a command that the journal does not know, or knows as it was at `asOfMs`, may have run all the same, because records of its
+   * time are lost. The time of an id that is no UUID of version 7 is not known, so it may have been any.
+   */
+  async mayHaveLost(id: string, asOfMs?: number): Promise<boolean> {
+    const { losses } = await this.#open();
+    const nowMs = this.#now();
+    const madeMs = timeOfCommandId(id);
+    return losses.some(({ fromMs, toMs }) => {
+      if (toMs + this.#limits.keepMs < nowMs) return false;
+      if (asOfMs !== undefined) return asOfMs <= toMs + CLOCK_SKEW_MS;
+      return madeMs === undefined || (madeMs >= fromMs - this.#limits.keepMs && madeMs <= toMs + CLOCK_SKEW_MS);
+    });
+  }
+
+  /**
+   * Durable when it resolves: only then may the command run.
+   * @throws FairleadError LIMIT_EXCEEDED, JOURNAL_FAILED
+   */
+  async accept(operation: Operation): Promise<void> {
+    const opened = await this.#open();
+    await this.#requireRoom(opened);
+    await this.#save(opened, operation);
+  }
+
+  /** In memory alone: after a crash nobody could tell anyway whether it had begun. */
+  markRunning(id: string): void {
+    const entry = this.#opened?.entries.get(id);
+    if (entry?.summary.state === 'accepted') entry.summary = { ...entry.summary, state: 'running' };
+  }
+
+  /** Durable when it resolves: only then may the answer be given. @throws FairleadError JOURNAL_FAILED */
+  async finish(operation: Operation): Promise<void> {
+    const opened = await this.#open();
+    await this.#save(opened, operation);
+    if (opened.log.segmentCount > 1) this.#compactSoon(opened);
+  }
+
+  /** Resolves when nothing is being written any more. */
+  async close(): Promise<void> {
+    await this.#compacting;
+  }
+
+  #now(): number {
+    return (this.#options.now ?? Date.now)();
+  }
+
+  #open(): Promise<Opened> {
+    this.#opening ??= this.#recover().catch((error: unknown) => {
+      this.#opening = undefined;
+      throw failed('the journal of this host could not be read', error);
+    });
+    return this.#opening;
+  }
+
+  async #recover(): Promise<Opened> {
+    const { files, observer, logger } = this.#options;
+    const log = new SegmentLog({ files, observer, segmentBytes: this.#limits.segmentBytes, now: () => this.#now() });
+    const { records, segments, losses } = await log.recover();
+    for (const { number, tornBytes } of segments) {
+      if (tornBytes === 0) continue;
+      logger.warn({ segment: number, bytes: tornBytes }, 'cut the torn end of the journal: a write that nobody was told of');
+      observer.tornTail(tornBytes);
+    }
+    for (const loss of losses) {
+      logger.error(loss, 'the journal is damaged: commands of that time are answered with unknown, and none is run again');
+      observer.lost(loss);
+    }
+    const entries = new Map<string, Entry>();
+    for (const record of records) index(entries, record);
+    this.#opened = { log, entries, losses: [...losses] };
+    this.#expire(this.#opened);
+    return this.#opened;
+  }
+
+  async #requireRoom(opened: Opened): Promise<void> {
+    const { maxOperations, maxBytes } = this.#limits;
+    const isFull = (): boolean => opened.entries.size >= maxOperations || opened.log.bytes >= maxBytes;
+    if (!isFull()) return;
+    this.#expire(opened);
+    this.#compactSoon(opened);
+    await this.#compacting;
+    if (!isFull()) return;
+    const { operations, bytes } = this.usage;
+    const message = `the journal of this host is full: it keeps ${operations} commands of the last day in ${bytes} bytes`;
+    throw new FairleadError('LIMIT_EXCEEDED', `${message}, and may keep ${maxOperations} in ${maxBytes}: try again later`, {
+      details: { operations, bytes, maxOperations, maxBytes },
+    });
+  }
+
+  async #save({ log, entries }: Opened, operation: Operation): Promise<void> {
+    const revision = (entries.get(operation.id)?.revision ?? 0) + 1;
+    const record = { at: this.#now(), kind: 'operation', revision, operation };
+    const place = await log.append(Buffer.from(JSON.stringify(record)));
+    entries.set(operation.id, { summary: summaryOf(operation), revision, place });
+  }
+
+  #isExpired({ summary: { endedAt } }: Entry): boolean {
+    return endedAt !== undefined && Date.parse(endedAt) + this.#limits.keepMs < this.#now();
+  }
+
+  #expire(opened: Opened): void {
+    for (const [id, entry] of opened.entries) if (this.#isExpired(entry)) opened.entries.delete(id);
+    opened.losses = opened.losses.filter(({ toMs }) => toMs + this.#limits.keepMs >= this.#now());
+  }
+
+  /** Never rejects: what cannot be made smaller now can be later. */
+  #compactSoon(opened: Opened): void {
+    this.#compacting ??= this.#compact(opened)
+      .catch((error: unknown) => {
+        this.#options.logger.warn({ error: toFairleadError(error).message }, 'could not compact the journal');
+      })
+      .finally(() => {
+        this.#compacting = undefined;
+      });
+  }
+
+  async #compact(opened: Opened): Promise<void> {
+    const { log, entries } = opened;
+    for (let oldest = log.oldestSealed; oldest !== undefined; oldest = log.oldestSealed) {
+      this.#expire(opened);
+      const { number, bytes } = oldest;
+      // The damage is what later starts know of the loss.
+      if (opened.losses.some(({ segment }) => segment === number)) return;
+      const living = [...entries.values()].filter(({ place }) => place.segment === number);
+      const livingBytes = living.reduce((sum, { place }) => sum + place.bytes, 0);
+      if (livingBytes > bytes * COMPACT_BELOW) return;
+      await Promise.all(living.map((entry) => moveToEnd(log, entry)));
+      await log.removeOldest();
+    }
+  }
+}
+
+/** Written as it is, so that a copy that a crash leaves beside its original says the same. */
+async function moveToEnd(log: SegmentLog, entry: Entry): Promise<void> {
+  const { place } = entry;
+  const copy = await log.append(await log.read(place));
+  // A newer revision may have been written meanwhile.
+  if (entry.place === place) entry.place = copy;
+}
+
+function index(entries: Map<string, Entry>, { place, kind, value }: StoredRecord): void {
+  if (kind !== 'operation') return;
+  const { revision, operation } = value;
+  if (typeof revision !== 'number') return;
+  // SAFETY: what has its checksum was written by an agent, and is parsed whole before anybody gets it.
+  const summary = summaryOf(operation as Operation);
+  const known = entries.get(summary.id);
+  if (known === undefined) entries.set(summary.id, { summary, revision, place });
+  else if (revision >= known.revision) Object.assign(known, { summary, revision, place });
+}
+
+function summaryOf({ id, method, vm, actor, state, acceptedAt, endedAt, error }: Operation): OperationSummary {
+  return {
+    id,
+    method,
+    state,
+    acceptedAt,
+    ...(vm === undefined ? {} : { vm }),
+    ...(actor === undefined ? {} : { actor }),
+    ...(endedAt === undefined ? {} : { endedAt }),
+    ...(error === undefined ? {} : { code: error.code }),
+  };
+}
+
+function failed(what: string, cause: unknown): FairleadError {
+  const { code, message } = toFairleadError(cause);
+  if (code === 'JOURNAL_FAILED') return toFairleadError(cause);
+  return new FairleadError('JOURNAL_FAILED', `${what}: ${message}`, { cause });
+}

@@ -1,0 +1,28 @@
+/**
+ * Which calls change something. Those are journalled by the agent, so that each happens once, and written to the hub's audit log; the
+ * others may be repeated at will and cost nothing of that.
+ */
+import type { JsonObject } from '../errors.ts';
+import { isMethodName, METHODS, methodContract } from './methods.ts';
+
+/** What a viewer may call changes nothing. Made once, because every call is looked up here. */
+const CHANGES: Readonly<Record<string, boolean>> = Object.fromEntries(
+  Object.keys(METHODS)
+    .filter(isMethodName)
+    .map((method) => [method, changesByContract(method)]),
+);
+
+function changesByContract(method: keyof typeof METHODS): boolean {
+  const { role, kind, changes } = methodContract(method);
+  return kind === 'call' && (changes ?? role !== 'viewer');
+}
+
+/** False for a method that is not known. A question to QEMU changes nothing, although only an administrator may ask it. */
+export function changesSomething(method: string, params: JsonObject): boolean {
+  if (CHANGES[method] !== true) return false;
+  return method !== 'vm.qmp' || !isQuery(params['execute']);
+}
+
+function isQuery(command: unknown): boolean {
+  return typeof command === 'string' && command.startsWith('query-');
+}
