@@ -27,7 +27,8 @@ export function networkParts(
   network: Network,
   host: HostDevices,
 ): NetworkParts {
-  const { id, slot, mac = macAddress(name, id) } = network;
+  const { id, slot } = network;
+  const mac = networkMac(name, network);
   // Without its ROM: nothing boots from the network here, and the firmware would spend its time on it.
   const device = { driver: 'virtio-net-pci', id, ...slotPlace(machine, slot), netdev: `${id}-dev`, mac, romfile: '' };
   return { netdev: netdev(network, host), device };
@@ -44,6 +45,10 @@ function netdev(network: Network, { vhostNet, taps }: HostDevices): Description 
   }
   const ifname = network.type === 'tap' ? network.tap : taps[network.id];
   return { type: 'tap', id, ifname, script: 'no', downscript: 'no', ...(vhostNet ? { vhost: true } : {}) };
+}
+
+export function networkMac(vm: string, { id, mac }: Network): string {
+  return mac ?? macAddress(vm, id);
 }
 
 /** A unicast, locally administered address that stays the same for this VM's NIC whenever and wherever it is started. */

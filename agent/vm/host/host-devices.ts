@@ -1,0 +1,84 @@
+/**
+ * What a VM has on its host for as long as its process lives, beside its sockets: the taps of its bridged networks, and the files of its
+ * RAM. Made before a start, released after the end; releasing what is not there does nothing, so it also serves an agent that finds what
+ * another one left.
+ */
+import { constants } from 'node:fs';
+import { access, open, rm, stat } from 'node:fs/promises';
+import { toFairleadError } from '../../../shared/errors.ts';
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
+import type { Logger } from '../api.ts';
+import type { HostDevices } from '../argv/host.ts';
+import { networkMac } from '../argv/networks.ts';
+import { makeTap, removeTaps, tapName } from '../network/tap.ts';
+import type { VmPaths } from '../store.ts';
+
+export interface HostDevicesRequest {
+  readonly spec: VmSpec;
+  readonly paths: VmPaths;
+  /** Whom QEMU runs as, where not as the agent. */
+  readonly user: { readonly uid: number; readonly gid: number } | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** What fails leaves some of it: release it then. @throws FairleadError what makeTap throws, and errors of the file system. */
+export async function prepareHostDevices({ spec, paths, user, signal }: HostDevicesRequest): Promise<HostDevices> {
+  const owner = { vm: spec.name, dir: paths.dir };
+  for (const network of spec.networks) {
+    if (network.type === 'bridge') await makeTap(owner, network, { mac: networkMac(spec.name, network), user, signal });
+  }
+  await makeRamFiles(spec, paths, user);
+  return findHostDevices(spec, paths);
+}
+
+/** What the VM's devices find on this host once it is prepared. */
+export async function findHostDevices(spec: VmSpec, { dir }: VmPaths): Promise<HostDevices> {
+  const bridged = spec.networks.filter(({ type }) => type === 'bridge');
+  const [vhostNet, blockDevices] = await Promise.all([hasVhostNet(), blockDevicesAmong(spec.disks.map(({ path }) => path))]);
+  return { vhostNet, taps: Object.fromEntries(bridged.map(({ id, slot }) => [id, tapName({ dir }, slot)])), blockDevices };
+}
+
+/** Never throws: what cannot be removed is tried again at the agent's next start. */
+export async function releaseHostDevices(vm: string, { dir, ramFile, addedRamFile }: VmPaths, logger: Logger): Promise<void> {
+  try {
+    await Promise.all([removeTaps({ vm, dir }), rm(ramFile, { force: true }), rm(addedRamFile, { force: true })]);
+  } catch (error) {
+    logger.error({ vm, error: toFairleadError(error).message }, 'could not remove what a VM had on its host');
+  }
+}
+
+/** Whether the kernel moves a tap's packets itself. QEMU does it where it cannot open the device after all. */
+async function hasVhostNet(): Promise<boolean> {
+  return access('/dev/vhost-net', constants.R_OK | constants.W_OK).then(
+    () => true,
+    () => false,
+  );
+}
+
+/** Those of the paths that are block devices and no files; what cannot be looked at is for QEMU to complain of. */
+export async function blockDevicesAmong(paths: readonly (string | undefined)[]): Promise<string[]> {
+  const there = paths.filter((path) => path !== undefined);
+  const kinds = await Promise.all(
+    there.map((path) =>
+      stat(path).then(
+        (stats) => stats.isBlockDevice(),
+        () => false,
+      ),
+    ),
+  );
+  return there.filter((_, index) => kinds[index]);
+}
+
+/** Made here, for QEMU would let everybody read them. Sparse: they take what the guest has touched. */
+async function makeRamFiles(spec: VmSpec, paths: VmPaths, user: HostDevicesRequest['user']): Promise<void> {
+  const { memory } = spec;
+  if (memory.backing !== 'file') return;
+  const files: (readonly [path: string, bytes: number])[] = [[paths.ramFile, memory.bytes]];
+  if (memory.maxBytes !== undefined) files.push([paths.addedRamFile, memory.maxBytes - memory.bytes]);
+  for (const [path, bytes] of files) {
+    await rm(path, { force: true });
+    await using file = await open(path, 'wx', 0o600);
+    if (user !== undefined) await file.chown(user.uid, user.gid);
+    await file.truncate(bytes);
+  }
+}
