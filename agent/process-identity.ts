@@ -3,8 +3,9 @@
  * out and no wait begins before the start time has been compared.
  */
 import { readFileSync } from 'node:fs';
+import { constants } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { loadNative } from '../native/index.ts';
+import { loadNative, type NativeApi } from '../native/index.ts';
 
 export interface ProcessIdentity {
   readonly pid: number;
@@ -37,11 +38,32 @@ export function isAlive(identity: ProcessIdentity): boolean {
 
 /** Sends a signal to that process and no other; false when it is gone. */
 export function signalProcess(identity: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean {
-  if (!isAlive(identity)) return false;
   try {
-    return process.kill(identity.pid, signal);
+    const native = loadNative();
+    return native.available ? signalHeld(native.api, identity, signal) : isAlive(identity) && process.kill(identity.pid, signal);
   } catch {
     return false;
+  }
+}
+
+/** The pidfd holds whoever has the pid, so that what is compared is what is signalled. */
+function signalHeld(api: NativeApi, identity: ProcessIdentity, signal: 'SIGTERM' | 'SIGKILL'): boolean {
+  let pidfd: number;
+  try {
+    pidfd = api.pidfdOpen(identity.pid);
+  } catch (error) {
+    // A kernel before 5.3 has none.
+    if (error instanceof Error && 'code' in error && error.code === 'ENOSYS') {
+      return isAlive(identity) && process.kill(identity.pid, signal);
+    }
+    throw error;
+  }
+  try {
+    if (!isAlive(identity)) return false;
+    api.pidfdSignal(pidfd, constants.signals[signal]);
+    return true;
+  } finally {
+    api.pidfdClose(pidfd);
   }
 }
 

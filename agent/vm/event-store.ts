@@ -60,6 +60,8 @@ export class EventStore implements Disposable {
     this.#options = options;
     mkdirSync(directory, { recursive: true, mode: 0o700 });
     const [last, before] = readSegments(directory);
+    // Files of another epoch would be taken for newer ones by their numbers.
+    if (last === undefined) removeSegments(directory);
     this.epoch = last?.header.epoch ?? randomUUID();
     this.events = [...(before?.header.epoch === this.epoch ? before.events : []), ...(last?.events ?? [])];
     this.#end = last === undefined ? 1 : last.header.first + capacity;
@@ -95,7 +97,7 @@ export class EventStore implements Disposable {
     fsyncSync(fd);
     syncDirectory(directory);
     this.#end = first + capacity;
-    for (const old of firstsIn(directory).slice(2)) rmSync(pathOf(directory, old), { force: true });
+    removeSegments(directory, 2);
   }
 
   #giveUp(error: unknown): void {
@@ -104,11 +106,16 @@ export class EventStore implements Disposable {
     const reason = toFairleadError(error).message;
     logger.error({ directory, reason }, 'VM events are not kept over a restart of the agent: the disk does not take them');
     try {
-      for (const first of firstsIn(directory)) rmSync(pathOf(directory, first), { force: true });
+      removeSegments(directory);
     } catch (failure) {
       logger.error({ directory, reason: toFairleadError(failure).message }, 'could not remove the event log');
     }
   }
+}
+
+/** All but the newest. */
+function removeSegments(directory: string, keep = 0): void {
+  for (const first of firstsIn(directory).slice(keep)) rmSync(pathOf(directory, first), { force: true });
 }
 
 function pathOf(directory: string, first: number): string {

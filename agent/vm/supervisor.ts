@@ -14,7 +14,7 @@ import { CommandQueue } from './command-queue.ts';
 import { Deadline } from './deadline.ts';
 import { launch } from './launch.ts';
 import { type LifeContext, VmLife } from './life.ts';
-import { type LiveVm, liveVm, type Operation } from './live-vm.ts';
+import { type CommandLimits, type LiveVm, liveVm, type Operation } from './live-vm.ts';
 import { tailOf } from './logs/log-file.ts';
 import { GUEST_STATES, QMP_STATES, REST_STATES, requireState } from './machine.ts';
 import { openStream } from './open-stream.ts';
@@ -29,7 +29,7 @@ export interface SupervisorContext extends LifeContext {
   readonly limits: VmLimits;
   readonly ladderTimes?: LadderTimes | undefined;
   /** Asks the agent in a guest that has one to shut it down. Rejects where it does not hear. */
-  readonly shutdownGuest?: ((vm: LiveVm, options: { timeoutMs: number; signal: AbortSignal }) => Promise<void>) | undefined;
+  readonly shutdownGuest?: ((vm: LiveVm, limits: CommandLimits) => Promise<void>) | undefined;
 }
 
 const START_TIMEOUT_MS = 60_000;
@@ -351,7 +351,9 @@ export class Supervisor {
       exited: session.process.exited,
       signal: (name) => session.process.signal(name),
       execute: async (command, limits) => runCommand(session.qmp, command, {}, limits),
-      shutdownGuest: hasAgent ? (options) => shutdownGuest(this.#live(), options) : undefined,
+      shutdownGuest: hasAgent
+        ? ({ signal, timeoutMs: remainingMs }) => shutdownGuest(this.#live(), { signal, remainingMs })
+        : undefined,
     };
   }
 }
