@@ -76,7 +76,8 @@ export class CgroupTree {
         await writeFile(join(root, 'cgroup.subtree_control'), `+${name}`);
         enabled.push(name);
       } catch (error) {
-        if (codeOf(error) === 'EBUSY') throw new Error(`${root} holds processes itself, so nothing below it can be limited`);
+        const isInhabited = codeOf(error) === 'EBUSY';
+        if (isInhabited) throw new Error(`${root} holds processes itself, so nothing below it can be limited`, { cause: error });
         if (codeOf(error) !== 'ENOENT') throw error;
       }
     }

@@ -15,7 +15,7 @@ import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { Logger } from '../api.ts';
 import type { VmPaths } from '../store.ts';
 import { type CgroupLimits, type CgroupSetting, type CgroupSupport, findCgroups } from './cgroup.ts';
-import type { ProcessGuard } from './guarded-spawn.ts';
+import { inheritedDescriptors, type ProcessGuard } from './guarded-spawn.ts';
 import { checkAccess, findUser, type NeededFile, type ProcessUser } from './process-user.ts';
 import { type ShareLimits, Shares } from './share.ts';
 
@@ -51,6 +51,7 @@ export class Confinement {
   readonly #settings: ConfinementSettings;
   readonly #oomScoreAdj: number | undefined;
   readonly #logger: Logger;
+  readonly #strangers = inheritedDescriptors();
 
   private constructor(parts: {
     settings: ConfinementSettings;
@@ -91,7 +92,7 @@ export class Confinement {
       const { user, cgroups } = this;
       if (user !== undefined) await makeRoom(spec, paths, user);
       const cgroup = cgroups.available ? await cgroups.tree.create(spec.name, this.#limitsOf(spec)) : undefined;
-      return { user, cgroup, oomScoreAdj: this.#oomScoreAdj };
+      return { user, cgroup, oomScoreAdj: this.#oomScoreAdj, strangers: this.#strangers };
     } catch (error) {
       this.#shares.free(spec.name);
       throw toFairleadError(error);

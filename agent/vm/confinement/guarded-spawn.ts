@@ -7,7 +7,7 @@
  * agent that dies in between closes that input, and the shell ends.
  */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import type { ProcessUser } from './process-user.ts';
 
 export interface ProcessGuard {
@@ -15,9 +15,11 @@ export interface ProcessGuard {
   readonly cgroup: { admit(pid: number): void } | undefined;
   /** proc(5), /proc/PID/oom_score_adj; undefined leaves it as the agent's own. */
   readonly oomScoreAdj: number | undefined;
+  /** Descriptors that the agent got from whoever started it and that its children would get too (`inheritedDescriptors`). */
+  readonly strangers: readonly number[];
 }
 
-export const NO_GUARD: ProcessGuard = { user: undefined, cgroup: undefined, oomScoreAdj: undefined };
+export const NO_GUARD: ProcessGuard = { user: undefined, cgroup: undefined, oomScoreAdj: undefined, strangers: [] };
 
 export interface GuardedSpawn {
   readonly binary: string;
@@ -40,7 +42,8 @@ export function spawnGuarded({ binary, argv, env, input, descriptors, guard }: G
   const isGated = cgroup !== undefined;
   const gate = ['/bin/sh', '-c', input === 'none' ? `${GATE} </dev/null` : GATE, 'sh'];
   const [program = binary, ...args] = [...(isGated ? gate : []), binary, ...argv];
-  const stdio: StdioOptions = [isGated || input === 'pipe' ? 'pipe' : 'ignore', ...descriptors];
+  const nothing = openSync('/dev/null', 'r+');
+  const stdio = covered([isGated || input === 'pipe' ? 'pipe' : 'ignore', ...descriptors], guard.strangers, nothing);
   const who = user === undefined ? {} : { uid: user.uid, gid: user.gid };
   const umask = process.umask(UMASK);
   let child: ChildProcess;
@@ -48,6 +51,7 @@ export function spawnGuarded({ binary, argv, env, input, descriptors, guard }: G
     child = spawn(program, args, { detached: true, cwd: '/', env, stdio, ...who });
   } finally {
     process.umask(umask);
+    closeSync(nothing);
   }
   if (child.pid === undefined) return child;
   try {
@@ -63,4 +67,29 @@ export function spawnGuarded({ binary, argv, env, input, descriptors, guard }: G
   if (isGated) child.stdin?.write('go\n');
   if (input === 'none') child.stdin?.end();
   return child;
+}
+
+/**
+ * Those of the agent that stay open over an exec, such as the lock of a script that started it: a VM, which outlives both, would hold it.
+ * What the agent itself opens is closed on exec, so that one look at its start is enough.
+ */
+export function inheritedDescriptors(): number[] {
+  const numbers = readdirSync('/proc/self/fd').map(Number);
+  return numbers.filter((number) => number > 2 && !isClosedOnExec(number));
+}
+
+/** O_CLOEXEC in the octal flags of proc(5), /proc/PID/fdinfo. One that is gone by now was that of the look itself. */
+function isClosedOnExec(descriptor: number): boolean {
+  try {
+    const flags = /^flags:\s*(\d+)$/m.exec(readFileSync(`/proc/self/fdinfo/${descriptor}`, 'utf8'))?.[1];
+    return (Number.parseInt(flags ?? '0', 8) & 0o2000000) !== 0;
+  } catch {
+    return true;
+  }
+}
+
+/** With `nothing` in the place of each stranger that is not given a meaning of its own. */
+function covered(given: (number | 'pipe' | 'ignore')[], strangers: readonly number[], nothing: number): StdioOptions {
+  const length = Math.max(given.length, ...strangers.map((number) => number + 1));
+  return Array.from({ length }, (_, number) => given[number] ?? (strangers.includes(number) ? nothing : 'ignore'));
 }
