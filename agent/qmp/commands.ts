@@ -36,6 +36,7 @@ export const QMP_COMMANDS = {
   ),
   'query-cpus-fast': row(NoArguments, v.array(v.object({ 'cpu-index': Count, 'thread-id': Count, 'qom-path': v.string() }))),
   'query-qmp-schema': row(NoArguments, v.array(SchemaEntry)),
+  'query-command-line-options': row(NoArguments, v.array(v.object({ option: v.string() }))),
   /** Without `status` before the first migration. */
   'query-migrate': row(
     NoArguments,

@@ -16,6 +16,7 @@
  */
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import { listenerTimedOut } from './errors.ts';
+import type { QmpEventName } from './event-names.ts';
 import type { QmpEvent } from './messages.ts';
 import type { QmpLogger } from './options.ts';
 import { clampTimerMs } from './timer.ts';
@@ -24,7 +25,7 @@ export const DEFAULT_LISTENER_CAPACITY = 1024;
 
 export interface ListenOptions {
   /** Only events of these names; without it, all. */
-  readonly names?: readonly string[] | undefined;
+  readonly names?: readonly QmpEventName[] | undefined;
   /** Only events for which this holds. If it throws, the listener ends with what it threw. */
   readonly where?: ((event: QmpEvent) => boolean) | undefined;
   /** Events kept for a slow reader. Default 1,024. */

@@ -50,6 +50,10 @@ export class QmpSchema {
     return this.#all('command').map(({ name }) => name);
   }
 
+  get events(): string[] {
+    return this.#all('event').map(({ name }) => name);
+  }
+
   get outOfBandCommands(): string[] {
     return this.#all('command').flatMap((command) => (command['allow-oob'] ? [command.name] : []));
   }

@@ -1,6 +1,8 @@
+import * as v from 'valibot';
 import { describe, expect, test } from 'vitest';
 import { OOB_COMMANDS } from '../../agent/qmp/client.ts';
 import { QMP_COMMANDS, type QmpArguments, type QmpCommandName, runCommand } from '../../agent/qmp/commands.ts';
+import { QMP_EVENT_NAMES } from '../../agent/qmp/event-names.ts';
 import { recordedSchemas } from '../support/qmp-schema.ts';
 
 /** For each command that takes arguments, sets that between them use every argument and every value of its enumerations. */
@@ -45,8 +47,30 @@ const SAMPLES: { readonly [Name in QmpCommandName]?: readonly QmpArguments<Name>
   closefd: [{ fdname: 'vsock0' }],
 };
 
-const names = Object.keys(QMP_COMMANDS);
+const rows = Object.entries(QMP_COMMANDS);
+const names = rows.map(([name]) => name);
 const schemas = recordedSchemas();
+
+function samplesOf(name: string): readonly object[] {
+  return Object.entries(SAMPLES).find(([command]) => command === name)?.[1] ?? [{}];
+}
+
+test.each(rows)('the samples of %s fit its row, and leave none of its arguments and values out', (name, { args }) => {
+  const samples = samplesOf(name);
+  for (const sample of samples) expect(v.safeParse(args, sample).issues).toBeUndefined();
+  for (const [argument, schema] of Object.entries(args.entries)) {
+    const given = samples.flatMap((sample) =>
+      Object.entries(sample).flatMap(([key, value]) => (key === argument ? [value] : [])),
+    );
+    expect(given.length, argument).toBeGreaterThan(0);
+    expect(given, argument).toEqual(expect.arrayContaining([...optionsOf(schema)]));
+  }
+});
+
+function optionsOf(schema: v.GenericSchema): readonly unknown[] {
+  const inner = 'wrapped' in schema ? schema.wrapped : schema;
+  return typeof inner === 'object' && inner !== null && 'options' in inner && Array.isArray(inner.options) ? inner.options : [];
+}
 
 test('the recorded schemas are those of the oldest and the newest QEMU supported', () => {
   expect(schemas.map(({ version }) => version)).toEqual(['7.2', '10.0']);
@@ -54,8 +78,11 @@ test('the recorded schemas are those of the oldest and the newest QEMU supported
 
 describe.each(schemas)('against the schema of QEMU $version', (schema) => {
   test.each(names)('%s is known, with its arguments', (name) => {
-    const samples: readonly object[] = Object.entries(SAMPLES).find(([command]) => command === name)?.[1] ?? [{}];
-    expect(samples.flatMap((args) => schema.problemsOf(name, args))).toEqual([]);
+    expect(samplesOf(name).flatMap((args) => schema.problemsOf(name, args))).toEqual([]);
+  });
+
+  test('every event that is listened for is one that QEMU sends', () => {
+    expect(QMP_EVENT_NAMES.filter((name) => !schema.events.includes(name))).toEqual([]);
   });
 
   test('the commands that may go out-of-band are the same', () => {

@@ -6,6 +6,7 @@ import { accessSync, constants } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import * as v from 'valibot';
 import { FairleadError } from '../../../shared/errors.ts';
+import type { QmpCommandName } from '../../qmp/commands.ts';
 import { lastLine } from '../logs/log-file.ts';
 import { runProbe } from './probe-run.ts';
 
@@ -51,7 +52,7 @@ export function findQemu({
 /** @throws FairleadError PROCESS_FAILED when the binary does not answer as a QEMU does. */
 export async function askQemu(binary: string): Promise<QemuFacts> {
   const argv = ['-M', 'none', '-S', '-nodefaults', '-no-user-config', '-display', 'none', '-qmp', 'stdio'];
-  const commands = [
+  const commands: readonly { readonly execute: QmpCommandName | 'qmp_capabilities'; readonly id?: string }[] = [
     { execute: 'qmp_capabilities' },
     { execute: 'query-version', id: 'version' },
     { execute: 'query-machines', id: 'machines' },
