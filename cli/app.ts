@@ -12,6 +12,7 @@ export interface GlobalOptions {
   readonly output: OutputFormat;
   /** Deadline of each call, milliseconds. */
   readonly timeout: number;
+  readonly commandId?: string;
 }
 
 export interface App {
@@ -33,7 +34,11 @@ export interface Session {
 export async function withHub(app: App, command: Command, body: (session: Session) => Promise<void>): Promise<void> {
   const options = globalOptions(command);
   const context = await resolveContext(options, app.env);
-  await using hub = await connectHub(context, { timeoutMs: options.timeout, signal: app.signal });
+  await using hub = await connectHub(context, {
+    timeoutMs: options.timeout,
+    signal: app.signal,
+    commandId: options.commandId,
+  });
   await body({ hub, output: outputOf(app, command), options });
 }
 

@@ -2,13 +2,15 @@
  * The operator's end of the line: one WebSocket to the hub's `/rpc`, typed calls, and streams into guests.
  *
  * A connection lives as long as one command. Losing it fails what is pending with INTERRUPTED; nothing is retried behind the caller's
- * back, since a call that was under way may have had its effect.
+ * back, since a call that was under way may have had its effect. Each call that changes something on a host has a command id: its failure
+ * names it, and the same command with the same id (`--command-id`) is not run twice.
  */
 import { readFile } from 'node:fs/promises';
 import type { ClientRequest, IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import * as v from 'valibot';
 import { WebSocket } from 'ws';
+import { newCommandId, withCommandId } from '../shared/command-id.ts';
 import { FairleadError, type JsonObject } from '../shared/errors.ts';
 import type { CallOptions } from '../shared/jsonrpc/types.ts';
 import { Line } from '../shared/line/line.ts';
@@ -17,9 +19,10 @@ import { MuxChannel } from '../shared/mux/channel.ts';
 import { channelDuplex } from '../shared/node/channel-duplex.ts';
 import { VERSION } from '../shared/node/version.ts';
 import { WS_OPTIONS, wsSocket, zeroMask } from '../shared/node/ws-socket.ts';
+import { changesSomething } from '../shared/protocol/changes.ts';
 import { type ErrorCode, isErrorCode } from '../shared/protocol/error-table.ts';
 import { Refusal } from '../shared/protocol/handshake.ts';
-import type { MethodName, ParamsInput, Result } from '../shared/protocol/methods.ts';
+import { isMethodName, type MethodName, methodContract, type ParamsInput, type Result } from '../shared/protocol/methods.ts';
 import { parseNotification, parseResult } from '../shared/protocol/validate.ts';
 import { CONTRACT_VERSION, SUBPROTOCOL } from '../shared/protocol/version.ts';
 import type { VmEvent } from '../shared/protocol/vm-events.ts';
@@ -51,13 +54,17 @@ export interface HubConnection extends AsyncDisposable {
   ): Promise<OpenedStream>;
 }
 
+export interface ConnectOptions {
+  readonly timeoutMs: number;
+  readonly signal?: AbortSignal;
+  /** Of the one command that is given over this connection; without it each gets an id of its own. */
+  readonly commandId?: string | undefined;
+}
+
 /**
  * @throws CONNECT_FAILED when the hub cannot be reached, UNAUTHENTICATED or PERMISSION_DENIED when it refuses the token, TIMEOUT.
  */
-export async function connectHub(
-  context: HubContext,
-  options: { timeoutMs: number; signal?: AbortSignal },
-): Promise<HubConnection> {
+export async function connectHub(context: HubContext, options: ConnectOptions): Promise<HubConnection> {
   const socket = await dial(context, options);
   const line = new Line({
     socket,
@@ -70,12 +77,22 @@ export async function connectHub(
   });
   await line.ready;
   const timeout: CallOptions = { timeoutMs: options.timeoutMs, signal: options.signal };
+  const nextCommandId = commandIds(options.commandId);
+  const call = async (method: string, params: JsonObject): Promise<unknown> => {
+    if (!isCommand(method, params)) return line.peer.call(method, params, timeout);
+    const commandId = nextCommandId();
+    try {
+      return await line.peer.call(method, params, { ...timeout, meta: { commandId } });
+    } catch (error) {
+      throw withCommandId(error, commandId);
+    }
+  };
 
   return {
     async call(method, params, host) {
-      return parseResult(method, await line.peer.call(method, withHost(params, host), timeout));
+      return parseResult(method, await call(method, withHost(params, host)));
     },
-    callRaw: (method, params) => line.peer.call(method, params, timeout),
+    callRaw: call,
     async follow(params, { host, signal, onEvent }) {
       await followEvents(line, withHost(params, host), signal, onEvent);
     },
@@ -107,6 +124,22 @@ async function followEvents(
   } catch (error) {
     if (!signal.aborted) throw error;
   }
+}
+
+/** What a host keeps in its journal. */
+function isCommand(method: string, params: JsonObject): boolean {
+  return changesSomething(method, params) && isMethodName(method) && methodContract(method).target === 'agent';
+}
+
+/** @throws FairleadError INVALID_PARAMS when the one id that was given would be for a second command */
+function commandIds(given: string | undefined): () => string {
+  let isUsed = false;
+  return () => {
+    if (given === undefined) return newCommandId();
+    if (isUsed) throw new FairleadError('INVALID_PARAMS', '--command-id is for one command, and this would give several');
+    isUsed = true;
+    return given;
+  };
 }
 
 function withHost(params: object, host: string | undefined): JsonObject {

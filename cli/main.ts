@@ -7,6 +7,7 @@ import { registerConnect } from './commands/connect.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerHost } from './commands/host.ts';
 import { registerImage } from './commands/image.ts';
+import { registerOp } from './commands/op.ts';
 import { registerRpc } from './commands/rpc.ts';
 import { registerToken } from './commands/token.ts';
 import { registerVm } from './commands/vm.ts';
@@ -53,12 +54,22 @@ function buildProgram(app: App): Command {
         .argParser(parseDuration)
         .default(DEFAULT_TIMEOUT_MS, '1m'),
     )
+    .option('--command-id <id>', 'id of the command: the same one again is answered, and not run twice')
     .addOption(new Option('-o, --output <format>', 'what is printed').choices(OUTPUT_FORMATS).default('table'))
     .exitOverride()
     .showHelpAfterError('(add --help for what it takes)')
     .configureHelp({ sortSubcommands: true, showGlobalOptions: true });
   addForeignVerbs(program);
-  for (const register of [registerHost, registerVm, registerToken, registerConnect, registerRpc, registerImage, registerDoctor]) {
+  for (const register of [
+    registerHost,
+    registerVm,
+    registerToken,
+    registerConnect,
+    registerRpc,
+    registerOp,
+    registerImage,
+    registerDoctor,
+  ]) {
     register(program, app);
   }
   inheritSettings(program);

@@ -13,7 +13,7 @@
  * Nothing runs before what a crash interrupted has been looked at. What cannot be written to the journal does not run.
  */
 import * as v from 'valibot';
-import { newCommandId } from '../../shared/command-id.ts';
+import { newCommandId, withCommandId } from '../../shared/command-id.ts';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { Actor, CommandId, type Operation } from '../../shared/protocol/methods-operation.ts';
@@ -239,11 +239,4 @@ function vmOf({ vm, spec }: JsonObject): string | undefined {
   if (typeof vm === 'string') return vm;
   const name = typeof spec === 'object' && spec !== null && 'name' in spec ? spec['name'] : undefined;
   return typeof name === 'string' ? name : undefined;
-}
-
-/** So that whoever is told of a failure can ask for the record. A fault of ours stays as it is: its cause is to be logged. */
-function withCommandId(error: unknown, commandId: string): unknown {
-  const { code, message, details, cause } = toFairleadError(error);
-  if (code === 'INTERNAL') return error;
-  return new FairleadError(code, message, { details: { ...details, commandId }, cause });
 }

@@ -1,11 +1,11 @@
 /** The audit line: who did what to what, and how it ended. Written once a call that changes something has ended; never the hot path. */
 import type { JsonObject } from '../../shared/errors.ts';
+import { redactSecrets } from '../../shared/redact.ts';
 import type { HubLogger } from '../logger.ts';
 import type { Caller } from './caller.ts';
 
 const MAX_PARAMS_LENGTH = 500;
 const MAX_TEXT_LENGTH = 80;
-const SECRET = /token|secret|password|passphrase|credential|private|^key$/i;
 
 export interface AuditedCall {
   readonly method: string;
@@ -37,8 +37,8 @@ export class Audit {
 /** Params as text for a log: secrets taken out, long things cut. */
 export function describeParams(params: JsonObject): string {
   const text = JSON.stringify(params, (key, value: unknown) => {
-    if (SECRET.test(key)) return '[redacted]';
-    return typeof value === 'string' && value.length > MAX_TEXT_LENGTH ? `${value.slice(0, MAX_TEXT_LENGTH)}…` : value;
+    const shown = redactSecrets(key, value);
+    return typeof shown === 'string' && shown.length > MAX_TEXT_LENGTH ? `${shown.slice(0, MAX_TEXT_LENGTH)}…` : shown;
   });
   return text.length > MAX_PARAMS_LENGTH ? `${text.slice(0, MAX_PARAMS_LENGTH)}…` : text;
 }

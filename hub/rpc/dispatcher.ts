@@ -11,6 +11,7 @@ import { forwardOptions } from '../../shared/jsonrpc/forward.ts';
 import type { JsonRpcPeer } from '../../shared/jsonrpc/peer.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
+import { changesSomething } from '../../shared/protocol/changes.ts';
 import type { MethodContract } from '../../shared/protocol/contract.ts';
 import { isMethodName, type MethodName, methodContract } from '../../shared/protocol/methods.ts';
 import { splitHost } from '../../shared/protocol/operator.ts';
@@ -21,6 +22,7 @@ import type { HubMetrics } from '../http/metrics.ts';
 import type { AwayHost, Fleet, FleetSession } from '../sessions/fleet.ts';
 import type { Audit, AuditedCall } from './audit.ts';
 import type { Caller } from './caller.ts';
+import { forwardCommand } from './forward-command.ts';
 import { HostShares } from './host-shares.ts';
 import { answerHubMethod, type HubServices, isHubMethod } from './hub-methods.ts';
 
@@ -81,7 +83,9 @@ export class Dispatcher {
       host = session.host;
       const { tokenId } = caller.principal;
       using _ = this.#shares.take({ host, tokenId, endless: call.params['follow'] === true });
-      const result = await session.peer.call(call.method, call.params, forwardOptions(context));
+      const result = await (changesSomething(call.method, call.params)
+        ? forwardCommand(session.peer, call, context, tokenId)
+        : session.peer.call(call.method, call.params, forwardOptions(context)));
       this.#remember(call, host);
       return result;
     } catch (thrown) {
@@ -99,7 +103,7 @@ export class Dispatcher {
     const { metrics, audit } = this.#options;
     const isKnown = isMethodName(call.method);
     metrics.rpcEnded(isKnown ? call.method : 'unknown', call.code, call.durationMs);
-    if (changesSomething(call)) audit.call(caller, call);
+    if (changesSomething(call.method, call.params)) audit.call(caller, call);
   }
 
   /** @throws FairleadError METHOD_NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED, INVALID_PARAMS */
@@ -127,11 +131,4 @@ export class Dispatcher {
     const { spec } = parseParams(method, params);
     inventory.add(host, spec.name);
   }
-}
-
-/** What a viewer may call changes nothing, and a question to QEMU does not either, though only an administrator may ask it. */
-function changesSomething({ method, params }: AuditedCall): boolean {
-  if (!isMethodName(method) || methodContract(method).role === 'viewer') return false;
-  const { execute } = params;
-  return !(method === 'vm.qmp' && typeof execute === 'string' && execute.startsWith('query-'));
 }

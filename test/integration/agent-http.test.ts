@@ -83,7 +83,7 @@ describe('the health of an agent', () => {
     expect(await get('/healthz')).toMatchObject({ status: 200 });
     expect(await get('/readyz')).toMatchObject({ status: 200, text: 'ok\n' });
     expect((await get('/readyz?verbose')).text).toBe(
-      '[+]shutdown ok\n[+]link ok\n[+]state-dir ok\n[+]vms ok\n[+]qemu ok\nreadyz check passed\n',
+      '[+]shutdown ok\n[+]link ok\n[+]state-dir ok\n[+]vms ok\n[+]qemu ok\n[+]journal ok\nreadyz check passed\n',
     );
     expect(JSON.parse((await get('/version')).text)).toMatchObject({ contractVersion: 1 });
     expect((await get('/nowhere')).status).toBe(404);
