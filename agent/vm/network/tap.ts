@@ -3,7 +3,7 @@
  * VM's process is.
  *
  * The name of a tap follows from the VM's directory and the NIC's slot, and all that is known of it is in the kernel. So a tap that a dead
- * agent left behind is found and taken again, or removed, without any record of it.
+ * agent left behind is found and removed without any record of it.
  *
  * The work is done by `ip` (iproute2), which needs CAP_NET_ADMIN.
  */
@@ -43,7 +43,7 @@ function tapPrefix(dir: string): string {
 }
 
 /**
- * Makes the tap, or takes the one that was left behind, and puts it on its bridge.
+ * Makes the tap, in place of one that was left behind, and puts it on its bridge.
  * @throws FairleadError NOT_FOUND for a bridge that is not there, PERMISSION_DENIED without CAP_NET_ADMIN, UNSUPPORTED without `ip`.
  */
 export async function makeTap(owner: TapOwner, network: BridgeNetwork, { mac, user, signal }: TapOptions): Promise<string> {
@@ -52,6 +52,7 @@ export async function makeTap(owner: TapOwner, network: BridgeNetwork, { mac, us
   const what = `network ${id} of VM ${owner.vm}`;
   const { mtu } = await findBridge(bridge, what, signal);
   const may = user === undefined ? [] : ['user', String(user.uid)];
+  await removeNamed(owner, [name]);
   await ip(['tuntap', 'add', 'dev', name, 'mode', 'tap', 'vnet_hdr', ...may], what, signal);
   // A bridge takes the lowest address among its ports as its own, so this one is high; and the smallest MTU, so this one is the bridge's.
   const address = ['address', `fe${mac.slice(2)}`, 'mtu', String(mtu)];
@@ -109,7 +110,7 @@ async function ip(args: readonly string[], what: string, signal?: AbortSignal): 
     const limits = {
       timeout: IP_TIMEOUT_MS,
       killSignal: 'SIGKILL',
-      env: ENVIRONMENT,
+      env: environment(),
       ...(signal === undefined ? {} : { signal }),
     } as const;
     const { stdout } = await promisify(execFile)('ip', args, limits);
@@ -121,7 +122,9 @@ async function ip(args: readonly string[], what: string, signal?: AbortSignal): 
 }
 
 /** The administrator's programs are not on every PATH. */
-const ENVIRONMENT = { PATH: `${process.env['PATH'] ?? '/usr/bin:/bin'}:/usr/sbin:/sbin`, LC_ALL: 'C' };
+function environment(): NodeJS.ProcessEnv {
+  return { PATH: `${process.env['PATH'] ?? '/usr/bin:/bin'}:/usr/sbin:/sbin`, LC_ALL: 'C' };
+}
 
 const Failure = v.object({ code: v.optional(v.union([v.string(), v.number()])), stderr: v.optional(v.string(), '') });
 
