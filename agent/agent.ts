@@ -25,10 +25,12 @@ import { allHandlers } from './rpc/handlers/all.ts';
 import { Once } from './rpc/once.ts';
 import { Policy } from './rpc/policy.ts';
 import { lookAt, reconcilerOf } from './rpc/reconcile.ts';
+import { deviceReconcilers } from './rpc/reconcile-devices.ts';
 import { StreamOpener } from './rpc/stream-open.ts';
 import { chooseTransport } from './streams/choose.ts';
 import { Telemetry } from './telemetry.ts';
 import type { HostVsock, Logger, Vms } from './vm/api.ts';
+import { DeviceOperations } from './vm/devices/device-operations.ts';
 import { Guests } from './vm/guest-agent/guests.ts';
 
 export interface AgentOptions {
@@ -94,8 +96,10 @@ class FairleadAgent implements Agent {
     const making = vms.then((vms) => {
       const guests = this.#scope.use(new Guests(vms, logger));
       void guests.takeUp();
-      const handlers = allHandlers(vms, policy, guests, journal);
-      dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once: this.#takeUpCommands(vms) });
+      const devices = this.#scope.use(new DeviceOperations({ vms, logger, checkPolicy: (spec) => policy.checkSpec(spec) }));
+      devices.watch();
+      const handlers = allHandlers(vms, policy, guests, journal, devices);
+      dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once: this.#takeUpCommands(vms, devices) });
       return dispatcher;
     });
     making.catch(() => {});
@@ -197,10 +201,11 @@ class FairleadAgent implements Agent {
   }
 
   /** What the last agent left under way is settled now, and not when the first command waits for it. */
-  #takeUpCommands(vms: Vms): Once {
+  #takeUpCommands(vms: Vms, devices: DeviceOperations): Once {
     const { config, logger } = this.#options;
     const look = (vm: string) => lookAt(vms, vm);
-    const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile: reconcilerOf(vms) });
+    const reconcile = reconcilerOf(vms, deviceReconcilers(devices));
+    const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile });
     this.#once = once;
     once.prepare().catch((error: unknown) => {
       logger.error({ error: toFairleadError(error).message }, 'no command can be taken: the journal is not usable');

@@ -38,9 +38,9 @@ export const FAILPOINTS = [
   'delete.files-removed', // nothing is left; nobody was told
 
   'attach.begun', // nothing has changed
+  'attach.recorded', // the record has the device; QEMU has nothing of it
   'attach.backend-added', // QEMU has the block node, netdev or chardev, and no device
-  'attach.device-added', // QEMU has the device; the record does not
-  'attach.recorded', // the record has it; nobody was told
+  'attach.device-added', // QEMU has the device too; nobody was told
 
   'detach.begun', // nothing has changed
   'detach.asked', // the guest was asked to let go of it

@@ -9,6 +9,8 @@ import { parseInteger } from '../integer.ts';
 import { allVms } from '../lists.ts';
 import { age, humanBytes, type Output } from '../output.ts';
 import { collect, collectForwards, collectLabels, type SpecFlags, specFromFlags } from '../vm-spec-flags.ts';
+import { registerVmDevices } from './vm-devices.ts';
+import { registerVmMemory } from './vm-memory.ts';
 
 interface HostOption {
   readonly host?: string;
@@ -21,6 +23,8 @@ export function registerVm(program: Command, app: App): void {
   registerSteering(vm, app);
   registerEnding(vm, app);
   registerEvents(vm, app);
+  registerVmMemory(vm, app);
+  registerVmDevices(vm, app);
 }
 
 function registerMaking(vm: Command, app: App): void {

@@ -9,6 +9,7 @@
 import * as v from 'valibot';
 import { Name } from './common.ts';
 import type { MethodContract } from './contract.ts';
+import { DEVICE_METHODS } from './methods-devices.ts';
 import { GUEST_METHODS } from './methods-guest.ts';
 import { HOST_METHODS } from './methods-host.ts';
 import { HUB_METHODS } from './methods-hub.ts';
@@ -21,6 +22,7 @@ export const METHODS = {
   ...VM_METHODS,
   ...OPERATION_METHODS,
   ...MEMORY_METHODS,
+  ...DEVICE_METHODS,
   ...GUEST_METHODS,
   ...HUB_METHODS,
 } as const satisfies Record<string, MethodContract>;

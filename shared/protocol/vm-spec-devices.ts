@@ -73,10 +73,13 @@ export type Disk = v.InferOutput<typeof Disk>;
 export type DataDisk = Extract<Disk, { media: 'disk' }>;
 export type Cdrom = Extract<Disk, { media: 'cdrom' }>;
 
+/** The address of one host, so its first byte is even. One pattern, since JSON Schema takes but one. */
 export const Mac = v.pipe(
   v.string(),
-  v.regex(/^[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}$/, 'must be a MAC address such as 52:54:00:12:34:56'),
-  v.regex(/^.[02468aceACE]/, 'must be the address of one host: its first byte is even'),
+  v.regex(
+    /^[0-9a-fA-F][02468aceACE](:[0-9a-fA-F]{2}){5}$/,
+    'must be the MAC address of one host, such as 52:54:00:12:34:56, with an even first byte',
+  ),
 );
 
 const TcpPort = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535));

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Dispatcher } from '../../agent/rpc/dispatcher.ts';
 import { allHandlers } from '../../agent/rpc/handlers/all.ts';
 import { Policy, type PolicyConfig } from '../../agent/rpc/policy.ts';
+import { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import { Guests } from '../../agent/vm/guest-agent/guests.ts';
 import { CancelSource } from '../../shared/cancellation.ts';
 import type { JsonObject } from '../../shared/errors.ts';
@@ -42,7 +43,8 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
   };
   const guests = new Guests(vms, silent);
   const { once, journal } = onceOf(vms);
-  const dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy, guests, journal), policy, observer, once });
+  const devices = new DeviceOperations({ vms, logger: silent, checkPolicy: (spec) => policy.checkSpec(spec) });
+  const dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy, guests, journal, devices), policy, observer, once });
   const call = (method: string, params: JsonObject = {}, overrides: Partial<RequestContext> = {}) =>
     dispatcher.request(method, params, context(overrides));
   return { call, outcomes, vms };

@@ -1,7 +1,9 @@
 /** Every method that this agent answers, one group of the contract's table after another. */
 import type { Vms } from '../../vm/api.ts';
+import type { DeviceOperations } from '../../vm/devices/device-operations.ts';
 import type { Guests } from '../../vm/guest-agent/guests.ts';
 import type { Policy } from '../policy.ts';
+import { deviceHandlers } from './devices.ts';
 import { guestHandlers } from './guest.ts';
 import { hostHandlers } from './host.ts';
 import { memoryHandlers } from './memory.ts';
@@ -9,11 +11,18 @@ import { type OperationBook, operationHandlers } from './operation.ts';
 import type { Handlers } from './types.ts';
 import { vmHandlers } from './vm.ts';
 
-export function allHandlers(vms: Vms, policy: Policy, guests: Guests, journal: OperationBook): Handlers {
+export function allHandlers(
+  vms: Vms,
+  policy: Policy,
+  guests: Guests,
+  journal: OperationBook,
+  devices: DeviceOperations,
+): Handlers {
   return {
     ...hostHandlers(vms),
     ...vmHandlers(vms, policy),
     ...memoryHandlers(vms),
+    ...deviceHandlers(devices),
     ...guestHandlers(guests),
     ...operationHandlers(journal),
   };
