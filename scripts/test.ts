@@ -6,7 +6,7 @@ import { CHECK_STEPS, runSteps } from './steps.ts';
 import { runVitest } from './vitest.ts';
 
 const checks = await runSteps(CHECK_STEPS);
-const testsPass = await runVitest(['project', 'unit', 'property', 'regression', 'integration', 'guest', 'rig']);
+const testsPass = await runVitest(['project', 'unit', 'property', 'regression', 'integration', 'guest', 'guest-qemu10', 'rig']);
 const failedChecks = checks.filter((check) => !check.ok).map((check) => check.name);
 // After a summary that may be all green, and long after it was said.
 if (failedChecks.length > 0) process.stdout.write(`\nfailed before the tests: ${failedChecks.join(', ')}\n`);
