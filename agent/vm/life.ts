@@ -79,6 +79,7 @@ export class VmLife {
   info(): VmInfo {
     const { uuid, ready, generation, createdAt, exit, spec, process, restarts } = this.#record;
     const device = this.#session?.device;
+    const memory = this.#session?.memory.actualBytes(spec.memory.bytes);
     const info: VmInfo = { name: this.name, uuid, state: this.#state, ready, generation, labels: spec.labels, createdAt, spec };
     if (exit !== undefined) info.exit = exit;
     if (restarts !== undefined) info.restart = restarts;
@@ -86,6 +87,7 @@ export class VmLife {
       const { pid, startedAt, accelerator, qemuVersion } = process;
       Object.assign(info, { pid, startedAt, accelerator, qemuVersion });
     }
+    if (memory !== undefined) info.memory = { actualBytes: memory };
     if (device !== undefined) info.vsock = { cid: device.cid, transport: device.state.kind, halfClose: device.halfClose };
     return info;
   }

@@ -17,6 +17,7 @@ import type { GuestChange, VsockDevice } from '../streams/transport.ts';
 import type { Logger, VmObserver } from './api.ts';
 import { settledWithin } from './deadline.ts';
 import type { VmInput } from './machine.ts';
+import { MemoryGauge } from './memory/memory-gauge.ts';
 import { inputOfRunState, millisecondsOf, QemuEventReader, type QemuNotice, QMP_EVENTS } from './qemu-events.ts';
 import type { ProcessExit, QemuProcess } from './spawn.ts';
 import { StreamRegistry } from './stream-registry.ts';
@@ -74,6 +75,7 @@ export class Session {
   readonly process: QemuProcess;
   readonly device: VsockDevice | undefined;
   readonly streams = new StreamRegistry();
+  readonly memory = new MemoryGauge();
   readonly #options: SessionOptions;
   readonly #over = new AbortController();
   readonly #gone = Promise.withResolvers<void>();
@@ -137,7 +139,10 @@ export class Session {
     this.#use(qmp);
     this.catchUp();
     try {
-      const { status } = await runCommand(qmp, 'query-status', {}, { timeoutMs });
+      const [{ status }] = await Promise.all([
+        runCommand(qmp, 'query-status', {}, { timeoutMs }),
+        this.memory.refresh((command, args) => runCommand(qmp, command, args, { timeoutMs })),
+      ]);
       this.#onInput(inputOfRunState(status), { runState: status });
     } catch (error) {
       await qmp.close();
@@ -198,6 +203,7 @@ export class Session {
 
   #onEvent(event: QmpEvent): void {
     if (this.signal.aborted) return;
+    this.memory.onEvent(event);
     const at = millisecondsOf(event);
     this.#heardUntilMs = Math.max(this.#heardUntilMs, at);
     const reason = typeof event.data['reason'] === 'string' ? event.data['reason'] : undefined;

@@ -197,7 +197,7 @@ function vmLines(info: VmInfo): readonly (readonly [string, string | number | un
     ['pid', info.pid],
     ['machine', `${info.spec.machine}, ${info.accelerator ?? info.spec.accelerator}`],
     ['cpus', info.spec.cpus.count],
-    ['memory', humanBytes(info.spec.memory.bytes)],
+    ['memory', memoryText(info)],
     ['vsock', info.vsock && `cid ${info.vsock.cid}, ${info.vsock.transport}${info.vsock.halfClose ? '' : ', no half-close'}`],
     ['created', info.createdAt],
     ['started', info.startedAt],
@@ -207,6 +207,14 @@ function vmLines(info: VmInfo): readonly (readonly [string, string | number | un
         `${info.exit.reason}${info.exit.code === null ? '' : `, code ${info.exit.code}`}${info.exit.signal === null ? '' : `, ${info.exit.signal}`}`,
     ],
   ];
+}
+
+/** What it was started with, and what it has where that is something else. */
+function memoryText({ spec, memory }: VmInfo): string {
+  const { bytes, maxBytes } = spec.memory;
+  const most = maxBytes === undefined ? '' : `, at most ${humanBytes(maxBytes)}`;
+  const now = memory === undefined || memory.actualBytes === bytes ? '' : `, ${humanBytes(memory.actualBytes)} at present`;
+  return `${humanBytes(bytes)}${most}${now}`;
 }
 
 function hostOption(command: Command): Command {

@@ -58,6 +58,8 @@ export const VmInfo = v.strictObject({
   pid: v.optional(Count),
   accelerator: v.optional(v.picklist(['kvm', 'tcg'])),
   qemuVersion: v.optional(v.string()),
+  /** What the guest has at this moment, by its balloon and its memory device; absent without a process. */
+  memory: v.optional(v.strictObject({ actualBytes: Count })),
   vsock: v.optional(VsockInfo),
   exit: v.optional(VmExit),
   /** Where its restart policy stands; `dueAt` is when it is started again. */

@@ -112,7 +112,7 @@ async function nodesOf(vm: LiveVm, disk: Cdrom, limits: CommandLimits): Promise<
 
 function renamed(node: Description): Description {
   const { file } = node;
-  return { ...node, 'node-name': `${node['node-name']}2`, ...(typeof file === 'string' && { file: `${file}2` }) };
+  return { ...node, 'node-name': `${String(node['node-name'])}2`, ...(typeof file === 'string' && { file: `${file}2` }) };
 }
 
 /** Takes away every node of the drive but those that were just put in, left-overs of an earlier change included. */

@@ -6,8 +6,8 @@
  * are lost: after one, `refresh` asks.
  */
 import { isFairleadError } from '../../../shared/errors.ts';
+import type { QmpArguments, QmpCommandName, QmpResult } from '../../qmp/commands.ts';
 import type { QmpEvent } from '../../qmp/messages.ts';
-import type { CommandLimits, LiveVm } from '../live-vm.ts';
 
 export const MEMORY_EVENTS = ['BALLOON_CHANGE', 'MEMORY_DEVICE_SIZE_CHANGE'] as const;
 /** QEMU's id of the one memory device that a VM may have. */
@@ -24,6 +24,9 @@ export interface MemoryReading {
   readonly blockBytes: number | undefined;
 }
 
+/** Gives a command, within a time that is its owner's affair. */
+export type Ask = <Name extends QmpCommandName>(command: Name, args: QmpArguments<Name>) => Promise<QmpResult<Name>>;
+
 export class MemoryGauge {
   #ramBytes: number | undefined;
   #pluggedBytes = 0;
@@ -38,16 +41,16 @@ export class MemoryGauge {
     if (name === 'MEMORY_DEVICE_SIZE_CHANGE' && typeof data['size'] === 'number') this.#pluggedBytes = data['size'];
   }
 
-  async refresh(execute: LiveVm['execute'], limits: CommandLimits): Promise<void> {
-    const { ramBytes, pluggedBytes } = await readMemory(execute, limits);
+  async refresh(ask: Ask): Promise<void> {
+    const { ramBytes, pluggedBytes } = await readMemory(ask);
     this.#ramBytes = ramBytes;
     this.#pluggedBytes = pluggedBytes ?? 0;
   }
 }
 
 /** @throws FairleadError what QMP throws. */
-export async function readMemory(execute: LiveVm['execute'], limits: CommandLimits): Promise<MemoryReading> {
-  const [ramBytes, devices] = await Promise.all([readBalloon(execute, limits), execute('query-memory-devices', {}, limits)]);
+export async function readMemory(ask: Ask): Promise<MemoryReading> {
+  const [ramBytes, devices] = await Promise.all([readBalloon(ask), ask('query-memory-devices', {})]);
   const device = devices.find(({ data }) => data.id === MEMORY_DEVICE)?.data;
   return {
     ramBytes,
@@ -57,9 +60,9 @@ export async function readMemory(execute: LiveVm['execute'], limits: CommandLimi
   };
 }
 
-async function readBalloon(execute: LiveVm['execute'], limits: CommandLimits): Promise<number | undefined> {
+async function readBalloon(ask: Ask): Promise<number | undefined> {
   try {
-    return (await execute('query-balloon', {}, limits)).actual;
+    return (await ask('query-balloon', {})).actual;
   } catch (error) {
     // There is no balloon, or one that works with KVM alone.
     if (isFairleadError(error) && error.code === 'QMP_FAILED') return undefined;

@@ -112,7 +112,8 @@ async function ask(vm: LiveVm, plan: MemoryPlan, before: MemoryReading, deadline
 }
 
 function read(vm: LiveVm, { signal, remainingMs }: Deadline): Promise<MemoryReading> {
-  return readMemory(vm.execute, { signal, remainingMs: Math.min(remainingMs, QUERY_MS) });
+  const limits = { signal, remainingMs: Math.min(remainingMs, QUERY_MS) };
+  return readMemory((command, args) => vm.execute(command, args, limits));
 }
 
 function isThere(reading: MemoryReading, plan: MemoryPlan): boolean {
