@@ -65,6 +65,8 @@ interface Opened {
   /** In the order in which they were accepted. */
   readonly entries: Map<string, Entry>;
   losses: Loss[];
+  /** The newest file when there was last a reason to compact: the next one is a further file. */
+  compactedAt: number;
 }
 
 export class Journal {
@@ -164,7 +166,9 @@ export class Journal {
   async finish(operation: Operation): Promise<void> {
     const opened = await this.#open();
     await this.#save(opened, operation);
-    if (opened.log.segmentCount > 1) this.#compactSoon(opened);
+    if (opened.log.newest === opened.compactedAt) return;
+    opened.compactedAt = opened.log.newest;
+    this.#compactSoon(opened);
   }
 
   /** Resolves when nothing is being written any more. */
@@ -199,7 +203,7 @@ export class Journal {
     }
     const entries = new Map<string, Entry>();
     for (const record of records) index(entries, record);
-    this.#opened = { log, entries, losses: [...losses] };
+    this.#opened = { log, entries, losses: [...losses], compactedAt: log.newest };
     this.#expire(this.#opened);
     return this.#opened;
   }

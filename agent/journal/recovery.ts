@@ -63,16 +63,21 @@ interface ReadSegment {
   readonly isLast: boolean;
 }
 
-const ENTITY = 'the journal of commands';
+/** How long a file was when the next one was begun. */
+interface Sealed {
+  readonly number: number;
+  readonly bytes: number;
+}
 
 /** `images` by number, oldest first. @throws FairleadError UNSUPPORTED for a format that a newer agent wrote. */
 export function recover(images: readonly SegmentImage[], nowMs: number): Recovered {
   const read: ReadSegment[] = [];
-  let sealedBytes: number | undefined;
+  let sealed: Sealed | undefined;
   // From the newest to the oldest, since each file says how long the one before it was.
   for (const [index, image] of images.entries().toArray().toReversed()) {
+    const sealedBytes = sealed?.number === image.number ? sealed.bytes : undefined;
     const segment = readSegment(image, sealedBytes, index === images.length - 1);
-    sealedBytes = sealedBytesOfPrevious(segment);
+    sealed = sealedBefore(segment);
     if (segment.records.length > 0 || segment.damages.some(({ kind }) => kind === 'damaged')) read.unshift(segment);
   }
   const segments = read.map(({ number, bytes, damages, isLast }) => ({
@@ -112,15 +117,15 @@ function readRecord(segment: number, { offset, bytes, payload }: Frame): StoredR
 }
 
 /** @throws FairleadError UNSUPPORTED */
-function sealedBytesOfPrevious({ number, records }: ReadSegment): number | undefined {
+function sealedBefore({ number, records }: ReadSegment): Sealed | undefined {
   const [first] = records;
   if (first?.kind !== 'segment') return undefined;
   const { format, previousBytes } = first.value;
   if (format !== FORMAT) {
-    const message = `${ENTITY} is of format ${String(format)} (segment ${number}) and this agent reads format ${FORMAT}`;
+    const message = `the journal of commands is of format ${String(format)} (segment ${number}) and this agent reads format ${FORMAT}`;
     throw new FairleadError('UNSUPPORTED', `${message}: run the agent that wrote it, or a newer one`);
   }
-  return typeof previousBytes === 'number' ? previousBytes : undefined;
+  return typeof previousBytes === 'number' ? { number: number - 1, bytes: previousBytes } : undefined;
 }
 
 /** Only at the end of the last file; elsewhere the end was durable once. */

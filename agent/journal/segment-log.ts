@@ -67,8 +67,9 @@ export class SegmentLog {
     return oldest === this.#active ? undefined : oldest;
   }
 
-  get segmentCount(): number {
-    return this.#segments.length;
+  /** Number of the newest file; 0 before there is one. */
+  get newest(): number {
+    return this.#segments.at(-1)?.number ?? 0;
   }
 
   /** Once, before all else. @throws what the file system throws; FairleadError UNSUPPORTED for a newer format. */
