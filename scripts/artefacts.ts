@@ -6,13 +6,19 @@
 import { buildImage } from '../cli/image/build-image.ts';
 import { fetchQemu10, fetchVhostDeviceVsock } from '../cli/image/tools.ts';
 import { toFairleadError } from '../shared/errors.ts';
+import { buildArm64Guest } from './arm64/arm64-guest.ts';
 import { buildRigRoot } from './rig/root-image.ts';
 
 const onProgress = (step: string): boolean => process.stderr.write(`setup: ${step}\n`);
 
 await together(buildImage({ onProgress }), fetchVhostDeviceVsock({ onProgress }));
 if (process.argv[2] === 'test' && process.exitCode === undefined) {
-  await together(fetchQemu10({ onProgress }), buildRigRoot({ onProgress }));
+  await together(fetchQemu10({ onProgress }), buildRigRoot({ onProgress }), ifPossible(buildArm64Guest({ onProgress })));
+}
+
+/** The tests that need it are skipped where it cannot be had. */
+async function ifPossible(task: Promise<unknown>): Promise<void> {
+  await task.catch((error: unknown) => process.stderr.write(`setup: warning: ${toFairleadError(error).message}\n`));
 }
 
 /** Waits for all of them, also after a failure, so that its message is the last thing said; the same failure is said once. */

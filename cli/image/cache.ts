@@ -40,6 +40,14 @@ export interface Artefacts {
   /** Root file system and start-up image of the test rig. */
   readonly rigRoot: string | undefined;
   readonly rigInitrd: string | undefined;
+  /** An arm64 guest and the QEMU that runs it, for the tests. */
+  readonly arm64: Arm64Guest | undefined;
+}
+
+export interface Arm64Guest {
+  readonly qemu: string;
+  readonly kernel: string;
+  readonly initrd: string;
 }
 
 /** The folder that holds package.json: found by walking up, so that it holds for the sources and for a build in `dist/`. */
@@ -64,7 +72,15 @@ export function artefacts(cacheDir = cacheDirectory()): Artefacts {
     qemu10: qemuInstallation(currentVersion(cacheDir, 'qemu10')),
     rigRoot: existing(rig, 'root.img'),
     rigInitrd: existing(rig, 'initrd.gz'),
+    arm64: arm64Guest(currentVersion(cacheDir, 'arm64')),
   };
+}
+
+function arm64Guest(directory: string | undefined): Arm64Guest | undefined {
+  const qemu = existing(directory, 'qemu-system-aarch64');
+  const kernel = existing(directory, 'vmlinuz');
+  const initrd = existing(directory, 'initrd.gz');
+  return qemu === undefined || kernel === undefined || initrd === undefined ? undefined : { qemu, kernel, initrd };
 }
 
 export interface PublishOptions {

@@ -24,6 +24,8 @@ export interface FetchOptions {
   readonly cacheDir: string;
   /** A code name: `bookworm`, `bookworm-backports`, `forky`. */
   readonly suite: string;
+  /** Debian's name of it; the machine's own by default. */
+  readonly architecture?: string | undefined;
   readonly names: readonly string[];
   readonly signal?: AbortSignal | undefined;
 }
@@ -35,8 +37,9 @@ const KEYRING_PACKAGE = 'debian-archive-keyring';
 const DEBIAN_KEYRING = '/usr/share/keyrings/debian-archive-keyring.gpg';
 
 /** Fetches and unpacks the newest version of each package in the suite. Dependencies are the caller's: it names what it wants. */
-export async function fetchPackages({ cacheDir, suite, names, signal }: FetchOptions): Promise<DebianPackage[]> {
-  const apt = await openSuite(cacheDir, suite, signal);
+export async function fetchPackages(options: FetchOptions): Promise<DebianPackage[]> {
+  const { cacheDir, names, signal } = options;
+  const apt = await openSuite(options);
   const known = await describePackages(apt, names, signal);
   const wanted = known.map(({ name, version, architecture }) => ({
     name,
@@ -52,8 +55,8 @@ export async function fetchPackages({ cacheDir, suite, names, signal }: FetchOpt
 export async function resolveMetapackage(
   options: Omit<FetchOptions, 'names'> & { name: string; prefix: string },
 ): Promise<string> {
-  const { cacheDir, suite, name, prefix, signal } = options;
-  const [description] = await describePackages(await openSuite(cacheDir, suite, signal), [name], signal);
+  const { suite, name, prefix, signal } = options;
+  const [description] = await describePackages(await openSuite(options), [name], signal);
   const dependency = description?.depends.find((candidate) => candidate.startsWith(prefix));
   if (dependency !== undefined) return dependency;
   throw new FairleadError('NOT_FOUND', `could not resolve ${name} of Debian ${suite}: it depends on nothing called ${prefix}*`);
@@ -62,37 +65,39 @@ export async function resolveMetapackage(
 /** apt arguments that make one private suite. */
 type Apt = readonly string[];
 
-async function openSuite(cacheDir: string, suite: string, signal: AbortSignal | undefined): Promise<Apt> {
+async function openSuite({ cacheDir, suite, architecture, signal }: Omit<FetchOptions, 'names'>): Promise<Apt> {
   const state = await publish({
     cacheDir,
-    name: `apt-${suite}`,
+    name: architecture === undefined ? `apt-${suite}` : `apt-${suite}-${architecture}`,
     key: String(Math.floor(Date.now() / LISTS_FRESH_MS)),
     fill: async (directory) => {
       const { uri, signedBy = DEBIAN_KEYRING } = machineMirror();
       try {
-        await updateLists({ state: directory, uri, suite, keyring: signedBy, signal });
+        await updateLists({ state: directory, uri, suite, architecture, keyring: signedBy, signal });
       } catch (error) {
         // A suite that is younger than this machine's keyring: a suite that the keyring does verify vouches for the newer keyring.
         if (suite === KEYRING_SUITE || !isUnknownKey(error)) throw error;
         const [newer] = await fetchPackages({ cacheDir, suite: KEYRING_SUITE, names: [KEYRING_PACKAGE], signal });
-        await updateLists({ state: directory, uri, suite, keyring: `${newer?.directory}${DEBIAN_KEYRING}`, signal });
+        const keyring = `${newer?.directory}${DEBIAN_KEYRING}`;
+        await updateLists({ state: directory, uri, suite, architecture, keyring, signal });
       }
     },
   });
-  return aptArguments(state);
+  return aptArguments(state, architecture);
 }
 
 async function updateLists(list: {
   state: string;
   uri: string;
   suite: string;
+  architecture: string | undefined;
   keyring: string;
   signal: AbortSignal | undefined;
 }): Promise<void> {
-  const { state, uri, suite, keyring, signal } = list;
+  const { state, uri, suite, architecture, keyring, signal } = list;
   await writeFile(join(state, 'sources.list'), `deb [signed-by=${keyring}] ${uri} ${suite} main\n`);
   const purpose = `read the package lists of Debian ${suite}`;
-  await runApt(purpose, 'apt-get', [...aptArguments(state), 'update', '-q', '--error-on=any'], { signal });
+  await runApt(purpose, 'apt-get', [...aptArguments(state, architecture), 'update', '-q', '--error-on=any'], { signal });
 }
 
 /** One of apt's programs. What it failed at and its first error line, which says most, make the message; all of it is in `cause`. */
@@ -110,7 +115,7 @@ function isUnknownKey(error: unknown): boolean {
   return error instanceof Error && String(error.cause).includes('NO_PUBKEY');
 }
 
-function aptArguments(state: string): Apt {
+function aptArguments(state: string, architecture: string | undefined): Apt {
   const settings = {
     'Dir::Etc::sourcelist': join(state, 'sources.list'),
     'Dir::Etc::sourceparts': '/dev/null',
@@ -127,6 +132,7 @@ function aptArguments(state: string): Apt {
     'Debug::NoLocking': '1',
     // As root, apt would drop to a user who cannot write into the cache folder.
     'APT::Sandbox::User': '',
+    ...(architecture === undefined ? {} : { 'APT::Architecture': architecture, 'APT::Architectures': architecture }),
   };
   return Object.entries(settings).flatMap(([name, value]) => ['-o', `${name}=${value}`]);
 }

@@ -23,15 +23,17 @@ export interface GuestParts {
   readonly directoryOf: (name: string) => string;
 }
 
-/** Debian's cloud kernel and the named packages, unpacked in the cache. */
+/** Debian's cloud kernel and the named packages, unpacked in the cache. `architecture` is Debian's name of it. */
 export async function fetchGuestParts(options: {
   cacheDir: string;
+  architecture?: string;
   names: readonly string[];
   signal?: AbortSignal | undefined;
 }): Promise<GuestParts> {
-  const { cacheDir, names, signal } = options;
-  const suite = { cacheDir, suite: GUEST_SUITE, signal };
-  const kernel = await resolveMetapackage({ ...suite, name: 'linux-image-cloud-amd64', prefix: KERNEL_PREFIX });
+  const { cacheDir, architecture, names, signal } = options;
+  const suite = { cacheDir, suite: GUEST_SUITE, architecture, signal };
+  const metapackage = `linux-image-cloud-${architecture ?? 'amd64'}`;
+  const kernel = await resolveMetapackage({ ...suite, name: metapackage, prefix: KERNEL_PREFIX });
   const packages = await fetchPackages({ ...suite, names: [kernel, ...names] });
   const directories = new Map(packages.map(({ name, directory }) => [name, directory]));
   const directoryOf = (name: string): string => {
