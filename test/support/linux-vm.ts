@@ -1,0 +1,55 @@
+/** The demo guest as a VM of a manager, with a vsock by which a test runs commands in it. */
+import type { Duplex } from 'node:stream';
+import { vhostUserTransport } from '../../agent/streams/vhost-user.ts';
+import type { VmManager, VmManagerOptions } from '../../agent/vm/manager.ts';
+import { artefacts } from '../../cli/image/cache.ts';
+import type { VmSpec, VmSpecInput } from '../../shared/protocol/vm-spec.ts';
+import { nextEvent, silent, spec, type TestHost, testHost, whyNoQemu } from './vm.ts';
+
+const { vmlinux, initrd, vhostDeviceVsock } = artefacts();
+const RUN_PORT = 1024;
+const READY_PORT = 1023;
+const CONNECT_MS = 60_000;
+
+/** Why there can be none, or undefined. */
+export function whyNoLinux(): string | undefined {
+  if (vmlinux === undefined || initrd === undefined || vhostDeviceVsock === undefined)
+    return 'the guest image or vhost-device-vsock is not in the cache: npm run setup';
+  return whyNoQemu();
+}
+
+export function linuxHost(options: Partial<VmManagerOptions> = {}): Promise<TestHost> {
+  const transport = vhostUserTransport({ binary: vhostDeviceVsock ?? '', logger: silent });
+  return testHost({ vsock: { available: true, transport }, ...options });
+}
+
+export function linuxSpec(input: VmSpecInput): VmSpec {
+  return spec({
+    memory: { bytes: '256MiB' },
+    boot: { kernel: vmlinux, initrd, args: 'console=ttyS0 reboot=t panic=-1 quiet' },
+    vsock: { readyPort: READY_PORT },
+    ...input,
+  });
+}
+
+/** Runs a VM until its guest says that it is ready. */
+export async function runLinux(manager: VmManager, input: VmSpecInput): Promise<VmSpec> {
+  const complete = linuxSpec(input);
+  const ready = nextEvent(manager, 'vm.ready', input.name);
+  await manager.run(complete);
+  await ready;
+  return complete;
+}
+
+/** What a shell command in the guest prints, both of its outputs. */
+export async function inGuest(manager: VmManager, vm: string, command: string): Promise<string> {
+  const { stream } = await manager.openStream({ vm, port: RUN_PORT, connectTimeoutMs: CONNECT_MS });
+  stream.write(`${command}\n`);
+  return readAll(stream);
+}
+
+async function readAll(stream: Duplex): Promise<string> {
+  let text = '';
+  for await (const chunk of stream) text += String(chunk);
+  return text.trim();
+}
