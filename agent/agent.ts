@@ -26,6 +26,7 @@ import { Once } from './rpc/once.ts';
 import { Policy } from './rpc/policy.ts';
 import { lookAt, reconcilerOf } from './rpc/reconcile.ts';
 import { deviceReconcilers } from './rpc/reconcile-devices.ts';
+import { MIGRATION_RECONCILERS } from './rpc/reconcile-migration.ts';
 import { StreamOpener } from './rpc/stream-open.ts';
 import { chooseTransport } from './streams/choose.ts';
 import { Telemetry } from './telemetry.ts';
@@ -204,7 +205,7 @@ class FairleadAgent implements Agent {
   #takeUpCommands(vms: Vms, devices: DeviceOperations): Once {
     const { config, logger } = this.#options;
     const look = (vm: string) => lookAt(vms, vm);
-    const reconcile = reconcilerOf(vms, deviceReconcilers(devices));
+    const reconcile = reconcilerOf(vms, { ...deviceReconcilers(devices), ...MIGRATION_RECONCILERS });
     const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile });
     this.#once = once;
     once.prepare().catch((error: unknown) => {

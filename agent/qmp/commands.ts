@@ -9,6 +9,7 @@ import * as v from 'valibot';
 import { FairleadError } from '../../shared/errors.ts';
 import { type CommandRow, Count, NoArguments, Nothing, row } from './command-row.ts';
 import { DEVICE_COMMANDS } from './device-commands.ts';
+import { MIGRATION_COMMANDS } from './migration-commands.ts';
 import type { ExecuteOptions } from './options.ts';
 
 const SchemaEntry = v.looseObject({ name: v.string(), 'meta-type': v.string() });
@@ -37,17 +38,6 @@ export const QMP_COMMANDS = {
   'query-cpus-fast': row(NoArguments, v.array(v.object({ 'cpu-index': Count, 'thread-id': Count, 'qom-path': v.string() }))),
   'query-qmp-schema': row(NoArguments, v.array(SchemaEntry)),
   'query-command-line-options': row(NoArguments, v.array(v.object({ option: v.string() }))),
-  /** Without `status` before the first migration. */
-  'query-migrate': row(
-    NoArguments,
-    v.object({
-      status: v.optional(v.string()),
-      'error-desc': v.optional(v.string()),
-      'total-time': v.optional(Count),
-      'blocked-reasons': v.optional(v.array(v.string())),
-      ram: v.optional(v.object({ transferred: Count, remaining: Count, total: Count })),
-    }),
-  ),
 
   /** Success without an event on a VM that is paused already. */
   stop: row(NoArguments, Nothing),
@@ -68,6 +58,7 @@ export const QMP_COMMANDS = {
   ),
 
   ...DEVICE_COMMANDS,
+  ...MIGRATION_COMMANDS,
 } as const satisfies Record<string, CommandRow>;
 
 export type QmpCommandName = keyof typeof QMP_COMMANDS;

@@ -11,6 +11,7 @@ import { age, humanBytes, type Output } from '../output.ts';
 import { collect, collectForwards, collectLabels, type SpecFlags, specFromFlags } from '../vm-spec-flags.ts';
 import { registerVmDevices } from './vm-devices.ts';
 import { registerVmMemory } from './vm-memory.ts';
+import { registerVmMigration } from './vm-migration.ts';
 
 interface HostOption {
   readonly host?: string;
@@ -24,6 +25,7 @@ export function registerVm(program: Command, app: App): void {
   registerEnding(vm, app);
   registerEvents(vm, app);
   registerVmMemory(vm, app);
+  registerVmMigration(vm, app);
   registerVmDevices(vm, app);
 }
 

@@ -14,6 +14,7 @@ import { GUEST_METHODS } from './methods-guest.ts';
 import { HOST_METHODS } from './methods-host.ts';
 import { HUB_METHODS } from './methods-hub.ts';
 import { MEMORY_METHODS } from './methods-memory.ts';
+import { MIGRATION_METHODS } from './methods-migration.ts';
 import { OPERATION_METHODS } from './methods-operation.ts';
 import { VM_METHODS } from './methods-vm.ts';
 
@@ -22,6 +23,7 @@ export const METHODS = {
   ...VM_METHODS,
   ...OPERATION_METHODS,
   ...MEMORY_METHODS,
+  ...MIGRATION_METHODS,
   ...DEVICE_METHODS,
   ...GUEST_METHODS,
   ...HUB_METHODS,

@@ -13,6 +13,16 @@ const SAMPLES: { readonly [Name in QmpCommandName]?: readonly QmpArguments<Name>
     { panic: 'exit-failure' },
     { panic: 'none' },
   ],
+  'migrate-set-capabilities': [
+    {
+      capabilities: [
+        { capability: 'events', state: true },
+        { capability: 'x-ignore-shared', state: false },
+      ],
+    },
+  ],
+  'migrate-set-parameters': [{ 'max-bandwidth': 0, 'downtime-limit': 300 }],
+  migrate: [{ uri: 'unix:/run/x' }],
   balloon: [{ value: 1 }],
   'qom-set': [{ path: '/machine/peripheral/vmem0', property: 'requested-size', value: 0 }],
   'qom-list': [{ path: '/machine/peripheral' }],

@@ -7,6 +7,7 @@ import { deviceHandlers } from './devices.ts';
 import { guestHandlers } from './guest.ts';
 import { hostHandlers } from './host.ts';
 import { memoryHandlers } from './memory.ts';
+import { migrationHandlers } from './migration.ts';
 import { type OperationBook, operationHandlers } from './operation.ts';
 import type { Handlers } from './types.ts';
 import { vmHandlers } from './vm.ts';
@@ -22,6 +23,7 @@ export function allHandlers(
     ...hostHandlers(vms),
     ...vmHandlers(vms, policy),
     ...memoryHandlers(vms),
+    ...migrationHandlers(vms, policy),
     ...deviceHandlers(devices),
     ...guestHandlers(guests),
     ...operationHandlers(journal),
