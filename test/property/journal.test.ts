@@ -1,5 +1,5 @@
 /** The journal against disks that crash, tear and rot: what was acknowledged is there, or is told to be lost. */
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { encodeFrame, scanFrames } from '../../agent/journal/frame.ts';
 import { Journal } from '../../agent/journal/journal.ts';
