@@ -85,6 +85,7 @@ class FairleadAgent implements Agent {
     const telemetry = new Telemetry({
       link: () => this.#link.status,
       vms: () => this.#adopted?.list() ?? [],
+      limitedBy: () => this.#adopted?.limitedBy ?? [],
       journal: () => this.#journal.usage,
     });
     this.#telemetry = telemetry;

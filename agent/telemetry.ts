@@ -19,6 +19,7 @@ const MAX_PENDING = 1_000;
 export interface TelemetrySources {
   readonly link: () => LinkStatus;
   readonly vms: () => readonly VmInfo[];
+  readonly limitedBy: () => readonly string[];
   readonly journal: () => { readonly operations: number; readonly bytes: number };
 }
 
@@ -115,6 +116,7 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
       journal: this.#sources.journal(),
       rttMs,
       vms,
+      limitedBy: this.#sources.limitedBy(),
       streamsOpen: open.length,
       bytesToGuests: open.reduce((sum, { written }) => sum + written, this.#bytesToGuests),
       bytesFromGuests: open.reduce((sum, { read }) => sum + read, this.#bytesFromGuests),

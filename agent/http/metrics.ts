@@ -9,12 +9,15 @@ import { VM_STATES, type VmState } from '../../shared/protocol/vm.ts';
 import { LINK_FAILURES } from '../link/hub-http.ts';
 import type { ConnectResult } from '../link/link.ts';
 import { QMP_COMMANDS } from '../qmp/commands.ts';
+import { CONTROLLERS } from '../vm/confinement/cgroup.ts';
 
 /** What is looked at in the moment of the scrape. */
 export interface Gauges {
   readonly linkUp: boolean;
   readonly rttMs: number | undefined;
   readonly vms: Readonly<Partial<Record<VmState, number>>>;
+  /** Controllers of control groups. */
+  readonly limitedBy: readonly string[];
   readonly streamsOpen: number;
   readonly journal: { readonly operations: number; readonly bytes: number };
   /** Since the agent started. */
@@ -164,6 +167,16 @@ export class AgentMetrics {
         for (const state of VM_STATES) this.set({ state }, vms[state] ?? 0);
       },
     });
+    const vmLimits = new Gauge({
+      name: 'fairlead_vm_limits',
+      help: '1 where VMs are held to their size by a control group, by controller',
+      labelNames: ['controller'],
+      registers: [],
+      collect() {
+        const { limitedBy } = gauges();
+        for (const controller of CONTROLLERS) this.set({ controller }, limitedBy.includes(controller) ? 1 : 0);
+      },
+    });
     const streamBytes = new Counter({
       name: 'fairlead_stream_bytes_total',
       help: 'Bytes of streams, by direction',
@@ -177,6 +190,7 @@ export class AgentMetrics {
       },
     });
     this.#registry.registerMetric(vmsByState);
+    this.#registry.registerMetric(vmLimits);
     this.#registry.registerMetric(streamBytes);
   }
 

@@ -56,7 +56,8 @@ export async function adopt(context: LifeContext, life: VmLife, { strays, leavin
   const last = trail.events.at(-1);
   const shutdownReason = shutdownReasonOf(trail);
   const at = last === undefined || shutdownReason === undefined ? new Date() : new Date(millisecondsOf(last));
-  await life.foundDead({ shutdownReason, otherwise: isRebooted ? 'host-restart' : 'lost', at });
+  const unheard = context.confinement.wasOutOfMemory(name) ? 'out-of-memory' : 'lost';
+  await life.foundDead({ shutdownReason, otherwise: isRebooted ? 'host-restart' : unheard, at });
 }
 
 async function takeOver(

@@ -92,6 +92,8 @@ export interface BrokenVm {
 export interface Vms extends AsyncDisposable {
   readonly events: VmEvents;
   readonly broken: readonly BrokenVm[];
+  /** Controllers of the control groups that hold VMs to their sizes; none where the host has delegated none. */
+  readonly limitedBy: readonly string[];
 
   create(spec: VmSpec, options?: CallOptions): Promise<VmInfo>;
   start(name: string, options?: CallOptions): Promise<VmInfo>;

@@ -7,7 +7,7 @@ export interface EndFacts {
   /** The rung of the stop ladder that was being tried, where one was. */
   readonly rung: EndedBy | undefined;
   /** What to call an end that nobody knows the reason of. */
-  readonly otherwise: 'lost' | 'host-restart';
+  readonly otherwise: 'lost' | 'host-restart' | 'out-of-memory';
 }
 
 export interface Judgement {

@@ -26,7 +26,7 @@ export interface LifeContext extends LaunchContext {
 /** What is known of an end that nobody watched. */
 export interface FoundEnd {
   readonly shutdownReason: string | undefined;
-  readonly otherwise: 'lost' | 'host-restart';
+  readonly otherwise: 'lost' | 'host-restart' | 'out-of-memory';
   readonly at: Date;
 }
 
@@ -211,7 +211,8 @@ export class VmLife {
     const session = this.#session;
     // While it starts, the end of the process is the start's failure.
     if (session === undefined) return;
-    const { reason, isClean } = judgeEnd({ shutdownReason, rung: this.rung, otherwise: 'lost' });
+    const otherwise = this.#context.confinement.wasOutOfMemory(this.name) ? 'out-of-memory' : 'lost';
+    const { reason, isClean } = judgeEnd({ shutdownReason, rung: this.rung, otherwise });
     const exit: VmExit = { at: new Date().toISOString(), reason, code, signal, stderrTail: this.#lastWords() };
     const { stop, process } = this.#record;
     const isByHand = stop !== undefined || this.rung !== undefined;

@@ -105,6 +105,11 @@ export class VmManager implements Vms {
     return manager;
   }
 
+  get limitedBy(): readonly string[] {
+    const { cgroups } = this.#context.confinement;
+    return cgroups.available ? cgroups.tree.controllers : [];
+  }
+
   get broken(): readonly BrokenVm[] {
     return [...this.#broken.values()];
   }

@@ -54,6 +54,7 @@ export function registerHost(program: Command, app: App): void {
             ['memory', info && `${humanBytes(info.memoryFreeBytes)} free of ${humanBytes(info.memoryBytes)}`],
             ['qemu', info && (info.qemu.available ? info.qemu.version : `no: ${info.qemu.reason}`)],
             ['kvm', info && (info.kvm.available ? 'yes' : `no: ${info.kvm.reason}`)],
+            ['limits', info?.limits && (info.limits.available ? info.limits.detail : `none: ${info.limits.reason}`)],
             ['vsock', info && (info.vsock.available ? (info.vsock.detail ?? 'yes') : `no: ${info.vsock.reason}`)],
           ],
           record.host,

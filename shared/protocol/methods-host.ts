@@ -27,6 +27,10 @@ export const HostInfo = v.strictObject({
   }),
   kvm: Availability,
   vsock: Availability,
+  /** Whether control groups hold VMs to their sizes; `detail` names the controllers. */
+  limits: v.optional(Availability),
+  /** As whom QEMU runs, where not as the agent. */
+  qemuUser: v.optional(v.string()),
 });
 export type HostInfo = v.InferOutput<typeof HostInfo>;
 

@@ -25,8 +25,8 @@ export type VmState = v.InferOutput<typeof VmState>;
 export const VmExit = v.strictObject({
   at: Timestamp,
   /**
-   * `guest-shutdown`, `host-qmp-quit`, … from QEMU's SHUTDOWN event; else `sigkill` by a stop, `start-failed`, `host-restart`, or `lost`
-   * when nothing is known.
+   * `guest-shutdown`, `host-qmp-quit`, … from QEMU's SHUTDOWN event; else `sigkill` by a stop, `start-failed`, `host-restart`, `out-of-memory`
+   * (of its control group), or `lost` when nothing is known.
    */
   reason: v.string(),
   code: v.nullable(v.number()),

@@ -24,6 +24,7 @@ export function fakeVmInfo(name: string, state: VmState = 'running'): VmInfo {
 export class FakeVms implements Vms {
   readonly events = new EventLog();
   readonly broken = [];
+  readonly limitedBy: readonly string[] = [];
   readonly calls: unknown[][] = [];
   readonly infos: VmInfo[];
   closed = false;

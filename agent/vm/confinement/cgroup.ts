@@ -16,7 +16,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { FairleadError } from '../../../shared/errors.ts';
 
 export type Controller = 'cpu' | 'memory' | 'pids';
-const CONTROLLERS: readonly Controller[] = ['cpu', 'memory', 'pids'];
+export const CONTROLLERS: readonly Controller[] = ['cpu', 'memory', 'pids'];
 const CPU_PERIOD_US = 100_000;
 /** systemd's name for the part of a delegated group in which the service itself is. */
 const AGENT_GROUP = 'agent';

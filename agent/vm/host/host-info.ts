@@ -5,6 +5,7 @@ import { isFairleadError } from '../../../shared/errors.ts';
 import type { HostInfo } from '../../../shared/protocol/methods-host.ts';
 import { CONTRACT_VERSION } from '../../../shared/protocol/version.ts';
 import type { HostVsock } from '../api.ts';
+import type { Confinement } from '../confinement/confinement.ts';
 import type { HostProbe } from './host-probe.ts';
 
 /** Random at each boot of the machine (random(4)); empty where /proc is not to be had. */
@@ -33,12 +34,15 @@ export function readTscKhz(): number | undefined {
 export interface HostInfoOptions {
   readonly probe: HostProbe;
   readonly vsock: HostVsock;
+  readonly confinement: Pick<Confinement, 'cgroups' | 'user'>;
   readonly bootId: string;
   readonly agentVersion: string;
   readonly labels: Readonly<Record<string, string>>;
 }
 
-export async function hostInfo({ probe, vsock, bootId, agentVersion, labels }: HostInfoOptions): Promise<HostInfo> {
+export async function hostInfo(options: HostInfoOptions): Promise<HostInfo> {
+  const { probe, vsock, confinement, bootId, agentVersion, labels } = options;
+  const { cgroups, user } = confinement;
   const [qemu, kvm] = await Promise.all([qemuInfo(probe), probe.kvm()]);
   return {
     agentVersion,
@@ -55,6 +59,10 @@ export async function hostInfo({ probe, vsock, bootId, agentVersion, labels }: H
     qemu,
     kvm: kvm.proven ? { available: true } : { available: false, reason: kvm.reason ?? 'unknown' },
     vsock: vsock.available ? { available: true, detail: vsock.transport.kind } : { available: false, reason: vsock.reason },
+    limits: cgroups.available
+      ? { available: true, detail: cgroups.tree.controllers.join(', ') }
+      : { available: false, reason: cgroups.reason },
+    ...(user === undefined ? {} : { qemuUser: user.name }),
   };
 }
 

@@ -25,6 +25,7 @@ const refuseLater = async (): Promise<never> => refuse();
 const vms: Vms = {
   events: new EventLog(),
   broken: [],
+  limitedBy: [],
   list: () => [],
   async openStream() {
     const stream = connect({ path, allowHalfOpen: true });
