@@ -121,14 +121,10 @@ export class Journal {
     );
   }
 
-  /** Ids of commands that were accepted and have not ended, oldest first. */
-  async unfinished(): Promise<string[]> {
+  /** Commands that were accepted and have not ended, oldest first. */
+  async unfinished(): Promise<OperationSummary[]> {
     const { entries } = await this.#open();
-    return entries
-      .values()
-      .filter(({ summary }) => summary.endedAt === undefined)
-      .map(({ summary }) => summary.id)
-      .toArray();
+    return [...entries.values()].flatMap(({ summary }) => (summary.endedAt === undefined ? summary : []));
   }
 
   /**

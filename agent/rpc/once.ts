@@ -10,7 +10,8 @@
  *     unknown (a crash)    gets OUTCOME_UNKNOWN, and never runs
  *     of other params      gets CONFLICT
  *
- * Nothing runs before what a crash interrupted has been looked at. What cannot be written to the journal does not run.
+ * What a crash interrupted is settled before anything else happens to its VM; other VMs do not wait for that. What cannot be written to
+ * the journal does not run.
  */
 import * as v from 'valibot';
 import { newCommandId, withCommandId } from '../../shared/command-id.ts';
@@ -49,6 +50,13 @@ export interface OnceOptions {
 /** The command itself: what it throws is its failure. */
 export type Run = (limits: { signal: AbortSignal; timeoutMs: number | undefined }) => Promise<unknown>;
 
+/** A command of an earlier agent, until it is known what became of it. */
+interface Interrupted {
+  readonly id: string;
+  readonly vm: string | undefined;
+  settling: Promise<void> | undefined;
+}
+
 interface Running {
   readonly command: RunningCommand;
   readonly outcome: Promise<unknown>;
@@ -61,6 +69,7 @@ export class Once {
   readonly #running = new Map<string, Running>();
   /** Ended, but the journal could not be told yet. As many as ran when it broke, since nothing is accepted then. */
   readonly #unsaved = new Map<string, Operation>();
+  readonly #interrupted = new Map<string, Interrupted>();
   #preparing: Promise<void> | undefined;
   #closed: FairleadError | undefined;
 
@@ -69,15 +78,12 @@ export class Once {
   }
 
   /**
-   * Reads the journal and settles what a crash interrupted; once, and each call waits for it.
-   * @throws FairleadError JOURNAL_FAILED, and tries again at the next call.
+   * Settles all that a crash interrupted. Every command does so for its own VM, so that this need not be waited for.
+   * @throws FairleadError JOURNAL_FAILED; the next call tries again.
    */
-  prepare(): Promise<void> {
-    this.#preparing ??= this.#reconcile().catch((error: unknown) => {
-      this.#preparing = undefined;
-      throw error;
-    });
-    return this.#preparing;
+  async prepare(): Promise<void> {
+    await this.#findInterrupted();
+    await Promise.all([...this.#interrupted.values()].map((one) => this.#settle(one)));
   }
 
   /**
@@ -117,7 +123,7 @@ export class Once {
   async #perform(command: Command, running: RunningCommand, context: RequestContext, run: Run): Promise<unknown> {
     using _ = running.attach(context, { decides: true });
     if (this.#closed !== undefined) throw this.#closed;
-    await this.prepare();
+    await this.#settleBefore(command);
     const known = await this.#known(command);
     const answer = known === undefined ? undefined : answerOf(known);
     if (answer !== undefined) return settle(answer);
@@ -176,20 +182,46 @@ export class Once {
     }
   }
 
-  async #reconcile(): Promise<void> {
+  /** Once, before the first command of this agent is accepted. */
+  #findInterrupted(): Promise<void> {
+    this.#preparing ??= this.#readInterrupted().catch((error: unknown) => {
+      this.#preparing = undefined;
+      throw error;
+    });
+    return this.#preparing;
+  }
+
+  async #readInterrupted(): Promise<void> {
+    for (const { id, vm } of await this.#options.journal.unfinished()) this.#interrupted.set(id, { id, vm, settling: undefined });
+  }
+
+  async #settleBefore({ id, params }: Command): Promise<void> {
+    await this.#findInterrupted();
+    if (this.#interrupted.size === 0) return;
+    const name = vmOf(params);
+    const inTheWay = [...this.#interrupted.values()].filter((one) => one.id === id || (name !== undefined && one.vm === name));
+    await Promise.all(inTheWay.map((one) => this.#settle(one)));
+  }
+
+  #settle(interrupted: Interrupted): Promise<void> {
+    interrupted.settling ??= this.#reconcile(interrupted.id).catch((error: unknown) => {
+      interrupted.settling = undefined;
+      throw error;
+    });
+    return interrupted.settling;
+  }
+
+  async #reconcile(id: string): Promise<void> {
     const { journal, reconcile, logger } = this.#options;
-    await journal.open();
-    for (const id of await journal.unfinished()) {
-      const operation = await journal.find(id);
-      if (operation === undefined) continue;
+    const operation = await journal.find(id);
+    if (operation !== undefined) {
       const found = await reconcile(operation);
       await journal.finish(reconciledOperation(operation, found, { at: this.#at(), after: this.#look(operation.vm) }));
       const { method, vm } = operation;
-      logger.warn(
-        { command: id, method, vm, outcome: found.outcome, reason: found.reason },
-        'settled a command that a crash cut off',
-      );
+      const { outcome, reason } = found;
+      logger.warn({ command: id, method, vm, outcome, reason }, 'settled a command that a crash cut off');
     }
+    this.#interrupted.delete(id);
   }
 
   #at(): string {

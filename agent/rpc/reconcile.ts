@@ -4,7 +4,7 @@
  *     vm.create              done when the VM is there and was not before
  *     vm.run                 likewise, and it runs; one that was made and never ran is removed, as `vm.run` itself would have
  *     vm.start               done when it runs
- *     vm.stop                done when no process is left
+ *     vm.stop                done when no process is left; one that had begun is waited for
  *     vm.delete              done when it is gone
  *     vm.pause, vm.resume    by the run state that QEMU tells
  *     all others             unknown, unless their owner has put a rule here
@@ -49,10 +49,12 @@ const VM_RECONCILERS: Reconcilers = {
     if (info.state !== 'crashed' || info.generation === operation.before?.generation) return notDone(`it is ${info.state}`);
     return unknown(`it may have been started and have crashed since (${info.exit?.reason ?? 'for no known reason'})`);
   },
-  'vm.stop': (operation, vms) => {
+  'vm.stop': async (operation, vms) => {
     const info = infoOf(operation, vms);
     if (info === undefined) return unknown('there is no such VM any more');
     if (isAtRest(info)) return done('it has no process', { vm: info, endedBy: 'already-stopped' });
+    // It is in the record that it was to be stopped, and that goes on by itself.
+    if (info.state === 'stopping') return done('its stop was gone on with', await vms.stop(info.name));
     if (info.generation === operation.before?.generation) return notDone(`it is ${info.state}`);
     return unknown(`it is ${info.state} in a later generation`);
   },

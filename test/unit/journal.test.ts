@@ -57,7 +57,7 @@ describe('the journal', () => {
       expect(await one.find('a')).toEqual(done('a'));
       expect(await one.find('b')).toEqual(accepted('b'));
       expect(await one.find('c')).toBeUndefined();
-      expect(await one.unfinished()).toEqual(['b']);
+      expect(await one.unfinished()).toMatchObject([{ id: 'b' }]);
     }
   });
 
@@ -174,7 +174,7 @@ describe('what has ended', () => {
     const later = open(files.crash(() => 0));
     expect(await later.find('long')).toMatchObject({ state: 'accepted' });
     expect(await later.find('old3')).toBeUndefined();
-    expect(await later.unfinished()).toEqual(['long']);
+    expect(await later.unfinished()).toMatchObject([{ id: 'long' }]);
   });
 });
 
@@ -255,7 +255,7 @@ describe('a disk that fails', () => {
     await expect(journal.accept(accepted('b'))).rejects.toMatchObject({ code: 'JOURNAL_FAILED' });
     files.faults = [];
     await journal.accept(accepted('c'));
-    expect(await open().unfinished()).toEqual(['c']);
+    expect(await open().unfinished()).toMatchObject([{ id: 'c' }]);
   });
 
   it('that takes a few bytes at a time loses none', async () => {
@@ -371,7 +371,7 @@ describe('on a real disk', () => {
       expect((await stat(join(directory, 'journal'))).mode & 0o777).toBe(0o700);
       await truncate(path, (await stat(path)).size - 1);
       const later = open();
-      expect(await later.unfinished()).toEqual(['a']);
+      expect(await later.unfinished()).toMatchObject([{ id: 'a' }]);
       await later.finish(done('a'));
       expect(await open().find('a')).toEqual(done('a'));
       expect(told).toMatchObject({ tornTails: 1, losses: 0 });
