@@ -5,32 +5,22 @@
  */
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { InvalidArgumentError } from 'commander';
 import { parse as parseYaml } from 'yaml';
 import { FairleadError } from '../shared/errors.ts';
 import type { VmSpecInput } from '../shared/protocol/vm-spec.ts';
 import { demoImage } from './image/demo-image.ts';
+import { EMPTY, type SpecFlags } from './vm-spec-options.ts';
 
-export interface SpecFlags {
-  readonly file?: string;
-  readonly machine?: 'q35' | 'microvm' | 'virt';
-  readonly accel?: 'auto' | 'kvm' | 'tcg';
-  readonly cpus?: number;
-  readonly memory?: string;
-  readonly kernel?: string;
-  readonly initrd?: string;
-  readonly append?: string;
-  readonly disk?: readonly string[];
-  readonly label?: Record<string, string>;
-  readonly forward?: readonly { readonly hostPort: number; readonly guestPort: number }[];
-  readonly vsock?: boolean;
-}
+type Boot = NonNullable<VmSpecInput['boot']>;
+type DiskInput = NonNullable<VmSpecInput['disks']>[number];
+type NetworkInput = NonNullable<VmSpecInput['networks']>[number];
 
 /** What is wrong with the merged spec is said by the contract's own validation, in the hub. */
 export async function specFromFlags(name: string, flags: SpecFlags): Promise<VmSpecInput> {
   const base = flags.file === undefined ? {} : await readSpec(flags.file);
   const spec: VmSpecInput = { ...base, ...flagFields(flags, base), name };
-  return spec.boot?.kernel === undefined && spec.disks === undefined ? withDemoImage(spec, flags) : spec;
+  const hasBoot = spec.boot?.kernel !== undefined || spec.boot?.firmware !== undefined;
+  return hasBoot || spec.disks !== undefined ? spec : withDemoImage(spec, flags);
 }
 
 function flagFields(flags: SpecFlags, base: Partial<VmSpecInput>): Partial<VmSpecInput> {
@@ -39,19 +29,60 @@ function flagFields(flags: SpecFlags, base: Partial<VmSpecInput>): Partial<VmSpe
     ...(flags.kernel !== undefined && { kernel: resolve(flags.kernel) }),
     ...(flags.initrd !== undefined && { initrd: resolve(flags.initrd) }),
     ...(flags.append !== undefined && { args: flags.append }),
+    ...firmware(flags, base),
   };
+  const memory = {
+    ...base.memory,
+    ...(flags.memory !== undefined && { bytes: flags.memory }),
+    ...(flags.maxMemory !== undefined && { maxBytes: flags.maxMemory }),
+    ...(flags.memoryBacking !== undefined && { backing: flags.memoryBacking }),
+  };
+  const disks = flagDisks(flags);
+  const networks = flagNetworks(flags);
   return {
     ...(Object.keys(boot).length > 0 && { boot }),
     ...(flags.machine !== undefined && { machine: flags.machine }),
     ...(flags.accel !== undefined && { accelerator: flags.accel }),
     ...(flags.cpus !== undefined && { cpus: { ...base.cpus, count: flags.cpus } }),
-    ...(flags.memory !== undefined && { memory: { ...base.memory, bytes: flags.memory } }),
-    ...(flags.disk !== undefined && { disks: flags.disk.map((path) => ({ path: resolve(path), format: diskFormat(path) })) }),
+    ...(Object.keys(memory).length > 0 && { memory }),
+    ...(disks.length > 0 && { disks }),
+    ...(networks.length > 0 && { networks }),
+    ...(flags.pci !== undefined && { pciDevices: [...flags.pci] }),
+    ...(flags.guestAgent !== undefined && { guestAgent: { via: flags.guestAgent } }),
+    ...(flags.restart !== undefined && { restart: { ...base.restart, policy: flags.restart } }),
+    ...(flags.suspendAfter !== undefined && { idle: { suspendAfterMs: flags.suspendAfter } }),
+    ...(flags.hotplugSlots !== undefined && { devices: { ...base.devices, hotplugSlots: flags.hotplugSlots } }),
     ...(flags.label !== undefined && { labels: { ...base.labels, ...flags.label } }),
-    ...(flags.forward !== undefined && { networks: [{ type: 'user' as const, forwards: [...flags.forward] }] }),
     ...(flags.vsock === true && base.vsock === undefined && { vsock: {} }),
     ...(flags.vsock === false && { vsock: undefined }),
   };
+}
+
+function firmware(flags: SpecFlags, base: Partial<VmSpecInput>): Pick<Boot, 'firmware'> {
+  const code = flags.firmware === undefined ? base.boot?.firmware?.code : resolve(flags.firmware);
+  const vars = flags.firmwareVars === undefined ? base.boot?.firmware?.vars : resolve(flags.firmwareVars);
+  if (code === undefined) {
+    if (vars === undefined) return {};
+    throw new FairleadError('INVALID_PARAMS', 'firmware variables are given and no firmware: give --firmware too');
+  }
+  return { firmware: { code, ...(vars !== undefined && { vars }) } };
+}
+
+/** CD drives come after the disks. Those of the file are replaced: which of them a flag would mean is not to be known. */
+function flagDisks({ disk = [], cdrom = [] }: SpecFlags): DiskInput[] {
+  return [
+    ...disk.map((path): DiskInput => ({ path: resolve(path), format: diskFormat(path) })),
+    ...cdrom.map((path): DiskInput => (path === EMPTY ? { media: 'cdrom' } : { media: 'cdrom', path: resolve(path) })),
+  ];
+}
+
+/** Taps first, then bridges, then the host's own network with all ports. */
+function flagNetworks({ tap = [], bridge = [], forward, user }: SpecFlags): NetworkInput[] {
+  return [
+    ...tap.map((name): NetworkInput => ({ type: 'tap', tap: name })),
+    ...bridge.map((name): NetworkInput => ({ type: 'bridge', bridge: name })),
+    ...(forward === undefined && user !== true ? [] : [{ type: 'user' as const, forwards: [...(forward ?? [])] }]),
+  ];
 }
 
 function withDemoImage(spec: VmSpecInput, flags: SpecFlags): VmSpecInput {
@@ -59,7 +90,7 @@ function withDemoImage(spec: VmSpecInput, flags: SpecFlags): VmSpecInput {
   if (image === undefined) {
     throw new FairleadError(
       'INVALID_PARAMS',
-      'the VM has no kernel and no disk: give --kernel or --disk, or run `fairlead image build`',
+      'the VM has no kernel and no disk: give --kernel, --disk or --firmware, or run `fairlead image build`',
     );
   }
   const vsock = flags.vsock === false ? undefined : (spec.vsock ?? { readyPort: image.readyPort });
@@ -90,26 +121,4 @@ async function readSpec(path: string): Promise<Partial<VmSpecInput>> {
 
 function diskFormat(path: string): 'raw' | 'qcow2' {
   return path.endsWith('.qcow2') ? 'qcow2' : 'raw';
-}
-
-/** Collector for a repeatable `--label key=value`. */
-export function collectLabels(text: string, labels: Record<string, string> = {}): Record<string, string> {
-  const split = text.indexOf('=');
-  if (split < 1) throw new InvalidArgumentError('Write a label as key=value.');
-  return { ...labels, [text.slice(0, split)]: text.slice(split + 1) };
-}
-
-/** Collector for a repeatable option. */
-export function collect(text: string, values: readonly string[] = []): string[] {
-  return [...values, text];
-}
-
-/** Collector for a repeatable `--forward HOSTPORT:GUESTPORT`. */
-export function collectForwards(
-  text: string,
-  forwards: readonly { hostPort: number; guestPort: number }[] = [],
-): { hostPort: number; guestPort: number }[] {
-  const match = /^(\d{1,5}):(\d{1,5})$/.exec(text);
-  if (match === null) throw new InvalidArgumentError('Write a forward as HOSTPORT:GUESTPORT.');
-  return [...forwards, { hostPort: Number(match[1]), guestPort: Number(match[2]) }];
 }

@@ -5,7 +5,7 @@ import { type App, withHub } from '../app.ts';
 import { parseDuration } from '../duration.ts';
 import { parseInteger } from '../integer.ts';
 import { age } from '../output.ts';
-import { collectLabels } from '../vm-spec-flags.ts';
+import { collectLabels } from '../vm-spec-options.ts';
 
 interface EnrolOptions {
   readonly ttl?: number;

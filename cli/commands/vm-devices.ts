@@ -4,7 +4,7 @@ import { type Command, Option } from 'commander';
 import type { MethodName, ParamsInput } from '../../shared/protocol/methods.ts';
 import { type App, withHub } from '../app.ts';
 import { parseInteger } from '../integer.ts';
-import { collectForwards } from '../vm-spec-flags.ts';
+import { collectForwards } from '../vm-spec-options.ts';
 
 interface HostOption {
   readonly host?: string;

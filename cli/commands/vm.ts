@@ -1,5 +1,5 @@
 /** `fairlead vm …`: the life of a VM. `--host` is needed only where the hub cannot tell the host by the VM's name. */
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import type { ParamsInput } from '../../shared/protocol/methods.ts';
 import type { VmInfo } from '../../shared/protocol/vm.ts';
 import type { VmEvent } from '../../shared/protocol/vm-events.ts';
@@ -8,7 +8,8 @@ import { parseDuration } from '../duration.ts';
 import { parseInteger } from '../integer.ts';
 import { allVms } from '../lists.ts';
 import { age, humanBytes, type Output } from '../output.ts';
-import { collect, collectForwards, collectLabels, type SpecFlags, specFromFlags } from '../vm-spec-flags.ts';
+import { specFromFlags } from '../vm-spec-flags.ts';
+import { type SpecFlags, specOptions } from '../vm-spec-options.ts';
 import { registerVmDevices } from './vm-devices.ts';
 import { registerVmMemory } from './vm-memory.ts';
 import { registerVmMigration } from './vm-migration.ts';
@@ -34,7 +35,7 @@ function registerMaking(vm: Command, app: App): void {
     ['run', 'vm.run', 'make a VM and start it'],
     ['create', 'vm.create', 'make a VM without starting it'],
   ] as const) {
-    specOptions(vm.command(`${verb} <name>`).description(description)).action(
+    specOptions(hostOption(vm.command(`${verb} <name>`).description(description))).action(
       async (name: string, flags: SpecFlags & HostOption, command: Command) => {
         const spec = await specFromFlags(name, flags);
         await withHub(app, command, async ({ hub, output }) => printVm(output, await hub.call(method, { spec }, flags.host)));
@@ -42,7 +43,7 @@ function registerMaking(vm: Command, app: App): void {
     );
   }
 
-  specOptions(vm.command('args <name>'))
+  specOptions(hostOption(vm.command('args <name>')))
     .description('the QEMU command line of a VM, or with flags of the VM that they would make')
     .action(async (name: string, flags: SpecFlags & HostOption, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
@@ -53,23 +54,6 @@ function registerMaking(vm: Command, app: App): void {
         else output.record({ binary, argv }, []);
       }),
     );
-}
-
-function specOptions(command: Command): Command {
-  return hostOption(command)
-    .option('-f, --file <path>', 'VM spec in YAML or JSON; flags lie over it')
-    .addOption(new Option('--machine <type>', 'machine type').choices(['q35', 'microvm', 'virt']))
-    .addOption(new Option('--accel <kind>', 'accelerator').choices(['auto', 'kvm', 'tcg']))
-    .option('--cpus <count>', 'number of vCPUs', parseInteger)
-    .option('--memory <size>', 'RAM, such as 512MiB')
-    .option('--kernel <path>', 'kernel image on the host')
-    .option('--initrd <path>', 'initial RAM disk on the host')
-    .option('--append <text>', 'kernel command line')
-    .option('--disk <path>', 'disk on the host, raw or *.qcow2 (may be repeated)', collect)
-    .option('--label <key=value>', 'label (may be repeated)', collectLabels)
-    .option('--forward <port:port>', 'TCP port of the host that leads to one of the guest (may be repeated)', collectForwards)
-    .option('--vsock', 'give it a vsock device')
-    .option('--no-vsock', 'give it none');
 }
 
 function registerLooking(vm: Command, app: App): void {

@@ -7,7 +7,8 @@ import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { connectHub, type HubConnection } from '../../cli/connection.ts';
 import { artefacts, findOnPath } from '../../cli/image/cache.ts';
-import { type SpecFlags, specFromFlags } from '../../cli/vm-spec-flags.ts';
+import { specFromFlags } from '../../cli/vm-spec-flags.ts';
+import type { SpecFlags } from '../../cli/vm-spec-options.ts';
 import { type RunningUp, startUp } from '../../scripts/demo/up-process.ts';
 import type { VmEvent } from '../../shared/protocol/vm-events.ts';
 

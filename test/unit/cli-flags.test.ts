@@ -2,12 +2,15 @@ import { mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { InvalidArgumentError } from 'commander';
+import * as v from 'valibot';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { contextPath, resolveContext, writeContext } from '../../cli/context.ts';
 import { parseDuration } from '../../cli/duration.ts';
 import { describeFailure, exitCodeOf } from '../../cli/failure.ts';
-import { collectForwards, collectLabels, specFromFlags } from '../../cli/vm-spec-flags.ts';
+import { specFromFlags } from '../../cli/vm-spec-flags.ts';
+import { collectForwards, collectLabels } from '../../cli/vm-spec-options.ts';
 import { FairleadError } from '../../shared/errors.ts';
+import { VmSpec } from '../../shared/protocol/vm-spec.ts';
 
 let directory: string;
 beforeEach(async () => {
@@ -49,6 +52,44 @@ describe('the VM spec', () => {
       { path: join(process.cwd(), 'a.qcow2'), format: 'qcow2' },
       { path: '/b.raw', format: 'raw' },
     ]);
+  });
+
+  it('has a field for every flag', async () => {
+    const flags = {
+      maxMemory: '2GiB',
+      memoryBacking: 'file',
+      firmware: '/code.fd',
+      firmwareVars: 'vars.fd',
+      disk: ['/a.raw'],
+      cdrom: ['/setup.iso', 'empty'],
+      tap: ['tap0'],
+      bridge: ['br0'],
+      forward: [{ hostPort: 8080, guestPort: 80 }],
+      pci: ['0000:3b:00.0'],
+      hotplugSlots: 8,
+      guestAgent: 'virtio-serial',
+      restart: 'on-failure',
+      suspendAfter: 60_000,
+    } as const;
+    const spec = await specFromFlags('web', flags);
+    expect(spec).toEqual({
+      name: 'web',
+      memory: { maxBytes: '2GiB', backing: 'file' },
+      boot: { firmware: { code: '/code.fd', vars: join(process.cwd(), 'vars.fd') } },
+      disks: [{ path: '/a.raw', format: 'raw' }, { media: 'cdrom', path: '/setup.iso' }, { media: 'cdrom' }],
+      networks: [
+        { type: 'tap', tap: 'tap0' },
+        { type: 'bridge', bridge: 'br0' },
+        { type: 'user', forwards: [{ hostPort: 8080, guestPort: 80 }] },
+      ],
+      pciDevices: ['0000:3b:00.0'],
+      devices: { hotplugSlots: 8 },
+      guestAgent: { via: 'virtio-serial' },
+      restart: { policy: 'on-failure' },
+      idle: { suspendAfterMs: 60_000 },
+    });
+    expect(() => v.parse(VmSpec, spec)).not.toThrow();
+    await expect(specFromFlags('web', { disk: ['/a'], firmwareVars: '/vars' })).rejects.toThrow('give --firmware too');
   });
 
   it.each([
