@@ -1,8 +1,8 @@
 /**
  * The operator's end of the line: one WebSocket to the hub's `/rpc`, typed calls, and streams into guests.
  *
- * A connection lives as long as one command. Losing it fails what is pending with INTERRUPTED; nothing is retried behind the caller's
- * back, since a call that was under way may have had its effect. Each call that changes something on a host has a command id: its failure
+ * A connection lives as long as one command. Losing it fails the calls that are pending with INTERRUPTED; none is retried behind the
+ * caller's back, since it may have had its effect. Streams that are open outlive it (operator-line.ts). Each call that changes something on a host has a command id: its failure
  * names it, and the same command with the same id (`--command-id`) is not run twice.
  */
 import { readFile } from 'node:fs/promises';
@@ -13,20 +13,20 @@ import { WebSocket } from 'ws';
 import { newCommandId, withCommandId } from '../shared/command-id.ts';
 import { FairleadError, type JsonObject } from '../shared/errors.ts';
 import type { CallOptions } from '../shared/jsonrpc/types.ts';
-import { Line } from '../shared/line/line.ts';
+import type { Line } from '../shared/line/line.ts';
 import type { MessageSocket } from '../shared/line/message-socket.ts';
 import { MuxChannel } from '../shared/mux/channel.ts';
 import { channelDuplex } from '../shared/node/channel-duplex.ts';
-import { VERSION } from '../shared/node/version.ts';
 import { WS_OPTIONS, wsSocket, zeroMask } from '../shared/node/ws-socket.ts';
 import { changesSomething } from '../shared/protocol/changes.ts';
 import { type ErrorCode, isErrorCode } from '../shared/protocol/error-table.ts';
 import { Refusal } from '../shared/protocol/handshake.ts';
 import { isMethodName, type MethodName, methodContract, type ParamsInput, type Result } from '../shared/protocol/methods.ts';
 import { parseNotification, parseResult } from '../shared/protocol/validate.ts';
-import { CONTRACT_VERSION, SUBPROTOCOL } from '../shared/protocol/version.ts';
+import { SUBPROTOCOL } from '../shared/protocol/version.ts';
 import type { VmEvent } from '../shared/protocol/vm-events.ts';
 import type { HubContext } from './context.ts';
+import { OperatorLine } from './operator-line.ts';
 
 const OPERATOR_PATH = '/rpc';
 const STREAM_OPEN = 'stream.open';
@@ -65,24 +65,18 @@ export interface ConnectOptions {
  * @throws CONNECT_FAILED when the hub cannot be reached, UNAUTHENTICATED or PERMISSION_DENIED when it refuses the token, TIMEOUT.
  */
 export async function connectHub(context: HubContext, options: ConnectOptions): Promise<HubConnection> {
-  const socket = await dial(context, options);
-  const line = new Line({
-    socket,
-    role: 'dialer',
-    hello: { contract: CONTRACT_VERSION, software: `fairlead-cli/${VERSION}`, role: 'operator' },
-    handlers: {
-      onRequest: (method) =>
-        Promise.reject(new FairleadError('METHOD_NOT_FOUND', `an operator answers no calls, ${method} neither`)),
-    },
-  });
-  await line.ready;
+  const operator = await OperatorLine.connect(
+    (signal) => dial(context, { timeoutMs: options.timeoutMs, signal }),
+    options.signal,
+  );
   const timeout: CallOptions = { timeoutMs: options.timeoutMs, signal: options.signal };
   const nextCommandId = commandIds(options.commandId);
   const call = async (method: string, params: JsonObject): Promise<unknown> => {
-    if (!isCommand(method, params)) return line.peer.call(method, params, timeout);
+    const { peer } = await operator.line();
+    if (!isCommand(method, params)) return peer.call(method, params, timeout);
     const commandId = nextCommandId();
     try {
-      return await line.peer.call(method, params, { ...timeout, meta: { commandId } });
+      return await peer.call(method, params, { ...timeout, meta: { commandId } });
     } catch (error) {
       throw withCommandId(error, commandId);
     }
@@ -94,17 +88,15 @@ export async function connectHub(context: HubContext, options: ConnectOptions): 
     },
     callRaw: call,
     async follow(params, { host, signal, onEvent }) {
-      await followEvents(line, withHost(params, host), signal, onEvent);
+      await followEvents(await operator.line(), withHost(params, host), signal, onEvent);
     },
     async openStream(params, { host, signal } = {}) {
       const meta = { method: STREAM_OPEN, params: withHost(params, host) };
-      const channel = await MuxChannel.open(line.mux, meta, signal === undefined ? {} : { signal });
+      const { mux } = await operator.line();
+      const channel = await MuxChannel.open(mux, meta, signal === undefined ? {} : { signal });
       return { stream: channelDuplex(channel), opened: parseResult(STREAM_OPEN, channel.meta) };
     },
-    async [Symbol.asyncDispose]() {
-      line.close();
-      await line.closed;
-    },
+    [Symbol.asyncDispose]: () => operator[Symbol.asyncDispose](),
   };
 }
 
@@ -147,7 +139,10 @@ function withHost(params: object, host: string | undefined): JsonObject {
   return (host === undefined ? params : { ...params, host }) as JsonObject;
 }
 
-async function dial(context: HubContext, options: { timeoutMs: number; signal?: AbortSignal }): Promise<MessageSocket> {
+async function dial(
+  context: HubContext,
+  options: { timeoutMs: number; signal: AbortSignal | undefined },
+): Promise<MessageSocket> {
   const url = operatorUrl(context.hub);
   const ca = context.ca === undefined ? undefined : await readFile(context.ca);
   const { promise, resolve, reject } = Promise.withResolvers<MessageSocket>();

@@ -70,7 +70,8 @@ export function createService(options: ServiceOptions): HubService {
     },
   };
   const dispatcher: Dispatcher = new Dispatcher({ fleet, services, metrics, audit, clock, now });
-  const relay: StreamRelay = new StreamRelay({ dispatcher, fleet, metrics, audit, maxStreamsPerHost: config.maxStreamsPerHost });
+  const { maxStreamsPerHost } = config;
+  const relay: StreamRelay = new StreamRelay({ dispatcher, fleet, metrics, audit, maxStreamsPerHost, clock, now });
   const sessions: Sessions = new Sessions({ config, store, fleet, dispatcher, relay, metrics, logger, now });
   const gate = new Gate({ config, store, tokens, hubId, clock, now });
 
@@ -141,6 +142,7 @@ export function createService(options: ServiceOptions): HubService {
     drain: async (drainMs) => {
       isDraining = true;
       await sessions.drain(drainMs);
+      relay[Symbol.dispose]();
     },
   };
 }

@@ -11,7 +11,7 @@
  *
  * Waits are random and grow up to `maxBackoff` (shared/backoff.ts). A hub that says when to come (Retry-After, the spread of a GOAWAY)
  * is taken at its word; one that refuses this host again and again is asked only about once a minute. The loop never ends by itself:
- * nothing that a hub does or sends stops the agent.
+ * nothing that a hub does or sends stops the agent. Streams outlive a line that breaks (shared/line/held-streams.ts).
  */
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -19,6 +19,7 @@ import type { WebSocket } from 'ws';
 import { Backoff } from '../../shared/backoff.ts';
 import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
+import { HeldStreams } from '../../shared/line/held-streams.ts';
 import { Line } from '../../shared/line/line.ts';
 import type { GoAway, LineClosed, LineLimits } from '../../shared/line/types.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
@@ -103,6 +104,8 @@ export class Link {
   #retryAt: number | undefined;
   #refusals = 0;
   #goAway: GoAway | undefined;
+  /** Streams outlive the line. */
+  readonly #held = new HeldStreams();
   #running: Promise<void> | undefined;
 
   constructor(options: LinkOptions) {
@@ -153,8 +156,9 @@ export class Link {
       await this.#drained(line, drainMs);
     }
     this.#stopping.abort(new FairleadError('CANCELLED', 'the agent is stopping'));
-    line?.close(1001, 'the agent is stopping');
+    line?.close(1000, 'the agent is stopping');
     await this.#running;
+    this.#held[Symbol.dispose]();
     this.#enter('stopped');
   }
 
@@ -241,6 +245,7 @@ export class Link {
     const line: Line = new Line({
       socket: wsSocket(socket),
       role: 'dialer',
+      held: this.#held,
       hello: { contract: CONTRACT_VERSION, software: `fairlead/${VERSION}`, role: 'agent' },
       handlers: {
         onRequest: (method, params, context) => service.onRequest(method, params, context),
@@ -259,7 +264,8 @@ export class Link {
     this.#options.logger.info({ drainMs, spreadMs, reason }, 'hub asks to leave');
     this.#goAway = { ...goAway, spreadMs: Math.min(spreadMs, MAX_RETRY_AFTER_MS) };
     await this.#drained(line, drainMs);
-    line.close(1000, 'asked to leave');
+    // It comes back, and its streams with it.
+    line.close(1001, 'asked to leave');
   }
 
   /** Settles when no call and no stream is open on the line any more, or the time is over. */

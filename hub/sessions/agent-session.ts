@@ -21,6 +21,7 @@ import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { isSupportedVersion, OLDEST_SUPPORTED_VERSION } from '../../shared/protocol/skew.ts';
 import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
 import type { HubLogger } from '../logger.ts';
+import type { StreamRelay } from '../relay/stream-relay.ts';
 import type { Fleet, FleetSession } from './fleet.ts';
 
 /** Of one host; more than the configuration can ask for. */
@@ -43,6 +44,7 @@ export interface AgentSessionOptions {
   readonly remoteAddress: string;
   readonly helloTimeoutMs: number;
   readonly fleet: Fleet<AgentSession>;
+  readonly relay: StreamRelay;
   readonly logger: HubLogger;
   /** The session serves: the peer's HELLO is good and no newer session is there. */
   readonly onServing: (session: AgentSession, hello: PeerHello) => void;
@@ -76,13 +78,15 @@ export class AgentSession implements FleetSession {
         contract: CONTRACT_VERSION,
         software: `fairlead-hub/${VERSION}`,
         role: 'hub',
-        session: { id: randomBytes(16).toString('base64url'), epoch: options.epoch },
+        session: { id: randomBytes(16).toString('base64url'), epoch: options.epoch, resume: true },
       },
       handlers: {
         onRequest: async (method) => {
           throw new FairleadError('METHOD_NOT_FOUND', `the hub answers no calls of hosts, ${method.slice(0, 128)} neither`);
         },
         onNotification: (method, params) => this.#onNotification(method, params),
+        onResume: (stream, said) =>
+          options.relay.resumeHost(stream, said, { host: this.host, epoch: this.epoch }, this.#line.mux),
       },
       limits: { helloTimeoutMs: options.helloTimeoutMs },
       logger: this.#logger,
@@ -149,6 +153,7 @@ export class AgentSession implements FleetSession {
     }
     this.#contractVersion = hello.contract;
     if (!this.#options.fleet.add(this)) return;
+    this.#options.relay.released({ host: this.host }, hello);
     this.#options.onServing(this, hello);
     this.#logger.info({ software: hello.software, contract: hello.contract }, `host ${this.host} connected`);
     await this.#resync();

@@ -27,10 +27,12 @@ export class OperatorSession {
   readonly caller: Caller;
   readonly #logger: HubLogger;
   readonly #line: Line;
+  readonly #relay: StreamRelay;
 
   constructor(options: OperatorSessionOptions) {
     const { caller, dispatcher, relay } = options;
     this.caller = caller;
+    this.#relay = relay;
     this.#logger = options.logger.child({ tokenId: caller.principal.tokenId, address: caller.address });
     this.#line = new Line({
       socket: options.socket,
@@ -39,11 +41,12 @@ export class OperatorSession {
         contract: CONTRACT_VERSION,
         software: `fairlead-hub/${VERSION}`,
         role: 'hub',
-        session: { id: randomBytes(16).toString('base64url'), epoch: 0 },
+        session: { id: randomBytes(16).toString('base64url'), epoch: 0, resume: true },
       },
       handlers: {
         onRequest: (method, params, context) => dispatcher.call(method, params, context, caller),
-        onOpen: (stream, meta) => relay.open(stream, meta, caller, this.#line.mux.pool),
+        onOpen: (stream, meta) => relay.open(stream, meta, caller, this.#line.mux),
+        onResume: (stream, said) => relay.resumeOperator(stream, said, caller, this.#line.mux),
       },
       limits: { helloTimeoutMs: options.helloTimeoutMs, mux: { maxStreams: options.maxStreams } },
       logger: this.#logger,
@@ -54,8 +57,10 @@ export class OperatorSession {
   async run(): Promise<'closed' | 'failed'> {
     let failure: FairleadError | undefined;
     try {
-      const { role } = await this.#line.ready;
+      const hello = await this.#line.ready;
+      const { role } = hello;
       if (role !== 'operator') throw new FairleadError('PROTOCOL_ERROR', `an operator's HELLO says role ${role}, not operator`);
+      if (hello.session.resume === true) this.#relay.released(this.caller, hello);
       this.#logger.info({}, 'operator connected');
     } catch (thrown) {
       failure = toFairleadError(thrown);

@@ -49,7 +49,7 @@ export class Sessions {
   }
 
   addAgent(host: HostState, socket: WebSocket, tcp: Socket, remoteAddress: string): void {
-    const { config, fleet, logger } = this.#options;
+    const { config, fleet, relay, logger } = this.#options;
     this.#tune(tcp);
     const session = new AgentSession({
       host: host.host,
@@ -58,6 +58,7 @@ export class Sessions {
       remoteAddress,
       helloTimeoutMs: config.handshakeTimeoutMs,
       fleet,
+      relay,
       logger,
       onServing: (_session, hello) => void this.#noteSeen(host.host, hello),
     });

@@ -23,6 +23,14 @@ export function closeCodeOf(error: FairleadError): number {
   }
 }
 
+/**
+ * Whether a line that ended with that code broke, so that a dialler comes back for its streams: it dropped (1006), or the hub goes away or
+ * starts anew (1001, 1012, 1013). Every other end is for good: on purpose, or because somebody did what is not allowed.
+ */
+export function isBreak(code: number): boolean {
+  return code === 1001 || code === 1006 || code === 1012 || code === 1013;
+}
+
 /** What the socket's end means. 1000 and 1001 are on purpose, 1006 is a line that dropped. */
 export function remoteClose(code: number, reason: string): LineClosed {
   if (code === 1000 || code === 1001) return { error: undefined, code, reason };

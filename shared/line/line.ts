@@ -5,8 +5,9 @@
  *   greeting ──the other side's HELLO──▶ up ──close(), a violation, silence, the socket's end──▶ closing ──▶ closed
  *       └───────no HELLO in time, close(), …───────────────────────────────────────────────────────┘
  *
- * On leaving `greeting` or `up`, at once: every pending call is rejected with INTERRUPTED, every request running here is aborted, every
- * stream is reset with SESSION_LOST. The first cause is what `closed` tells. `closed` resolves when the socket is gone.
+ * On leaving `greeting` or `up`, at once: every pending call is rejected with INTERRUPTED, every request running here is aborted. Streams
+ * wait for the next line where the options hold them and this one broke (`isBreak`); else they are reset with SESSION_LOST. The first
+ * cause is what `closed` tells. `closed` resolves when the socket is gone.
  */
 import { type Clock, systemClock, type Timer } from '../clock.ts';
 import { FairleadError, toFairleadError } from '../errors.ts';
@@ -15,10 +16,11 @@ import type { LocalHello, PeerHello } from '../mux/hello.ts';
 import { cutUtf8 } from '../mux/payload.ts';
 import { RESET_CODES } from '../mux/reset-codes.ts';
 import { MuxSession } from '../mux/session.ts';
-import { closeCodeOf, MAX_CLOSE_REASON_BYTES, remoteClose } from './close-codes.ts';
+import { closeCodeOf, isBreak, MAX_CLOSE_REASON_BYTES, remoteClose } from './close-codes.ts';
 import { Heartbeat } from './heartbeat.ts';
 import type { MessageSocket } from './message-socket.ts';
 import { Outbox } from './outbox.ts';
+import { randomId128 } from './random-id.ts';
 import type { LineClosed, LineLimits, LineOptions } from './types.ts';
 
 export const DEFAULT_LINE_LIMITS: LineLimits = {
@@ -59,15 +61,18 @@ export class Line {
 
     this.mux = new MuxSession({
       role: options.role,
-      hello: withSession(options.hello),
+      hello: withSession(options),
+      held: options.held?.table,
       limits: limits.mux,
       pool: options.pool,
       now: () => clock.now(),
       onReady: () => this.#outbox.schedule(),
-      onHello: (hello) => {
+      onRunning: (hello) => {
         this.#helloTimer.cancel();
+        options.held?.resumed();
         this.#ready.resolve(hello);
       },
+      onResume: handlers.onResume === undefined ? undefined : (stream, entry) => handlers.onResume?.(stream, entry),
       onOpen: handlers.onOpen === undefined ? undefined : (stream, meta) => handlers.onOpen?.(stream, meta),
       onGoAway: (goAway) => handlers.onGoAway?.(goAway),
       onClosed: (error) => this.#fail(error),
@@ -107,7 +112,10 @@ export class Line {
     return this.mux.rttMs;
   }
 
-  /** End the line on purpose: pending calls and streams settle now. `code` as in RFC 6455 §7.4.1. */
+  /**
+   * End the line on purpose: pending calls settle now. `code` as in RFC 6455 §7.4.1; with 1000 it is for good and streams end, with 1001
+   * this side comes back or expects the other to, and streams that are held wait.
+   */
   close(code = 1000, reason = ''): void {
     this.#end({ error: undefined, code, reason: cutUtf8(reason, MAX_CLOSE_REASON_BYTES) }, () => this.#hangUp(code, reason));
   }
@@ -178,7 +186,12 @@ export class Line {
     const error = new FairleadError('INTERRUPTED', `the line is gone: ${why}`, { cause: outcome.error });
     this.#ready.reject(outcome.error ?? error);
     this.#outbox.flush();
-    this.mux.close(error);
+    if (isBreak(outcome.code)) {
+      this.mux.lose(error);
+      this.#options.held?.lost();
+    } else {
+      this.mux.close(error);
+    }
     this.peer.close(error);
     this.#outbox.stop();
     this.#options.logger?.debug({ code: outcome.code, reason: outcome.reason, err: outcome.error }, 'line closed');
@@ -186,15 +199,8 @@ export class Line {
   }
 }
 
-function withSession(hello: LocalHello): LocalHello & Required<Pick<LocalHello, 'session'>> {
-  return { ...hello, session: hello.session ?? { id: randomId128(), epoch: 0 } };
-}
-
-/** 128 random bits as base64url. */
-function randomId128(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return btoa(String.fromCharCode(...bytes))
-    .replaceAll('+', '-')
-    .replaceAll('/', '_')
-    .replaceAll('=', '');
+function withSession({ hello, held }: LineOptions): LocalHello & Required<Pick<LocalHello, 'session'>> {
+  if (held === undefined) return { ...hello, session: hello.session ?? { id: randomId128(), epoch: 0 } };
+  const { id, key, isWaiting } = held;
+  return { ...hello, session: { id, key, epoch: hello.session?.epoch ?? 0, resume: isWaiting } };
 }

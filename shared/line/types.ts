@@ -5,7 +5,9 @@ import type { PeerLimits, RequestContext } from '../jsonrpc/types.ts';
 import type { LocalHello } from '../mux/hello.ts';
 import type { MuxLimits } from '../mux/limits.ts';
 import type { MemoryPool } from '../mux/pool.ts';
+import type { ResumeEntry } from '../mux/resume-entry.ts';
 import type { RawStream } from '../mux/stream-handler.ts';
+import type { HeldStreams } from './held-streams.ts';
 import type { MessageSocket } from './message-socket.ts';
 
 export interface LineHandlers {
@@ -14,6 +16,8 @@ export interface LineHandlers {
   onNotification?(method: string, params: JsonObject): void;
   /** The other side opens a stream: attach a handler and accept or refuse it, now or later (`MuxChannel.accept` does both). */
   onOpen?(stream: RawStream, meta: JsonObject): void;
+  /** A dialler holds a stream of an earlier line, which is for a relay to go on with; see MuxSessionOptions. */
+  onResume?(stream: RawStream, entry: ResumeEntry): void;
   /** The other side wants the line to end: open nothing new on it, and close it within `drainMs`. */
   onGoAway?(goAway: GoAway): void;
 }
@@ -51,6 +55,8 @@ export interface LineOptions {
   readonly hello: LocalHello;
   readonly handlers: LineHandlers;
   readonly limits?: Partial<LineLimits>;
+  /** Of a dialler: its streams, which wait here for the next line when this one breaks. Its pool counts then. */
+  readonly held?: HeldStreams | undefined;
   /** Memory of the process for receive windows; default one for all lines of 512 MiB. */
   readonly pool?: MemoryPool;
   readonly clock?: Clock;

@@ -5,11 +5,13 @@
  * user should wait for `onDrain`. Each direction ends by itself: `end()` here, `ended` there. The receive window's memory is reserved
  * as long as the channel lives, so that a peer that sends all it may finds room.
  *
- * `onClose` is called exactly once, when both directions have ended in order, or with the error that ended both; what was received
- * before an orderly end can still be read after it, what was received before a reset cannot.
+ * `onClose` is called exactly once: when both directions have ended in order, and the other end has said that it has all of ours; or with
+ * the error that ended both. What was received before an orderly end can still be read after it, what was received before a reset cannot.
+ * A line that breaks meanwhile is not noticed, as long as the session's streams are held for the next one.
  */
 import { FairleadError, type JsonObject } from '../errors.ts';
 import { ByteQueue } from './byte-queue.ts';
+import type { StreamKey } from './numbers.ts';
 import { ReceiveWindow } from './receive-window.ts';
 import { RESET_CODES, resetError } from './reset-codes.ts';
 import type { MuxSession } from './session.ts';
@@ -30,6 +32,8 @@ export interface ChannelEvents {
 
 export class MuxChannel {
   readonly id: number;
+  /** What both ends know the stream by. */
+  readonly key: StreamKey;
   /** Meta of OPEN on the acceptor's side, of OPEN_OK on the opener's. */
   readonly meta: JsonObject;
 
@@ -40,6 +44,8 @@ export class MuxChannel {
   #mustDrain = false;
   #remoteEnded = false;
   #localEnded = false;
+  /** The other end has all that was written, and the end. */
+  #isDelivered = false;
   /** Set when the channel is over: the outcome, kept for a user that comes late. */
   #outcome: { error: FairleadError | undefined } | undefined;
 
@@ -111,12 +117,17 @@ export class MuxChannel {
 
   private constructor(stream: RawStream, window: ReceiveWindow, meta: JsonObject) {
     this.id = stream.id;
+    this.key = stream.key;
     this.meta = meta;
     this.#stream = stream;
     this.#window = window;
     stream.attach({
       onData: (payload, exhausted) => this.#onData(payload, exhausted),
       onFin: () => this.#onFin(),
+      onEnded: () => {
+        this.#isDelivered = true;
+        this.#closeWhenDone();
+      },
       onReset: (code, reason) => this.#close(resetError(code, reason)),
       onSent: () => this.#onSent(),
     });
@@ -172,7 +183,6 @@ export class MuxChannel {
     if (this.#localEnded || this.#outcome !== undefined) return;
     this.#localEnded = true;
     this.#stream.fin();
-    this.#closeWhenDone();
   }
 
   /** End both directions now; `onClose` is called with the matching error. */
@@ -200,11 +210,10 @@ export class MuxChannel {
       this.#mustDrain = false;
       this.#events?.onDrain();
     }
-    this.#closeWhenDone();
   }
 
   #closeWhenDone(): void {
-    if (this.#remoteEnded && this.#localEnded && this.#stream.queuedBytes === 0) this.#close(undefined);
+    if (this.#remoteEnded && this.#isDelivered) this.#close(undefined);
   }
 
   #close(error: FairleadError | undefined): void {

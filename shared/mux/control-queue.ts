@@ -5,23 +5,31 @@
  * PING gets its timestamp at that moment as well.
  */
 import { FairleadError } from '../errors.ts';
-import { MAX_PENDING_PONGS } from './limits.ts';
-import { writePing, writePong, writeWindow } from './payload.ts';
+import { MAX_PENDING_PONGS, WIRE } from './limits.ts';
+import { writePing, writePong } from './payload.ts';
 import type { MuxStream } from './stream.ts';
+
+const WINDOW_BYTES = WIRE.headerBytes + 16;
+
+export interface ControlHooks {
+  /** For a PING that goes out now. */
+  timestamp(): number;
+  /** A WINDOW goes out, which may have one as its answer. */
+  onWindow(): void;
+}
 
 export class ControlQueue {
   readonly #maxBytes: number;
-  readonly #timestamp: () => number;
+  readonly #hooks: ControlHooks;
   #frames: Uint8Array[] = [];
   #frameBytes = 0;
   #pongs: Uint8Array[] = [];
   #pingDue = false;
   #windows: MuxStream[] = [];
 
-  /** `timestamp` is called for each PING as it goes out. */
-  constructor(maxBytes: number, timestamp: () => number) {
+  constructor(maxBytes: number, hooks: ControlHooks) {
     this.#maxBytes = maxBytes;
-    this.#timestamp = timestamp;
+    this.#hooks = hooks;
   }
 
   get isEmpty(): boolean {
@@ -68,7 +76,7 @@ export class ControlQueue {
     this.#frames = taken === -1 ? [] : this.#frames.slice(taken);
     this.#frameBytes = this.#frames.reduce((sum, frame) => sum + frame.length, 0);
     while (this.#pongs[0] !== undefined && take(this.#pongs[0])) this.#pongs.shift();
-    if (this.#pingDue && take(writePing(this.#timestamp()))) this.#pingDue = false;
+    if (this.#pingDue && take(writePing(this.#hooks.timestamp()))) this.#pingDue = false;
     return bytes + this.#pullWindows(parts, maxBytes - bytes);
   }
 
@@ -76,14 +84,15 @@ export class ControlQueue {
     let bytes = 0;
     let done = 0;
     for (const stream of this.#windows) {
-      if (stream.receiving) {
-        const frame = writeWindow(stream.id, stream.credit);
-        if (bytes + frame.length > maxBytes) break;
-        parts.push(frame);
-        bytes += frame.length;
-      }
+      if (bytes + WINDOW_BYTES > maxBytes) break;
+      // Before it writes: what that brings about may make the next one due.
       stream.windowQueued = false;
       done += 1;
+      const frame = stream.takeWindow();
+      if (frame === undefined) continue;
+      parts.push(frame);
+      bytes += frame.length;
+      this.#hooks.onWindow();
     }
     this.#windows = done === this.#windows.length ? [] : this.#windows.slice(done);
     return bytes;

@@ -34,8 +34,10 @@ export type FrameType = (typeof FRAME)[FrameName];
 export const FLAG = {
   /** DATA: with this frame the sender had used all credit it knew of. A receiver whose reader keeps up may widen the window. */
   EXHAUSTED: 0x01,
-  /** WINDOW: the FIN has arrived as well. Only in sessions that can be resumed. */
+  /** WINDOW: your FIN has come, and with it all of your bytes. */
   END: 0x01,
+  /** WINDOW: I have your END, so I need nothing more of this stream. Who has said and heard it forgets the stream. */
+  DONE: 0x02,
   /** RESUME: another RESUME frame follows. */
   MORE: 0x01,
 } as const;
@@ -49,15 +51,21 @@ interface FrameRule {
   readonly maxBytes: number;
 }
 
-const { maxMetaBytes, maxReasonBytes, maxHelloBytes, maxPayloadBytes } = WIRE;
+const { maxMetaBytes, maxReasonBytes, maxHelloBytes, maxPayloadBytes, streamKeyBytes } = WIRE;
 const RULES: readonly (FrameRule | undefined)[] = [
   undefined,
   { name: 'HELLO', stream: false, flags: 0, minBytes: 2, maxBytes: maxHelloBytes },
-  { name: 'OPEN', stream: true, flags: 0, minBytes: 10, maxBytes: 8 + maxMetaBytes },
+  {
+    name: 'OPEN',
+    stream: true,
+    flags: 0,
+    minBytes: 8 + streamKeyBytes + 2,
+    maxBytes: 8 + streamKeyBytes + maxMetaBytes,
+  },
   { name: 'OPEN_OK', stream: true, flags: 0, minBytes: 10, maxBytes: 8 + maxMetaBytes },
   { name: 'OPEN_ERR', stream: true, flags: 0, minBytes: 2, maxBytes: maxMetaBytes },
   { name: 'DATA', stream: true, flags: FLAG.EXHAUSTED, minBytes: 1, maxBytes: maxPayloadBytes },
-  { name: 'WINDOW', stream: true, flags: FLAG.END, minBytes: 16, maxBytes: 16 },
+  { name: 'WINDOW', stream: true, flags: FLAG.END | FLAG.DONE, minBytes: 16, maxBytes: 16 },
   { name: 'FIN', stream: true, flags: 0, minBytes: 8, maxBytes: 8 },
   { name: 'RESET', stream: true, flags: 0, minBytes: 4, maxBytes: 4 + maxReasonBytes },
   { name: 'PING', stream: false, flags: 0, minBytes: 8, maxBytes: 8 },

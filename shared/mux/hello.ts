@@ -26,12 +26,13 @@ export const Hello = v.strictObject({
     maxStreams: bytes(0, 1_000_000),
   }),
   session: v.strictObject({
+    /** Of the dialler, and the same on each line that it dials for the same streams. */
     id: Id128,
-    /** Secret by which the dialler proves later that the session is its own. Both sides send one, or no stream is ever resumed. */
+    /** Secret by which a dialler proves that the streams of that session are its own. Without it, none is ever resumed. */
     key: v.optional(Id128),
     /** Rises with each session of a host that a hub accepts: the newest wins. 0 before the first. */
     epoch: Count,
-    /** Dialler: asks for the session `id` to go on. Acceptor: grants it; RESUME follows. */
+    /** Dialler: it holds streams of an earlier line, and RESUME follows. Acceptor: it takes RESUME. */
     resume: v.optional(v.boolean()),
   }),
   /** Fields of later versions, by name; a receiver passes over what it does not know. */
@@ -45,6 +46,6 @@ export interface LocalHello {
   readonly software: string;
   readonly role: LineRole;
   /** Made up by the line when absent. */
-  readonly session?: { readonly id: string; readonly key?: string; readonly epoch: number };
+  readonly session?: { readonly id: string; readonly key?: string; readonly epoch: number; readonly resume?: boolean };
   readonly extensions?: Readonly<Record<string, unknown>>;
 }

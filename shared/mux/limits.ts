@@ -23,8 +23,10 @@ export const WIRE = {
   maxStreamId: 0xffff_ffff,
   /** Offsets are u64 on the wire and exact in a double: 8 PiB a stream. */
   maxOffset: Number.MAX_SAFE_INTEGER,
+  /** Random bytes by which a stream is known on any line and at any hub. */
+  streamKeyBytes: 16,
   /** Bytes of one entry of RESUME. */
-  resumeEntryBytes: 32,
+  resumeEntryBytes: 56,
   /** Bytes of credit that may be open on one stream; QUIC stacks allow 6 to 16 MiB. */
   maxWindowBytes: 16 * 1024 * 1024,
 } as const;
@@ -70,6 +72,11 @@ export const FLOOD = {
   /** WINDOW frames beyond one for each DATA frame that was sent. */
   window: { burst: 20_000, perSecond: 1_000 },
 } as const;
+
+/** Entries of one RESUME frame, so that it fits into the smallest message that a side makes. */
+export const RESUME_ENTRIES_A_FRAME = 256;
+/** How long both sides keep the streams of a line that broke, in milliseconds. */
+export const GRACE_MS = 60_000;
 
 /** Ids never opened that the peer sent frames for: each gets one RESET, more of them end the session. */
 export const MAX_UNKNOWN_STREAMS = 64;

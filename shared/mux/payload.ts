@@ -6,31 +6,10 @@ import { parseWith } from '../protocol/parse-with.ts';
 import { FLAG, FRAME, type Frame, frameName, newFrame, violation } from './frame.ts';
 import { Hello, type PeerHello } from './hello.ts';
 import { WIRE } from './limits.ts';
+import { readKey, readU32, readU64, type StreamKey, writeKey, writeU32, writeU64 } from './numbers.ts';
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder('utf-8', { fatal: true });
-
-/** u64 as a double. Beyond 2^53 - 1 no offset of ours can be, and no double is exact. */
-export function readU64(frame: Frame, at: number): number {
-  const view = new DataView(frame.payload.buffer, frame.payload.byteOffset + at, 8);
-  const value = view.getUint32(0) * 0x1_0000_0000 + view.getUint32(4);
-  if (value > WIRE.maxOffset) throw violation(frameName(frame.type), frame.offset, 'has an offset beyond 2^53 - 1');
-  return value;
-}
-
-export function readU32(frame: Frame, at: number): number {
-  return new DataView(frame.payload.buffer, frame.payload.byteOffset + at, 4).getUint32(0);
-}
-
-function writeU64(target: Uint8Array, at: number, value: number): void {
-  const view = new DataView(target.buffer, target.byteOffset + at, 8);
-  view.setUint32(0, Math.floor(value / 0x1_0000_0000));
-  view.setUint32(4, value % 0x1_0000_0000);
-}
-
-function writeU32(target: Uint8Array, at: number, value: number): void {
-  new DataView(target.buffer, target.byteOffset + at, 4).setUint32(0, value);
-}
 
 function readText(frame: Frame, from: number): string {
   try {
@@ -89,16 +68,32 @@ export interface Opening {
   readonly meta: JsonObject;
 }
 
-export function writeOpening(type: typeof FRAME.OPEN | typeof FRAME.OPEN_OK, streamId: number, opening: Opening): Uint8Array {
-  const bytes = metaBytes(opening.meta, frameName(type));
-  const frame = newFrame(type, 0, 8 + bytes.length, streamId);
-  writeU64(frame, WIRE.headerBytes, opening.creditBytes);
-  frame.set(bytes, WIRE.headerBytes + 8);
+export function writeOpen(streamId: number, key: StreamKey, opening: Opening): Uint8Array {
+  const frame = newOpening(FRAME.OPEN, streamId, WIRE.streamKeyBytes, opening);
+  writeKey(frame, WIRE.headerBytes + 8, key);
   return frame;
 }
 
-export function readOpening(frame: Frame): Opening {
+export function readOpen(frame: Frame): Opening & { readonly key: StreamKey } {
+  const at = 8 + WIRE.streamKeyBytes;
+  return { creditBytes: readU64(frame, 0), key: readKey(frame, 8), meta: readJson(frame, at) };
+}
+
+export function writeOpenOk(streamId: number, opening: Opening): Uint8Array {
+  return newOpening(FRAME.OPEN_OK, streamId, 0, opening);
+}
+
+export function readOpenOk(frame: Frame): Opening {
   return { creditBytes: readU64(frame, 0), meta: readJson(frame, 8) };
+}
+
+/** Credit and meta are written, with `gap` bytes between them. */
+function newOpening(type: typeof FRAME.OPEN | typeof FRAME.OPEN_OK, id: number, gap: number, opening: Opening): Uint8Array {
+  const bytes = metaBytes(opening.meta, frameName(type));
+  const frame = newFrame(type, 0, 8 + gap + bytes.length, id);
+  writeU64(frame, WIRE.headerBytes, opening.creditBytes);
+  frame.set(bytes, WIRE.headerBytes + 8 + gap);
+  return frame;
 }
 
 /** Message and details are cut to what OPEN_ERR can hold; the code always gets through. */
@@ -132,20 +127,32 @@ export function readRefusal(frame: Frame): FairleadError {
   return new FairleadError('INTERNAL', message, { details: { ...json, peerCode: code } });
 }
 
+/** What a receiver says of one direction of a stream; RESUME says the same of it as WINDOW. */
 export interface Credit {
+  /** Offset up to which may be sent. */
   readonly limit: number;
+  /** Offset below which no byte is asked for again. */
   readonly acked: number;
+  /** The FIN of that direction has come. */
+  readonly end: boolean;
+  /** The other direction's end is known to have come, so that its sender needs nothing more. */
+  readonly done: boolean;
 }
 
-export function writeWindow(streamId: number, credit: Credit): Uint8Array {
-  const frame = newFrame(FRAME.WINDOW, 0, 16, streamId);
-  writeU64(frame, WIRE.headerBytes, credit.limit);
-  writeU64(frame, WIRE.headerBytes + 8, credit.acked);
+export function writeWindow(streamId: number, { limit, acked, end, done }: Credit): Uint8Array {
+  const frame = newFrame(FRAME.WINDOW, (end ? FLAG.END : 0) | (done ? FLAG.DONE : 0), 16, streamId);
+  writeU64(frame, WIRE.headerBytes, limit);
+  writeU64(frame, WIRE.headerBytes + 8, acked);
   return frame;
 }
 
 export function readWindow(frame: Frame): Credit {
-  return { limit: readU64(frame, 0), acked: readU64(frame, 8) };
+  return {
+    limit: readU64(frame, 0),
+    acked: readU64(frame, 8),
+    end: (frame.flags & FLAG.END) !== 0,
+    done: (frame.flags & FLAG.DONE) !== 0,
+  };
 }
 
 export function writeFin(streamId: number, finalOffset: number): Uint8Array {
@@ -209,50 +216,6 @@ export function readGoAway(frame: Frame): GoAway {
     spreadMs: readU32(frame, 12),
     reason: typeof reason === 'string' ? cutUtf8(reason, WIRE.maxReasonBytes) : '',
   };
-}
-
-/** State bits of a RESUME entry. */
-export const RESUME_STATE = { OPENING: 0x01, FIN_RECEIVED: 0x02, FIN_SENT: 0x04 } as const;
-
-/** What a side knows of one stream after a reconnect: the other sends on from `received`. */
-export interface ResumeEntry {
-  readonly streamId: number;
-  readonly state: number;
-  readonly received: number;
-  readonly acked: number;
-  readonly limit: number;
-}
-
-export function writeResume(entries: readonly ResumeEntry[], more: boolean): Uint8Array {
-  const frame = newFrame(FRAME.RESUME, more ? FLAG.MORE : 0, entries.length * WIRE.resumeEntryBytes, 0);
-  entries.forEach((entry, index) => {
-    const at = WIRE.headerBytes + index * WIRE.resumeEntryBytes;
-    writeU32(frame, at, entry.streamId);
-    writeU32(frame, at + 4, entry.state);
-    writeU64(frame, at + 8, entry.received);
-    writeU64(frame, at + 16, entry.acked);
-    writeU64(frame, at + 24, entry.limit);
-  });
-  return frame;
-}
-
-export function readResume(frame: Frame): ResumeEntry[] {
-  if (frame.payload.length % WIRE.resumeEntryBytes !== 0) {
-    throw violation('RESUME', frame.offset, `has ${frame.payload.length} payload bytes, no multiple of ${WIRE.resumeEntryBytes}`);
-  }
-  const entries: ResumeEntry[] = [];
-  for (let at = 0; at < frame.payload.length; at += WIRE.resumeEntryBytes) {
-    const state = readU32(frame, at + 4);
-    if (state > 7) throw violation('RESUME', frame.offset, `has reserved state bits in entry ${entries.length}`);
-    entries.push({
-      streamId: readU32(frame, at),
-      state,
-      received: readU64(frame, at + 8),
-      acked: readU64(frame, at + 16),
-      limit: readU64(frame, at + 24),
-    });
-  }
-  return entries;
 }
 
 /** The longest beginning of `text` that has at most `maxBytes` as UTF-8, never half a character. */

@@ -6,14 +6,19 @@
  *     pull(maxBytes)   ◀── control frames, then data       onClosed(error) ◀── the first violation
  *
  *   awaiting HELLO ──HELLO──▶ running ──goAway() / GOAWAY──▶ running, no new streams on that side
- *        └───────────close() or a violation, from anywhere───────────▶ closed: every stream is reset with SESSION_LOST
+ *        │ HELLO with `resume`   ▲
+ *        └───▶ resuming ──last RESUME
+ *   from anywhere ── close() or a violation ──▶ closed: every stream is reset with SESSION_LOST
+ *                 ── lose() ──▶ closed: streams of a table that is held wait there for the next session, relays are told `onLost`
+ *
+ * A dialler that holds streams says so in HELLO and begins with RESUME; the acceptor opens nothing before it has that.
  *
  * Bottom half: `receive` and `pull` never throw. A violation of the peer, and whatever a handler throws, closes the session with that
  * error; the first one counts. What is sent between a violation and the closing of the socket is nobody's concern any more.
  */
 import { FairleadError, type JsonObject, toFairleadError } from '../errors.ts';
 import { ControlQueue } from './control-queue.ts';
-import { FRAME, type Frame, frameBytes, frameName, readFrame, violation } from './frame.ts';
+import { FLAG, FRAME, type Frame, frameBytes, frameName, readFrame, violation } from './frame.ts';
 import type { LocalHello, PeerHello } from './hello.ts';
 import {
   DEFAULT_MUX_LIMITS,
@@ -21,31 +26,38 @@ import {
   MAX_UNKNOWN_STREAMS,
   type MuxLimits,
   PROTOCOL_VERSION,
+  RESUME_ENTRIES_A_FRAME,
   SESSION_POOL_BYTES,
   WIRE,
 } from './limits.ts';
+import { newKey, readU64, type StreamKey } from './numbers.ts';
 import {
   type GoAway,
   readGoAway,
   readHello,
-  readOpening,
+  readOpen,
+  readOpenOk,
   readRefusal,
   readReset,
-  readU64,
   readWindow,
   writeGoAway,
   writeHello,
-  writeOpening,
+  writeOpen,
   writeRefusal,
   writeReset,
 } from './payload.ts';
 import { MemoryPool, processPool } from './pool.ts';
 import { RateLimit } from './rate-limit.ts';
 import { RESET_CODES } from './reset-codes.ts';
+import { type ListedEntry, type ResumeEntry, readResume, writeResume } from './resume-entry.ts';
 import { RoundTrip } from './round-trip.ts';
 import { Scheduler } from './scheduler.ts';
-import { excess, MuxStream, type StreamHost } from './stream.ts';
+import { excess } from './send-side.ts';
+import { MuxStream } from './stream.ts';
 import type { RawStream, StreamHandler } from './stream-handler.ts';
+import { type StreamLine, StreamTable } from './stream-table.ts';
+
+const MAY_PRECEDE_RESUME: ReadonlySet<number> = new Set([FRAME.HELLO, FRAME.RESUME, FRAME.PING, FRAME.PONG, FRAME.GOAWAY]);
 
 /** Room in a message for a FIN, or for data that is worth a frame, in bytes. */
 const MIN_DATA_ROOM = 64;
@@ -54,8 +66,10 @@ export interface MuxSessionOptions {
   readonly role: 'dialer' | 'acceptor';
   readonly hello: LocalHello & Required<Pick<LocalHello, 'session'>>;
   readonly limits?: Partial<MuxLimits> | undefined;
-  /** Memory of the process; the session makes its own pool within it. */
+  /** Memory of the process; the session makes its own pool within it, unless its streams have one already. */
   readonly pool?: MemoryPool | undefined;
+  /** Streams that outlive this session, of a dialler. Without it they end with the session. */
+  readonly held?: StreamTable | undefined;
   /** Monotonic milliseconds, for flood limits and the round trip. */
   readonly now: () => number;
   /** `pull` has something. Called often; never call `pull` from within it. */
@@ -63,6 +77,13 @@ export interface MuxSessionOptions {
   readonly onHello?: ((hello: PeerHello) => void) | undefined;
   /** Without it, streams are refused. */
   readonly onOpen?: ((stream: RawStream, meta: JsonObject) => void) | undefined;
+  /**
+   * The peer holds a stream of an earlier line: attach a handler and either `resume` it with an entry of its other end, now or later, or
+   * reset it. Without this, or on an end's side, such streams are told that they are not known.
+   */
+  readonly onResume?: ((stream: RawStream, entry: ResumeEntry) => void) | undefined;
+  /** HELLO has come, and all that the peer holds. Streams may be opened from here on. */
+  readonly onRunning?: ((hello: PeerHello) => void) | undefined;
   readonly onGoAway?: ((goAway: GoAway) => void) | undefined;
   /** Called once. */
   readonly onClosed?: ((error: FairleadError) => void) | undefined;
@@ -76,7 +97,8 @@ export class MuxSession {
   readonly pool: MemoryPool;
 
   readonly #options: MuxSessionOptions;
-  readonly #streams = new Map<number, MuxStream>();
+  readonly #table: StreamTable;
+  readonly #isHeld: boolean;
   readonly #scheduler = new Scheduler<MuxStream>();
   readonly #control: ControlQueue;
   readonly #roundTrip: RoundTrip;
@@ -86,27 +108,29 @@ export class MuxSession {
     window: new RateLimit(FLOOD.window),
   };
   readonly #unknown = new Set<number>();
-  readonly #host: StreamHost;
-  /** Parity of ids that the peer gives. */
-  readonly #peerParity: number;
+  readonly #line: StreamLine;
 
   #peer: PeerHello | undefined;
   #closedWith: FairleadError | undefined;
-  #nextId: number;
-  #lastPeerId = 0;
-  #ownStreams = 0;
+  /** The peer has said in HELLO that RESUME follows, and its last one is not here yet. */
+  #resuming = false;
   #leaving = false;
   #peerLeaving = false;
 
   constructor(options: MuxSessionOptions) {
     this.#options = options;
     this.limits = { ...DEFAULT_MUX_LIMITS, ...options.limits };
-    this.pool = new MemoryPool(SESSION_POOL_BYTES, options.pool ?? processPool);
-    this.#peerParity = options.role === 'dialer' ? 0 : 1;
-    this.#nextId = options.role === 'dialer' ? 1 : 2;
+    this.#isHeld = options.held !== undefined;
+    this.#table =
+      options.held ??
+      new StreamTable({ role: options.role, pool: new MemoryPool(SESSION_POOL_BYTES, options.pool ?? processPool) });
+    this.pool = this.#table.pool;
     this.#roundTrip = new RoundTrip(options.now);
-    this.#control = new ControlQueue(this.limits.maxControlQueueBytes, () => this.#roundTrip.start());
-    this.#host = {
+    this.#control = new ControlQueue(this.limits.maxControlQueueBytes, {
+      timestamp: () => this.#roundTrip.start(),
+      onWindow: () => this.#floods.window.give(),
+    });
+    this.#line = {
       queueControl: (frame) => this.#queueControl(frame),
       queueWindow: (stream) => {
         this.#control.pushWindow(stream);
@@ -116,8 +140,8 @@ export class MuxSession {
         this.#scheduler.activate(stream);
         this.#options.onReady();
       },
-      remove: (stream) => this.#remove(stream),
     };
+    if (!this.#isHeld) this.#table.attach(this.#line);
     const { maxFrameBytes, maxMessageBytes, initialWindowBytes, maxStreams } = this.limits;
     const limits = { maxFrameBytes, maxMessageBytes, initialWindowBytes, maxStreams };
     this.#control.push(writeHello({ protocol: PROTOCOL_VERSION, limits, ...options.hello }));
@@ -125,7 +149,7 @@ export class MuxSession {
 
   /** Streams open, from either side. */
   get streamCount(): number {
-    return this.#streams.size;
+    return this.#table.size;
   }
 
   get peerHello(): PeerHello | undefined {
@@ -147,12 +171,21 @@ export class MuxSession {
    */
   open(meta: JsonObject, handler: StreamHandler, creditBytes: number): RawStream {
     this.#requireOpenable();
-    const frame = writeOpening(FRAME.OPEN, this.#nextId, { creditBytes, meta });
-    const stream = new MuxStream(this.#host, this.#nextId, 'opening', { send: 0, receive: creditBytes });
+    return this.#open(newKey(), meta, handler, creditBytes);
+  }
+
+  /** For relays: as `open`, of the stream that its other end knows by `key`. */
+  openAs(key: StreamKey, meta: JsonObject, handler: StreamHandler, creditBytes: number): RawStream {
+    this.#requireOpenable();
+    return this.#open(key, meta, handler, creditBytes);
+  }
+
+  #open(key: StreamKey, meta: JsonObject, handler: StreamHandler, creditBytes: number): RawStream {
+    const id = this.#table.nextId;
+    const frame = writeOpen(id, key, { creditBytes, meta });
+    const stream = new MuxStream(this.#table, { id, key }, 'opening', { send: 0, receive: creditBytes });
     stream.attach(handler);
-    this.#streams.set(stream.id, stream);
-    this.#nextId += 2;
-    this.#ownStreams += 1;
+    this.#table.add(stream);
     this.#queueControl(frame);
     return stream;
   }
@@ -166,7 +199,7 @@ export class MuxSession {
   goAway(goAway: Omit<GoAway, 'lastId'>): void {
     if (this.#leaving || this.#closedWith !== undefined) return;
     this.#leaving = true;
-    this.#queueControl(writeGoAway({ ...goAway, lastId: this.#lastPeerId }));
+    this.#queueControl(writeGoAway({ ...goAway, lastId: this.#table.lastPeerId }));
   }
 
   /** Bottom half: one binary message. */
@@ -222,23 +255,31 @@ export class MuxSession {
     }
   }
 
-  /** Close with `error`; every stream is told SESSION_LOST. Only the first call counts. */
+  /** Close with `error`; every stream is told SESSION_LOST. Only the first call of this or `lose` counts. */
   close(error: FairleadError): void {
+    this.#close(error, false);
+  }
+
+  /** The line broke, and the other side may come back on another one. */
+  lose(error: FairleadError): void {
+    this.#close(error, true);
+  }
+
+  #close(error: FairleadError, isLoss: boolean): void {
     if (this.#closedWith !== undefined) return;
     this.#closedWith = error;
-    for (const stream of this.#streams.values()) {
-      try {
-        stream.onReset(RESET_CODES.SESSION_LOST, error.message);
-      } catch (thrown) {
-        this.#options.onFault?.(toFairleadError(thrown));
-      }
-    }
+    const onFault = (thrown: unknown): void => this.#options.onFault?.(toFairleadError(thrown));
+    if (isLoss && this.#isHeld) this.#table.detach(this.#line, error, onFault);
+    else if (this.#table.isOn(this.#line)) this.#table.end(error, { isLoss, onFault });
     this.#options.onClosed?.(error);
   }
 
   #dispatch(frame: Frame, now: number): void {
     if (this.#peer === undefined) return this.#onHello(frame);
-    const stream = this.#streams.get(frame.streamId);
+    if (this.#resuming && !MAY_PRECEDE_RESUME.has(frame.type)) {
+      throw violation(frameName(frame.type), frame.offset, 'came before the streams that HELLO says are held');
+    }
+    const stream = this.#table.get(frame.streamId);
     switch (frame.type) {
       case FRAME.DATA:
         if (frame.payload.length > this.limits.maxFrameBytes) {
@@ -258,7 +299,7 @@ export class MuxSession {
         this.#limit('streams', now);
         return this.#onOpen(frame);
       case FRAME.OPEN_OK:
-        return stream === undefined ? this.#onStray(frame, now) : stream.onOpened(readOpening(frame), frame);
+        return stream === undefined ? this.#onStray(frame, now) : stream.onOpened(readOpenOk(frame), frame);
       case FRAME.OPEN_ERR:
         return stream === undefined ? this.#onStray(frame, now) : stream.onRefused(readRefusal(frame), frame);
       case FRAME.RESET: {
@@ -281,29 +322,81 @@ export class MuxSession {
       case FRAME.HELLO:
         throw violation('HELLO', frame.offset, 'is not the first frame');
       case FRAME.RESUME:
-        throw violation('RESUME', frame.offset, 'came in a session that is not resumed');
+        return this.#onResume(frame, now);
     }
   }
 
   #onHello(frame: Frame): void {
     if (frame.type !== FRAME.HELLO) throw violation(frameName(frame.type), frame.offset, 'came before HELLO');
-    this.#peer = readHello(frame, PROTOCOL_VERSION);
-    this.#options.onHello?.(this.#peer);
+    const peer = readHello(frame, PROTOCOL_VERSION);
+    this.#peer = peer;
+    this.#resuming = this.#options.role === 'acceptor' && peer.session.resume === true;
+    if (this.#isHeld) this.#takeHeld(peer);
+    if (!this.#resuming) this.#options.onRunning?.(peer);
+  }
+
+  /** The streams of the last line are on this one from here on, each once the other side has answered. */
+  #takeHeld(peer: PeerHello): void {
+    if (peer.session.resume !== true) {
+      const onFault = (thrown: unknown): void => this.#options.onFault?.(toFairleadError(thrown));
+      const error = new FairleadError('INTERRUPTED', 'the other side does not take streams of an earlier line');
+      this.#table.end(error, { isLoss: false, onFault });
+    }
+    const { entries, resets } = this.#table.attach(this.#line);
+    if (this.#options.hello.session.resume !== true) return;
+    for (let at = 0; at === 0 || at < entries.length; at += RESUME_ENTRIES_A_FRAME) {
+      const more = at + RESUME_ENTRIES_A_FRAME < entries.length;
+      this.#queueControl(writeResume(entries.slice(at, at + RESUME_ENTRIES_A_FRAME), more));
+    }
+    for (const frame of resets) this.#queueControl(frame);
+  }
+
+  #onResume(frame: Frame, now: number): void {
+    for (const entry of readResume(frame)) {
+      this.#limit('streams', now);
+      const stream = this.#table.get(entry.streamId);
+      if (stream !== undefined) stream.onResume(entry);
+      else if (this.#resuming) this.#onHeld(entry);
+      else this.#queueControl(writeReset(entry.streamId, RESET_CODES.UNKNOWN_STREAM, 'this side holds no such stream'));
+    }
+    // SAFETY: HELLO is here, else `dispatch` would not have come to this frame.
+    const peer = this.#peer!;
+    if (!this.#resuming || (frame.flags & FLAG.MORE) !== 0) return;
+    this.#resuming = false;
+    this.#options.onRunning?.(peer);
+  }
+
+  /** A stream of an earlier line that only the peer holds so far. */
+  #onHeld(entry: ListedEntry): void {
+    const { streamId: id, key } = entry;
+    const stream = new MuxStream(this.#table, { id, key }, 'open', { send: 0, receive: 0 });
+    const isTooMany = this.#table.size >= this.limits.maxStreams;
+    this.#table.add(stream);
+    if (isTooMany) return stream.reset(RESET_CODES.LIMIT, `more than ${this.limits.maxStreams} streams are held`);
+    if (this.#options.onResume === undefined) {
+      return stream.reset(RESET_CODES.UNKNOWN_STREAM, 'this side resumes no streams');
+    }
+    stream.attach({ relays: true, onData() {}, onFin() {}, onReset() {} });
+    stream.onResume(entry);
+    this.#options.onResume(stream, entry);
   }
 
   #onOpen(frame: Frame): void {
     const id = frame.streamId;
-    if (id % 2 !== this.#peerParity)
+    const { lastPeerId } = this.#table;
+    if (!this.#table.isPeerId(id)) {
       throw violation('OPEN', frame.offset, `has the stream id ${id}, which is for this side to give`);
-    if (id <= this.#lastPeerId)
-      throw violation('OPEN', frame.offset, `has the stream id ${id} after ${this.#lastPeerId}: ids only rise`);
-    const { creditBytes, meta } = readOpening(frame);
+    }
+    if (id <= lastPeerId) throw violation('OPEN', frame.offset, `has the stream id ${id} after ${lastPeerId}: ids only rise`);
+    const { creditBytes, key, meta } = readOpen(frame);
     if (creditBytes > WIRE.maxWindowBytes) throw violation('OPEN', frame.offset, excess(creditBytes));
     const refusal = this.#refusal();
-    this.#lastPeerId = id;
-    if (refusal !== undefined) return this.#queueControl(writeRefusal(id, refusal));
-    const stream = new MuxStream(this.#host, id, 'offered', { send: creditBytes, receive: 0 });
-    this.#streams.set(id, stream);
+    if (refusal !== undefined) {
+      this.#table.skip(id);
+      return this.#queueControl(writeRefusal(id, refusal));
+    }
+    const stream = new MuxStream(this.#table, { id, key }, 'offered', { send: creditBytes, receive: 0 });
+    this.#table.add(stream);
     this.#options.onOpen?.(stream, meta);
   }
 
@@ -311,7 +404,7 @@ export class MuxSession {
   #refusal(): FairleadError | undefined {
     if (this.#leaving) return new FairleadError('INTERRUPTED', 'this side is leaving: open the stream on the next line');
     if (this.#options.onOpen === undefined) return new FairleadError('UNSUPPORTED', 'this side takes no streams');
-    if (this.#streams.size - this.#ownStreams < this.limits.maxStreams) return undefined;
+    if (this.#table.peerCount < this.limits.maxStreams) return undefined;
     return new FairleadError('LIMIT_EXCEEDED', `${this.limits.maxStreams} streams are open on this line already`);
   }
 
@@ -321,9 +414,8 @@ export class MuxSession {
    */
   #onStray(frame: Frame, now: number): void {
     const id = frame.streamId;
-    const theirs = id % 2 === this.#peerParity;
     if (frame.type !== FRAME.DATA) this.#limit('streams', now);
-    if (theirs ? id <= this.#lastPeerId : id < this.#nextId) return;
+    if (this.#table.isPast(id)) return;
     if (this.#unknown.has(id)) return;
     if (this.#unknown.size >= MAX_UNKNOWN_STREAMS) {
       throw violation(frameName(frame.type), frame.offset, `is for stream ${id}, one of too many that were never opened`);
@@ -345,12 +437,13 @@ export class MuxSession {
     if (this.#closedWith !== undefined) throw new FairleadError('INTERRUPTED', 'the line is closed', { cause: this.#closedWith });
     if (this.#peer === undefined)
       throw new FairleadError('WRONG_STATE', 'the line is not ready: the peer has not said HELLO yet');
+    if (this.#resuming) throw new FairleadError('WRONG_STATE', 'the line is not ready: the peer has not said what it holds yet');
     if (this.#peerLeaving) throw new FairleadError('INTERRUPTED', 'the other side is leaving and takes no new streams');
     const { maxStreams } = this.#peer.limits;
-    if (this.#ownStreams >= maxStreams) {
+    if (this.#table.ownCount >= maxStreams) {
       throw new FairleadError('LIMIT_EXCEEDED', `${maxStreams} streams are open, as many as the other side takes`);
     }
-    if (this.#nextId <= WIRE.maxStreamId) return;
+    if (this.#table.nextId <= WIRE.maxStreamId) return;
     const reason = 'the stream ids of this line are used up';
     this.goAway({ code: RESET_CODES.LIMIT, drainMs: 0, spreadMs: 0, reason });
     throw new FairleadError('LIMIT_EXCEEDED', `${reason}: a new line is needed`);
@@ -365,9 +458,5 @@ export class MuxSession {
       return;
     }
     this.#options.onReady();
-  }
-
-  #remove(stream: MuxStream): void {
-    if (this.#streams.delete(stream.id) && stream.id % 2 !== this.#peerParity) this.#ownStreams -= 1;
   }
 }

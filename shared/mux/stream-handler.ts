@@ -6,6 +6,9 @@
  * the session. After `onRefused`, `onReset` or both ends' FIN, none is called again.
  */
 import type { FairleadError, JsonObject } from '../errors.ts';
+import type { StreamKey } from './numbers.ts';
+import type { Credit } from './payload.ts';
+import type { ResumeEntry } from './resume-entry.ts';
 
 export interface StreamHandler {
   /** The other side accepted (opener only): `stream.sendLimit` is its first credit. */
@@ -14,17 +17,31 @@ export interface StreamHandler {
   onRefused?(error: FairleadError): void;
   /** The payload belongs to the handler. `exhausted`: the sender had no credit left after it, as far as it knew then. */
   onData(payload: Uint8Array, exhausted: boolean): void;
-  onCredit?(limit: number, acked: number): void;
   /** No more data comes; all of it has been handed over. */
   onFin(): void;
+  /** The other end has all that was sent, and its end. */
+  onEnded?(): void;
   /** The stream is over, in both directions; what was queued is gone. Also called with SESSION_LOST when the session closes. */
   onReset(code: number, reason: string): void;
-  /** `bytes` of what was sent left the queue for the line. */
+  /** `bytes` of what was sent left the queue for the line; after a line broke, some of them again. */
   onSent?(bytes: number): void;
+
+  /** A relay: it is no end, so it keeps no byte, and credit, ends and resumption are passed on by it. Set from the beginning. */
+  readonly relays?: true;
+  /** Relays: to be passed on by `passOn` of the other stream. */
+  onCredit?(credit: Credit): void;
+  /** Relays: to be passed on by `resume` of the other stream. What waited here is void. */
+  onResume?(entry: ResumeEntry): void;
+  /** Relays: the line is gone, though its other end may come back; the stream is over. Without it, `onReset` is called instead. */
+  onLost?(): void;
+  /** Relays: over in order, nothing is missing to anyone. */
+  onDone?(): void;
 }
 
 export interface RawStream {
   readonly id: number;
+  /** What the stream is known by at its other end, and on any other line. */
+  readonly key: StreamKey;
   /** Credit from the other side: offset up to which data may go out. */
   readonly sendLimit: number;
   /** Offset of the last byte that went out. */
@@ -45,4 +62,10 @@ export interface RawStream {
   fin(): void;
   /** End both directions now. Safe in any state. */
   reset(code: number, reason: string): void;
+  /** Relays: give the other end's credit, END and DONE. */
+  passOn(credit: Credit): void;
+  /** Relays: give the other end's entry; what waits is void, and nothing flows until this end has answered. False when it is no news. */
+  resume(entry: ResumeEntry): boolean;
+  /** Relays: leave without a word, since another line has this stream now. */
+  abandon(): void;
 }

@@ -1,39 +1,56 @@
 /**
- * A raw stream: its state, offsets and send queue. It holds no received byte; what arrives goes straight to the handler.
+ * A raw stream: its state on the line it is on now, and how it gets to the next one. What arrives goes straight to the handler.
  *
  *   opener    opening ──OPEN_OK──▶ open ──┐            within `open` each direction ends by itself:
- *                │ OPEN_ERR               │              ours:   fin() ─▶ queue empties ─▶ FIN sent
- *                ▼                        │ both FIN     theirs: FIN received
- *             closed ◀──RESET either way──┤
- *                ▲ refuse()               │            RESET in any state, and the end of the session, lead to
- *                │                        ▼            `closed` at once; what was queued is dropped.
+ *                │ OPEN_ERR               │              ours:   fin() ─▶ FIN goes out ─▶ END comes
+ *                ▼                        │ DONE         theirs: FIN comes ─▶ END goes out
+ *             closed ◀──RESET either way──┤ both ways  DONE says: I have your END. Nothing is missing any more to who said and heard it.
+ *                ▲ refuse()               │
+ *                │                        ▼            RESET in any state leads to `closed` at once; what was queued is dropped.
  *   acceptor  offered ──accept()──▶ open ─┘
  *
+ * Within `open`, a stream outlives lines. Each RESUME entry has a round; bytes flow while both sides' last entries are of the same one:
+ *
+ *             flowing ── begin a round: our entry goes out ──▶ waiting ── theirs, of this round ──▶ flowing, from where it says
+ *                └────── theirs, of a higher round ──▶ asked ── our answer goes out ──▶ flowing
+ *
+ * `waiting`: what arrives was sent before the other side knew, and is void. Nothing goes out unless it flows. An end answers by itself; a
+ * relay (`handler.relays`) passes entries on, as it does with credit, END and DONE, which only ends can say of themselves.
+ *
  * The opener sends nothing between OPEN and OPEN_OK, which has its first credit. Upper half: the methods of RawStream, which throw on
- * misuse and do nothing on a closed stream. Bottom half: `on…` and `pull`, called by the session, which closes itself with whatever
- * they throw.
+ * misuse and do nothing on a closed stream. Bottom half: `on…`, `pull` and `takeWindow`, called by the session, which closes itself with
+ * whatever they throw.
  */
 import { FairleadError, type JsonObject } from '../errors.ts';
-import { ByteQueue } from './byte-queue.ts';
-import { FLAG, FRAME, type Frame, frameName, violation, writeHeader } from './frame.ts';
+import { FLAG, type Frame, frameName, violation } from './frame.ts';
 import { WIRE } from './limits.ts';
-import { type Credit, type Opening, readU64, writeFin, writeOpening, writeRefusal, writeReset } from './payload.ts';
+import type { StreamKey } from './numbers.ts';
+import { type Credit, type Opening, writeOpenOk, writeRefusal, writeReset, writeWindow } from './payload.ts';
+import { ReceiveSide } from './receive-side.ts';
+import { RESET_CODES } from './reset-codes.ts';
+import { type ListedEntry, type ResumeEntry, writeResume } from './resume-entry.ts';
 import type { Schedulable } from './scheduler.ts';
+import { excess, SendSide } from './send-side.ts';
 import type { RawStream, StreamHandler } from './stream-handler.ts';
 
-/** What a stream needs of its session. */
+/** What a stream needs of the line it is on, or of the place where it waits for the next one. */
 export interface StreamHost {
   queueControl(frame: Uint8Array): void;
+  queueReset(stream: MuxStream, frame: Uint8Array): void;
   queueWindow(stream: MuxStream): void;
   activate(stream: MuxStream): void;
   /** Closed: forget it. */
   remove(stream: MuxStream): void;
 }
 
+/** A round is one line of one end. Beyond this it is somebody who wants the other end to run out of them. */
+const MAX_ROUND = 0x4000_0000;
+
 export type StreamState = 'opening' | 'offered' | 'open' | 'closed';
 
 export class MuxStream implements RawStream, Schedulable<MuxStream> {
   readonly id: number;
+  readonly key: StreamKey;
   readonly schedule: Schedulable<MuxStream>['schedule'] = { listed: false, deficitBytes: 0, next: undefined };
   /** Whether a WINDOW waits to be sent. */
   windowQueued = false;
@@ -41,27 +58,28 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
   readonly #host: StreamHost;
   #state: StreamState;
   #handler: StreamHandler | undefined;
+  readonly #sending: SendSide;
+  readonly #receiving: ReceiveSide;
+  /** Rounds of the last entries sent and received. */
+  #ourRound = 0;
+  #theirRound = 0;
+  /** Relays: what the end behind it says of END and DONE. */
+  #passed = { end: false, done: false };
+  #doneSaid = false;
+  #doneHeard = false;
 
-  #queue: ByteQueue | undefined;
-  #sendLimit = 0;
-  #sentBytes = 0;
-  #ackedBytes = 0;
-  #finQueued = false;
-  #finSent = false;
-  /** Offset at which a relayed frame said that its sender was out of credit. */
-  #exhaustedAt = -1;
-
-  #receiveLimit: number;
-  #receivedBytes = 0;
-  #consumedBytes = 0;
-  #finReceived = false;
-
-  constructor(host: StreamHost, id: number, state: 'opening' | 'offered', credit: { send: number; receive: number }) {
+  constructor(
+    host: StreamHost,
+    identity: { readonly id: number; readonly key: StreamKey },
+    state: 'opening' | 'offered' | 'open',
+    credit: { readonly send: number; readonly receive: number },
+  ) {
     this.#host = host;
-    this.id = id;
+    this.id = identity.id;
+    this.key = identity.key;
     this.#state = state;
-    this.#sendLimit = credit.send;
-    this.#receiveLimit = credit.receive;
+    this.#sending = new SendSide(identity.id, credit.send);
+    this.#receiving = new ReceiveSide(identity.id, credit.receive);
   }
 
   get state(): StreamState {
@@ -69,41 +87,31 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
   }
 
   get sendLimit(): number {
-    return this.#sendLimit;
+    return this.#sending.limit;
   }
 
   get sentBytes(): number {
-    return this.#sentBytes;
+    return this.#sending.sentBytes;
   }
 
   get queuedBytes(): number {
-    return this.#queue?.length ?? 0;
-  }
-
-  /** Credit that the next WINDOW states. */
-  get credit(): Credit {
-    return { limit: this.#receiveLimit, acked: this.#consumedBytes };
-  }
-
-  /** Whether the other side can still use credit. */
-  get receiving(): boolean {
-    return this.#state === 'open' && !this.#finReceived;
+    return this.#sending.queuedBytes;
   }
 
   get sendable(): boolean {
-    if (this.#state !== 'open' || this.#finSent) return false;
-    return this.queuedBytes > 0 ? this.#sendLimit > this.#sentBytes : this.#finQueued;
+    return this.#state === 'open' && this.#flows && this.#sending.hasWork;
   }
 
   attach(handler: StreamHandler): void {
     this.#handler = handler;
+    if (handler.relays === true) this.#sending.keepNothing();
   }
 
   accept(meta: JsonObject, creditBytes: number): void {
     if (this.#state === 'closed') return;
     this.#require('offered', 'accepted');
-    const frame = writeOpening(FRAME.OPEN_OK, this.id, { creditBytes, meta });
-    this.#receiveLimit = creditBytes;
+    const frame = writeOpenOk(this.id, { creditBytes, meta });
+    this.#receiving.begin(creditBytes);
     this.#state = 'open';
     this.#host.queueControl(frame);
     this.#activate();
@@ -118,38 +126,63 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
 
   send(payload: Uint8Array, exhausted = false): void {
     if (this.#state === 'closed') return;
-    if (this.#finQueued) throw new FairleadError('INTERNAL', `stream ${this.id}: data was sent after the end of the stream`);
-    this.#queue ??= new ByteQueue();
-    this.#queue.push(payload);
-    if (exhausted) this.#exhaustedAt = this.#sentBytes + this.#queue.length;
+    this.#sending.push(payload, exhausted);
     this.#activate();
   }
 
   grant(limit: number, acked: number): void {
-    if (!this.receiving) return;
-    if (limit <= this.#receiveLimit && acked <= this.#consumedBytes) return;
-    this.#receiveLimit = Math.max(limit, this.#receiveLimit);
-    this.#consumedBytes = Math.max(acked, this.#consumedBytes);
+    if (this.#state !== 'open' || this.#receiving.finReceived) return;
+    if (this.#receiving.grant(limit, acked)) this.#host.queueWindow(this);
+  }
+
+  passOn(credit: Credit): void {
+    if (this.#state !== 'open') return;
+    this.#receiving.grant(credit.limit, credit.acked);
+    this.#passed = { end: credit.end, done: credit.done };
     this.#host.queueWindow(this);
   }
 
   fin(): void {
-    if (this.#state === 'closed' || this.#finQueued) return;
-    this.#finQueued = true;
+    if (this.#state === 'closed' || this.#sending.finQueued) return;
+    this.#sending.fin();
     this.#activate();
   }
 
   reset(code: number, reason: string): void {
     if (this.#state === 'closed') return;
-    this.#host.queueControl(writeReset(this.id, code, reason));
+    this.#host.queueReset(this, writeReset(this.id, code, reason));
     this.#close();
+  }
+
+  resume(entry: ResumeEntry): boolean {
+    if (this.#state !== 'open' || entry.round <= this.#ourRound) return false;
+    this.#host.queueControl(writeResume([this.#say(entry)], false));
+    this.#goOn();
+    return true;
+  }
+
+  /** Leave without a word: the line is gone, or another one has taken over. */
+  abandon(): void {
+    this.#close();
+  }
+
+  /** The line is gone; the stream waits for the next one. */
+  detached(): void {
+    this.windowQueued = false;
+    this.schedule.listed = false;
+    this.schedule.next = undefined;
+  }
+
+  /** Our entry for a new line; nothing flows until the other side's. */
+  beginRound(): ListedEntry {
+    return this.#say(this.#entry(Math.max(this.#ourRound, this.#theirRound) + 1));
   }
 
   onOpened(opening: Opening, frame: Frame): void {
     if (this.#state !== 'opening') throw violation('OPEN_OK', frame.offset, `is for stream ${this.id}, which is ${this.#state}`);
     if (opening.creditBytes > WIRE.maxWindowBytes) throw violation('OPEN_OK', frame.offset, excess(opening.creditBytes));
     this.#state = 'open';
-    this.#sendLimit = opening.creditBytes;
+    this.#sending.begin(opening.creditBytes);
     this.#activate();
     this.#handler?.onOpened?.(opening.meta);
   }
@@ -161,46 +194,26 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
   }
 
   onData(frame: Frame): void {
-    this.#requireReceiving(frame);
-    this.#receivedBytes += frame.payload.length;
-    if (this.#receivedBytes > this.#receiveLimit) {
-      throw new FairleadError(
-        'FLOW_CONTROL',
-        `the peer sent stream ${this.id} up to offset ${this.#receivedBytes}, beyond its credit of ${this.#receiveLimit}`,
-        { details: { stream: this.id, offset: this.#receivedBytes, limit: this.#receiveLimit } },
-      );
-    }
+    if (this.#isVoid(frame)) return;
+    this.#receiving.onData(frame);
     this.#handler?.onData(frame.payload, (frame.flags & FLAG.EXHAUSTED) !== 0);
   }
 
-  onWindow({ limit, acked }: Credit, frame: Frame): void {
-    if (this.#state !== 'open') throw violation('WINDOW', frame.offset, `is for stream ${this.id}, which is ${this.#state}`);
-    if (limit < this.#sendLimit || acked < this.#ackedBytes) {
-      throw violation('WINDOW', frame.offset, `takes credit of stream ${this.id} back: ${this.#sendLimit} to ${limit}`);
-    }
-    if (acked > this.#sentBytes) {
-      throw violation(
-        'WINDOW',
-        frame.offset,
-        `acknowledges offset ${acked} of stream ${this.id}, of which ${this.#sentBytes} was sent`,
-      );
-    }
-    if (limit - acked > WIRE.maxWindowBytes) throw violation('WINDOW', frame.offset, excess(limit - acked));
-    this.#sendLimit = limit;
-    this.#ackedBytes = acked;
-    this.#activate();
-    this.#handler?.onCredit?.(limit, acked);
+  onFin(frame: Frame): void {
+    if (this.#isVoid(frame)) return;
+    this.#receiving.onFin(frame);
+    if (!this.#relays) this.#host.queueWindow(this);
+    this.#handler?.onFin();
   }
 
-  onFin(frame: Frame): void {
-    this.#requireReceiving(frame);
-    const finalOffset = readU64(frame, 0);
-    if (finalOffset !== this.#receivedBytes) {
-      throw violation('FIN', frame.offset, `ends stream ${this.id} at ${finalOffset}, but ${this.#receivedBytes} bytes came`);
-    }
-    this.#finReceived = true;
-    if (this.#finSent) this.#close();
-    this.#handler?.onFin();
+  onWindow(credit: Credit, frame: Frame): void {
+    if (this.#state !== 'open') throw violation('WINDOW', frame.offset, `is for stream ${this.id}, which is ${this.#state}`);
+    if (!this.#flows) return this.#requireWaiting(frame);
+    const isNews = credit.end && !this.#sending.ended;
+    this.#sending.onWindow(credit, frame);
+    this.#activate();
+    this.#handler?.onCredit?.(credit);
+    this.#heard(credit, isNews);
   }
 
   /** The other side's RESET, or the end of the session. */
@@ -210,32 +223,113 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
     this.#handler?.onReset(code, reason);
   }
 
-  /** Put the next frame's parts, at most `maxPayload` of data, into `parts`. Returns its bytes on the line. */
-  pull(parts: Uint8Array[], maxPayload: number): number {
-    const chunk = this.#queue?.shift(Math.min(maxPayload, this.#sendLimit - this.#sentBytes));
-    if (chunk === undefined) return this.#pullFin(parts);
-    this.#sentBytes += chunk.length;
-    const exhausted = this.#sentBytes === this.#sendLimit || this.#sentBytes === this.#exhaustedAt;
-    parts.push(writeHeader(FRAME.DATA, exhausted ? FLAG.EXHAUSTED : 0, chunk.length, this.id), chunk);
-    this.#handler?.onSent?.(chunk.length);
-    return WIRE.headerBytes + chunk.length;
+  onResume(entry: ResumeEntry): void {
+    if (this.#state !== 'open' || entry.key !== this.key) {
+      return this.#fail(RESET_CODES.UNKNOWN_STREAM, 'this side holds no such stream');
+    }
+    if (entry.round <= this.#theirRound || entry.round < this.#ourRound) return;
+    const isNews = entry.end && !this.#sending.ended;
+    if (entry.round > MAX_ROUND || !this.#sending.rewind(entry)) {
+      return this.#fail(RESET_CODES.RESUME_GAP, `offset ${entry.received} is not within what is kept`);
+    }
+    this.#theirRound = entry.round;
+    if (this.#relays) this.#handler?.onResume?.(entry);
+    else this.resume(this.#entry(entry.round));
+    this.#heard(entry, isNews);
+    this.#goOn();
   }
 
-  #pullFin(parts: Uint8Array[]): number {
-    const frame = writeFin(this.id, this.#sentBytes);
-    parts.push(frame);
-    this.#finSent = true;
-    if (this.#finReceived) this.#close();
-    return frame.length;
+  /** The line is gone and nothing waits for the next one here. False when the handler does not take that, and must be told of an end. */
+  onLost(): boolean {
+    if (this.#state !== 'open' || this.#handler?.onLost === undefined) return false;
+    this.#close();
+    this.#handler.onLost();
+    return true;
+  }
+
+  /** Put the next frame's parts, at most `maxPayload` of data, into `parts`. Returns its bytes on the line. */
+  pull(parts: Uint8Array[], maxPayload: number): number {
+    const bytes = this.#sending.pull(parts, maxPayload);
+    if (bytes === 0) return WIRE.headerBytes + 8;
+    this.#handler?.onSent?.(bytes);
+    return WIRE.headerBytes + bytes;
+  }
+
+  /** The WINDOW that is due, or nothing if that has changed. */
+  takeWindow(): Uint8Array | undefined {
+    if (this.#state !== 'open' || !this.#flows) return undefined;
+    const credit = this.#credit();
+    const frame = writeWindow(this.id, credit);
+    this.#doneSaid ||= credit.done;
+    this.#closeWhenDone();
+    return frame;
+  }
+
+  get #relays(): boolean {
+    return this.#handler?.relays === true;
+  }
+
+  get #flows(): boolean {
+    return this.#ourRound === this.#theirRound;
+  }
+
+  #credit(): Credit {
+    const { limit, consumedBytes: acked, finReceived } = this.#receiving;
+    const { end, done } = this.#relays ? this.#passed : { end: finReceived, done: this.#sending.ended };
+    return { limit, acked, end, done };
+  }
+
+  #entry(round: number): ResumeEntry {
+    return { ...this.#credit(), round, received: this.#receiving.receivedBytes, key: this.key };
+  }
+
+  /** What the entry says holds from here on, also of a relay's side. */
+  #say(entry: ResumeEntry): ListedEntry {
+    this.#ourRound = entry.round;
+    this.#receiving.rebase(entry);
+    this.#doneSaid = entry.done;
+    if (this.#relays) {
+      this.#passed = { end: entry.end, done: entry.done };
+      this.#sending.drop();
+    }
+    return { ...entry, streamId: this.id };
+  }
+
+  #heard({ done }: Credit, isEndNews: boolean): void {
+    this.#doneHeard = done;
+    if (isEndNews && !this.#relays) {
+      this.#host.queueWindow(this);
+      this.#handler?.onEnded?.();
+    }
+    this.#closeWhenDone();
+  }
+
+  /** Both rounds may be the same now. */
+  #goOn(): void {
+    if (this.#state !== 'open' || !this.#flows) return;
+    if (!this.#relays) this.#host.queueWindow(this);
+    this.#activate();
+    this.#closeWhenDone();
+  }
+
+  #closeWhenDone(): void {
+    if (this.#state !== 'open' || !this.#flows || !this.#doneSaid || !this.#doneHeard) return;
+    this.#close();
+    this.#handler?.onDone?.();
   }
 
   #activate(): void {
     if (this.sendable) this.#host.activate(this);
   }
 
+  #fail(code: number, reason: string): void {
+    this.reset(code, reason);
+    this.#handler?.onReset(code, reason);
+  }
+
   #close(): void {
     this.#state = 'closed';
-    this.#queue = undefined;
+    this.#sending.clear();
     this.#host.remove(this);
   }
 
@@ -244,14 +338,22 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
     throw new FairleadError('INTERNAL', `stream ${this.id} cannot be ${verb}: it is ${this.#state}, not ${state}`);
   }
 
-  #requireReceiving(frame: Frame): void {
-    if (this.receiving) return;
-    const state = this.#state === 'open' ? 'ended already by a FIN' : this.#state;
-    throw violation(frameName(frame.type), frame.offset, `is for stream ${this.id}, which is ${state}`);
+  /** Whether DATA or FIN is to be passed over. Throws when it is not allowed at all. */
+  #isVoid(frame: Frame): boolean {
+    if (this.#state !== 'open') throw this.#misplaced(frame, this.#state);
+    if (!this.#flows) {
+      this.#requireWaiting(frame);
+      return true;
+    }
+    if (this.#receiving.finReceived) throw this.#misplaced(frame, 'ended already by a FIN');
+    return false;
   }
-}
 
-/** The reason to give for a window of more than the format allows. */
-export function excess(bytes: number): string {
-  return `opens a window of ${bytes} bytes, where ${WIRE.maxWindowBytes} are allowed`;
+  #requireWaiting(frame: Frame): void {
+    if (this.#theirRound > this.#ourRound) throw this.#misplaced(frame, 'about to be resumed and has no answer yet');
+  }
+
+  #misplaced(frame: Frame, state: string): FairleadError {
+    return violation(frameName(frame.type), frame.offset, `is for stream ${this.id}, which is ${state}`);
+  }
 }

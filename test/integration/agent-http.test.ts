@@ -182,7 +182,7 @@ describe('an agent and its hub', () => {
   it('part in order: the hub is told, VMs are let go of, and nothing answers any more', async () => {
     const { agent, line, vms } = await startConnected();
     await agent.stop();
-    expect(await line.closed).toMatchObject({ code: 1001 });
+    expect(await line.closed).toMatchObject({ code: 1000 });
     expect(vms.closed).toBe(true);
     expect(agent.link.state).toBe('stopped');
     await expect(fetch(`${agent.httpAddress}/livez`)).rejects.toThrow('fetch failed');

@@ -157,7 +157,7 @@ describe('the line to the hub', () => {
     link.start();
     const line = await hub.nextLine();
     await link.stop(0);
-    expect(await line.closed).toMatchObject({ error: undefined, code: 1001 });
+    expect(await line.closed).toMatchObject({ error: undefined, code: 1000 });
   });
 
   it('is bound to its TLS connection', async () => {

@@ -87,7 +87,7 @@ describe('fairlead agent', () => {
     await agent.said('agent runs');
     agent.process.kill('SIGTERM');
     expect(await agent.ended).toBe(0);
-    expect(await line.closed).toMatchObject({ code: 1001 });
+    expect(await line.closed).toMatchObject({ code: 1000 });
     expect(JSON.stringify(agent.lines)).not.toContain('token-1');
     expect(agent.lines).toContainEqual(
       expect.objectContaining({ level: 'info', host: 'edge-1', msg: 'agent has stopped, VMs go on' }),

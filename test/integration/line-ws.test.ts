@@ -57,7 +57,7 @@ describe('line over ws', () => {
     });
     expect(await operator.peer.call('hub.info', {})).toEqual({ method: 'hub.info' });
     expect(await Promise.all(transfers)).toEqual(Array.from({ length: 64 }, () => true));
-    expect([operator.mux.streamCount, agent.mux.streamCount]).toEqual([0, 0]);
+    await expect.poll(() => [operator.mux.streamCount, agent.mux.streamCount]).toEqual([0, 0]);
     expect([operator.mux.pool.usedBytes, agent.mux.pool.usedBytes]).toEqual([0, 0]);
   });
 

@@ -3,21 +3,21 @@ import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { FLAG, FRAME, type Frame, writeHeader } from '../../shared/mux/frame.ts';
 import { WIRE } from '../../shared/mux/limits.ts';
+import { readU64 } from '../../shared/mux/numbers.ts';
 import {
-  RESUME_STATE,
   readGoAway,
-  readOpening,
+  readOpen,
+  readOpenOk,
   readReset,
-  readResume,
-  readU64,
   readWindow,
   writeFin,
   writeGoAway,
-  writeOpening,
+  writeOpen,
+  writeOpenOk,
   writeReset,
-  writeResume,
   writeWindow,
 } from '../../shared/mux/payload.ts';
+import { readResume, writeResume } from '../../shared/mux/resume-entry.ts';
 import { framesOf } from '../support/mux-pair.ts';
 
 interface Sample {
@@ -30,7 +30,22 @@ const id = fc.integer({ min: 1, max: WIRE.maxStreamId });
 const offset = fc.oneof(fc.integer({ min: 0, max: 70_000 }), fc.integer({ min: 0, max: WIRE.maxOffset }));
 const u32 = fc.integer({ min: 0, max: 0xffff_ffff });
 const text = fc.string({ maxLength: 32, unit: 'grapheme' });
-const state = fc.subarray(Object.values(RESUME_STATE)).map((bits) => bits.reduce((sum: number, bit) => sum | bit, 0));
+const key = fc
+  .uint8Array({ minLength: WIRE.streamKeyBytes, maxLength: WIRE.streamKeyBytes })
+  .map((bytes) => String.fromCharCode(...bytes));
+const credit = fc.record({ limit: offset, acked: offset, end: fc.boolean(), done: fc.boolean() });
+/** Offsets as they can be: consumed, received and allowed rise in this order. */
+const entry = fc
+  .record({
+    streamId: id,
+    end: fc.boolean(),
+    done: fc.boolean(),
+    round: fc.integer({ min: 1, max: 0xffff_ffff }),
+    key,
+    acked: fc.integer({ min: 0, max: WIRE.maxOffset - WIRE.maxWindowBytes }),
+    more: fc.tuple(fc.nat(WIRE.maxWindowBytes), fc.nat(WIRE.maxWindowBytes)),
+  })
+  .map(({ more, ...said }) => ({ ...said, received: said.acked + Math.min(...more), limit: said.acked + Math.max(...more) }));
 
 const sample: fc.Arbitrary<Sample> = fc.oneof(
   fc.tuple(id, fc.uint8Array({ minLength: 1, maxLength: 300 }), fc.boolean()).map(([streamId, payload, exhausted]) => ({
@@ -38,15 +53,20 @@ const sample: fc.Arbitrary<Sample> = fc.oneof(
     read: (frame: Frame) => [frame.streamId, frame.flags, Buffer.from(frame.payload).toString('hex')],
     value: [streamId, exhausted ? 1 : 0, Buffer.from(payload).toString('hex')],
   })),
+  fc.tuple(id, key, offset, text).map(([streamId, key, creditBytes, name]) => ({
+    bytes: writeOpen(streamId, key, { creditBytes, meta: { name } }),
+    read: (frame: Frame) => [frame.streamId, readOpen(frame)],
+    value: [streamId, { creditBytes, key, meta: { name } }],
+  })),
   fc.tuple(id, offset, text).map(([streamId, creditBytes, name]) => ({
-    bytes: writeOpening(FRAME.OPEN, streamId, { creditBytes, meta: { name } }),
-    read: (frame: Frame) => [frame.streamId, readOpening(frame)],
+    bytes: writeOpenOk(streamId, { creditBytes, meta: { name } }),
+    read: (frame: Frame) => [frame.streamId, readOpenOk(frame)],
     value: [streamId, { creditBytes, meta: { name } }],
   })),
-  fc.tuple(id, offset, offset).map(([streamId, limit, acked]) => ({
-    bytes: writeWindow(streamId, { limit, acked }),
+  fc.tuple(id, credit).map(([streamId, value]) => ({
+    bytes: writeWindow(streamId, value),
     read: (frame: Frame) => [frame.streamId, readWindow(frame)],
-    value: [streamId, { limit, acked }],
+    value: [streamId, value],
   })),
   fc.tuple(id, offset).map(([streamId, at]) => ({
     bytes: writeFin(streamId, at),
@@ -63,13 +83,11 @@ const sample: fc.Arbitrary<Sample> = fc.oneof(
     read: readGoAway,
     value: goAway,
   })),
-  fc
-    .array(fc.record({ streamId: id, state, received: offset, acked: offset, limit: offset }), { maxLength: 5 })
-    .map((entries) => ({
-      bytes: writeResume(entries, entries.length > 3),
-      read: (frame: Frame) => [frame.flags === FLAG.MORE, readResume(frame)],
-      value: [entries.length > 3, entries],
-    })),
+  fc.array(entry, { maxLength: 5 }).map((entries) => ({
+    bytes: writeResume(entries, entries.length > 3),
+    read: (frame: Frame) => [frame.flags === FLAG.MORE, readResume(frame)],
+    value: [entries.length > 3, entries],
+  })),
 );
 
 test('what is written is read back, several frames to a message', () => {

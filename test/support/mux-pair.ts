@@ -2,6 +2,7 @@
 import type { FairleadError, JsonObject } from '../../shared/errors.ts';
 import { type Frame, frameBytes, readFrame } from '../../shared/mux/frame.ts';
 import type { MuxLimits } from '../../shared/mux/limits.ts';
+import type { Credit } from '../../shared/mux/payload.ts';
 import { MemoryPool } from '../../shared/mux/pool.ts';
 import { MuxSession, type MuxSessionOptions } from '../../shared/mux/session.ts';
 import type { RawStream, StreamHandler } from '../../shared/mux/stream-handler.ts';
@@ -100,8 +101,8 @@ export class Recorder implements StreamHandler {
     this.events.push(`data ${payload.length}`);
   }
 
-  onCredit(limit: number, acked: number): void {
-    this.events.push(`credit ${limit} ${acked}`);
+  onCredit({ limit, acked, end, done }: Credit): void {
+    if (!end && !done) this.events.push(`credit ${limit} ${acked}`);
   }
 
   onFin(): void {

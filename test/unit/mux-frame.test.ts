@@ -2,20 +2,21 @@
 import { describe, expect, test } from 'vitest';
 import { FairleadError } from '../../shared/errors.ts';
 import { FRAME, type Frame, frameBytes, frameName, newFrame, readFrame, writeHeader } from '../../shared/mux/frame.ts';
+import { readU64 } from '../../shared/mux/numbers.ts';
 import {
   cutUtf8,
   readGoAway,
   readHello,
-  readOpening,
+  readOpen,
+  readOpenOk,
   readRefusal,
   readReset,
-  readResume,
-  readU64,
   readWindow,
-  writeOpening,
+  writeOpenOk,
   writeRefusal,
   writeReset,
 } from '../../shared/mux/payload.ts';
+import { readResume } from '../../shared/mux/resume-entry.ts';
 import { framesOf, fromHex, toHex } from '../support/mux-pair.ts';
 import vectors from './vectors/frames.json' with { type: 'json' };
 
@@ -24,8 +25,9 @@ function valueOf(frame: Frame): unknown {
     case FRAME.HELLO:
       return readHello(frame, 1);
     case FRAME.OPEN:
+      return readOpen(frame);
     case FRAME.OPEN_OK:
-      return readOpening(frame);
+      return readOpenOk(frame);
     case FRAME.OPEN_ERR: {
       const { code, message, details } = readRefusal(frame);
       return { code, message, details };
@@ -97,7 +99,7 @@ describe('frame codec', () => {
   test('refuses payloads longer than their type allows', () => {
     for (const [type, length] of [
       [FRAME.HELLO, 4097],
-      [FRAME.OPEN, 8 + 1025],
+      [FRAME.OPEN, 8 + 16 + 1025],
       [FRAME.OPEN_ERR, 1025],
       [FRAME.RESET, 4 + 129],
       [FRAME.GOAWAY, 16 + 1025],
@@ -149,7 +151,7 @@ describe('frame codec', () => {
   });
 
   test('a meta that is too long is refused where it is made', () => {
-    const error = errorOf(() => writeOpening(FRAME.OPEN, 1, { creditBytes: 0, meta: { text: 'x'.repeat(1100) } }));
-    expect(error).toMatchObject({ code: 'LIMIT_EXCEEDED', message: 'OPEN has 1111 bytes of meta where 1024 are allowed' });
+    const error = errorOf(() => writeOpenOk(1, { creditBytes: 0, meta: { text: 'x'.repeat(1100) } }));
+    expect(error).toMatchObject({ code: 'LIMIT_EXCEEDED', message: 'OPEN_OK has 1111 bytes of meta where 1024 are allowed' });
   });
 });

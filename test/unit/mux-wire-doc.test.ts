@@ -13,7 +13,7 @@ describe('docs/reference/wire-protocol.md', () => {
     const block = /```hex\n([\s\S]*?)```/.exec(page)?.[1] ?? '';
     const named = [...block.matchAll(/^# [→←] ([A-Z_]+)/gm)].map((match) => match[1]);
     const hex = block.replaceAll(/^#.*$/gm, '');
-    expect(named.length).toBe(6);
+    expect(named.length).toBe(9);
     expect(framesOf(fromHex(hex)).map(({ type }) => frameName(type))).toEqual(named);
   });
 

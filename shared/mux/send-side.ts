@@ -1,0 +1,153 @@
+/**
+ * What goes out on a stream: bytes that wait, credit, and how far the other end has them.
+ *
+ * An end keeps what it has sent until it is acked, so that it can send it again (ReplayQueue). A relay keeps nothing: what it was to send
+ * again comes from the end behind it.
+ */
+import { FairleadError } from '../errors.ts';
+import { ByteQueue } from './byte-queue.ts';
+import { FLAG, FRAME, type Frame, violation, writeHeader } from './frame.ts';
+import { WIRE } from './limits.ts';
+import { type Credit, writeFin } from './payload.ts';
+import { ReplayQueue } from './replay-queue.ts';
+import type { ResumeEntry } from './resume-entry.ts';
+
+export class SendSide {
+  readonly #id: number;
+  #keeps = true;
+  /** Made with the first byte: most streams of a fleet are idle. */
+  #queue: ByteQueue | ReplayQueue | undefined;
+  #limit: number;
+  #sentBytes = 0;
+  #ackedBytes = 0;
+  /** Offset at which a relayed frame said that its sender was out of credit. */
+  #exhaustedAt = -1;
+  #finQueued = false;
+  #finSent = false;
+  #ended = false;
+
+  constructor(id: number, limit: number) {
+    this.#id = id;
+    this.#limit = limit;
+  }
+
+  get limit(): number {
+    return this.#limit;
+  }
+
+  get sentBytes(): number {
+    return this.#sentBytes;
+  }
+
+  get queuedBytes(): number {
+    return this.#queue?.length ?? 0;
+  }
+
+  /** The other end has said that the FIN has come. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  get finQueued(): boolean {
+    return this.#finQueued;
+  }
+
+  get hasWork(): boolean {
+    if (this.#finSent) return false;
+    return this.queuedBytes > 0 ? this.#limit > this.#sentBytes : this.#finQueued;
+  }
+
+  /** For relays, before the first byte. */
+  keepNothing(): void {
+    this.#keeps = false;
+  }
+
+  begin(limit: number): void {
+    this.#limit = limit;
+  }
+
+  push(payload: Uint8Array, exhausted: boolean): void {
+    if (this.#finQueued) throw new FairleadError('INTERNAL', `stream ${this.#id}: data was sent after the end of the stream`);
+    this.#queue ??= this.#keeps ? new ReplayQueue() : new ByteQueue();
+    this.#queue.push(payload);
+    if (exhausted) this.#exhaustedAt = this.#sentBytes + this.#queue.length;
+  }
+
+  fin(): void {
+    this.#finQueued = true;
+  }
+
+  /** Put the next frame's parts, at most `maxPayload` of data, into `parts`. Returns the bytes of data; 0 for the FIN. */
+  pull(parts: Uint8Array[], maxPayload: number): number {
+    const chunk = this.#queue?.shift(Math.min(maxPayload, this.#limit - this.#sentBytes));
+    if (chunk === undefined) {
+      parts.push(writeFin(this.#id, this.#sentBytes));
+      this.#finSent = true;
+      return 0;
+    }
+    this.#sentBytes += chunk.length;
+    const exhausted = this.#sentBytes === this.#limit || this.#sentBytes === this.#exhaustedAt;
+    parts.push(writeHeader(FRAME.DATA, exhausted ? FLAG.EXHAUSTED : 0, chunk.length, this.#id), chunk);
+    return chunk.length;
+  }
+
+  onWindow({ limit, acked, end }: Credit, frame: Frame): void {
+    const wrong = (text: string) => violation('WINDOW', frame.offset, text);
+    if (limit < this.#limit || acked < this.#ackedBytes) {
+      throw wrong(`takes credit of stream ${this.#id} back: ${this.#limit} to ${limit}`);
+    }
+    if (acked > this.#sentBytes) {
+      throw wrong(`acknowledges offset ${acked} of stream ${this.#id}, of which ${this.#sentBytes} was sent`);
+    }
+    if (limit - acked > WIRE.maxWindowBytes) throw wrong(excess(limit - acked));
+    if (this.#ended && !end) throw wrong(`takes the END of stream ${this.#id} back`);
+    if (end && !this.#finSent) throw wrong(`says that the FIN of stream ${this.#id} has come, which was not sent`);
+    this.#take(limit, acked, end);
+  }
+
+  /** Go on from where the other end says. False when it asks for bytes that are not kept, or says what cannot be. */
+  rewind({ received, limit, acked, end }: ResumeEntry): boolean {
+    if (this.#keeps) {
+      const isPossible = limit >= this.#limit && acked >= this.#ackedBytes && (end ? this.#isAll(received) : !this.#ended);
+      if (!isPossible || !this.#rewindQueue(received)) return false;
+    } else {
+      this.#finQueued = end;
+    }
+    this.#finSent = end;
+    this.#sentBytes = received;
+    this.#take(limit, acked, end);
+    return true;
+  }
+
+  /** For relays: what waits is void, it comes again from behind. */
+  drop(): void {
+    this.#queue = undefined;
+    this.#finQueued = false;
+    this.#exhaustedAt = -1;
+  }
+
+  clear(): void {
+    this.#queue = undefined;
+  }
+
+  #isAll(received: number): boolean {
+    return this.#finQueued && received === this.#sentBytes && this.queuedBytes === 0;
+  }
+
+  #rewindQueue(received: number): boolean {
+    if (this.#queue instanceof ReplayQueue) return this.#queue.rewind(received);
+    return received === this.#sentBytes;
+  }
+
+  #take(limit: number, acked: number, end: boolean): void {
+    this.#limit = limit;
+    this.#ackedBytes = acked;
+    this.#ended = end;
+    if (this.#queue instanceof ReplayQueue) this.#queue.ack(end ? this.#sentBytes : acked);
+  }
+}
+
+/** The reason to give for a window of more than the format allows. */
+export function excess(bytes: number): string {
+  return `opens a window of ${bytes} bytes, where ${WIRE.maxWindowBytes} are allowed`;
+}
