@@ -37,6 +37,13 @@ describe('systemd units', () => {
     );
   }
 
+  it('the limits of VMs come with a place of its own for the agent, which needs a newer systemd than the unit', async () => {
+    const limits = await read('packaging/systemd/fairlead-agent.service.d/limits.conf');
+    expect(limits).toMatch(/^DelegateSubgroup=agent$/m);
+    expect(limits).toMatch(/^Delegate=cpu memory pids$/m);
+    expect(await read('packaging/systemd/fairlead-agent.service')).not.toContain('DelegateSubgroup');
+  });
+
   it('verify does complain when a unit is wrong', async ({ skip }) => {
     if (!hasSystemd) skip('systemd-analyze is not installed');
     const directory = await mkdtemp(join(tmpdir(), 'fairlead-unit-'));
