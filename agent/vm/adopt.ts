@@ -16,6 +16,7 @@ import { toFairleadError } from '../../shared/errors.ts';
 import type { VmState } from '../../shared/protocol/vm.ts';
 import { isAlive, type ProcessIdentity } from '../process-identity.ts';
 import type { VsockDevice } from '../streams/transport.ts';
+import { releaseHostDevices } from './host/host-devices.ts';
 import type { LifeContext, VmLife } from './life.ts';
 import { GUEST_STATES, transition } from './machine.ts';
 import { millisecondsOf, QemuEventReader } from './qemu-events.ts';
@@ -41,6 +42,7 @@ export async function adopt(context: LifeContext, life: VmLife, { strays, leavin
   const owner = { uuid: record.uuid, monitorSocket: paths.monitorSocket, runDir: paths.runDir };
   if (record.process === undefined && record.state !== 'starting') {
     await strays.end(owner);
+    await releaseHostDevices(name, paths, context.logger);
     await context.confinement.leave(name);
     await context.store.removeRunDir(name);
     return;

@@ -14,9 +14,11 @@ import { runCommand } from '../qmp/commands.ts';
 import type { VsockDevice } from '../streams/transport.ts';
 import type { HostVsock, Logger, VmObserver, VmPolicy } from './api.ts';
 import { buildArgs } from './argv/build-args.ts';
+import type { HostDevices } from './argv/host.ts';
 import type { Confinement } from './confinement/confinement.ts';
 import type { ProcessGuard } from './confinement/guarded-spawn.ts';
 import { type Deadline, orAborted, settledWithin } from './deadline.ts';
+import { type HostDevicesRequest, prepareHostDevices, releaseHostDevices } from './host/host-devices.ts';
 import type { HostProbe } from './host/host-probe.ts';
 import { lastLine, sizeOf, tailOf } from './logs/log-file.ts';
 import { Session, type SessionHandlers } from './session.ts';
@@ -65,11 +67,12 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   await store.makeRunDir(name);
   const guard = await context.confinement.enter(record.spec, paths);
   undo.defer(() => context.confinement.leave(name));
-  const [qemu, accelerator, machine, , device] = await settleAll([
+  undo.defer(() => releaseHostDevices(name, paths, logger));
+  const [qemu, accelerator, machine, devices, device] = await settleAll([
     orAborted(context.probe.qemu(), signal),
     orAborted(context.probe.accelerator(record.spec.accelerator), signal),
     orAborted(context.probe.machine(record.spec.machine), signal),
-    context.checkSpec?.(record.spec),
+    hostDevices(context, { spec: record.spec, paths, user: guard.user, signal }),
     prepareDevice(context.vsock, record, { paths, guard, signal }).then((made) => (made === undefined ? made : undo.use(made))),
     save({ state: 'starting', generation, ready: false, process: undefined }),
   ]);
@@ -79,7 +82,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const vsock = device === undefined ? undefined : { cid: device.cid, backend: device.backend };
   const { sandbox } = qemu;
   const { tscKhz } = context;
-  const argv = buildArgs(record.spec, { uuid: record.uuid, accelerator, machine, sandbox, tscKhz, vsock, paths });
+  const argv = buildArgs(record.spec, { uuid: record.uuid, accelerator, machine, sandbox, tscKhz, vsock, devices, paths });
   const logOffset = sizeOf(paths.qemuLog);
   const vhostFd = device?.vhostFd;
   const { binary } = qemu;
@@ -122,6 +125,12 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   }
   undo.move();
   return session;
+}
+
+/** Nothing is made on the host for a spec that its owner does not allow. */
+async function hostDevices({ checkSpec }: LaunchContext, request: HostDevicesRequest): Promise<HostDevices> {
+  await checkSpec?.(request.spec);
+  return prepareHostDevices(request);
 }
 
 async function connect(

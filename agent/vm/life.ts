@@ -11,6 +11,7 @@ import { failpoint } from '../failpoint.ts';
 import { settledWithin } from './deadline.ts';
 import { judgeEnd } from './ending.ts';
 import type { EventLog } from './events.ts';
+import { releaseHostDevices } from './host/host-devices.ts';
 import type { LaunchContext } from './launch.ts';
 import { tailOf } from './logs/log-file.ts';
 import { transition, type VmInput } from './machine.ts';
@@ -178,6 +179,7 @@ export class VmLife {
     this.#state = isClean ? 'stopped' : 'crashed';
     const last = this.#context.events.lastOf(this.name);
     const isTold = last?.data.generation === generation && (last.state === 'stopped' || last.state === 'crashed');
+    await releaseHostDevices(this.name, this.#context.store.paths(this.name), this.#context.logger);
     await this.#context.confinement.leave(this.name);
     await this.#context.store.removeRunDir(this.name);
     await this.save({ state: this.#state, ready: false, process: undefined, stop: undefined, exit, restarts });
@@ -240,6 +242,7 @@ export class VmLife {
       await this.saveIfPossible({});
       await failpoint('stop.end-recorded');
       await session.device?.[Symbol.asyncDispose]();
+      await releaseHostDevices(this.name, this.#context.store.paths(this.name), this.#context.logger);
       await this.#context.confinement.leave(this.name);
       await this.#context.store.removeRunDir(this.name);
       await failpoint('stop.cleaned');
