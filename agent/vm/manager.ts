@@ -2,6 +2,7 @@
  * All VMs of this host. Finds the one that a call means and hands the call to its supervisor; itself it only creates, lists and forgets.
  */
 import { randomUUID } from 'node:crypto';
+import { totalmem } from 'node:os';
 import { join } from 'node:path';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import type { Result } from '../../shared/protocol/methods.ts';
@@ -14,11 +15,12 @@ import { Confinement, type ConfinementSettings } from './confinement/confinement
 import { Deadline, orAborted, settledWithin } from './deadline.ts';
 import { EventStore } from './event-store.ts';
 import { EVENT_CAPACITY, EventLog } from './events.ts';
+import { findHostDevices } from './host/host-devices.ts';
 import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
 import { HostProbe } from './host/host-probe.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
 import { LogLimit } from './logs/log-limit.ts';
-import { checkFiles, checkSpec } from './spec-check.ts';
+import { checkFiles, checkHostMemory, checkSpec } from './spec-check.ts';
 import type { LadderTimes } from './stop-ladder.ts';
 import { VmStore } from './store.ts';
 import { StrayProcesses } from './strays.ts';
@@ -311,9 +313,11 @@ export class VmManager implements Vms {
     return { [Symbol.dispose]: () => this.#reserved.delete(name) };
   }
 
-  /** @throws FairleadError UNSUPPORTED for what this host cannot do, before anything is made. */
-  async #checkHost({ name, machine, accelerator, vsock }: VmSpec): Promise<void> {
+  /** @throws FairleadError UNSUPPORTED or LIMIT_EXCEEDED for what this host cannot do, before anything is made. */
+  async #checkHost(spec: VmSpec): Promise<void> {
+    const { name, machine, accelerator, vsock } = spec;
     const { probe } = this.#context;
+    checkHostMemory(spec, totalmem());
     await Promise.all([probe.machine(machine), accelerator === 'auto' ? undefined : probe.accelerator(accelerator)]);
     if (vsock === undefined || this.#options.vsock.available) return;
     throw new FairleadError('UNSUPPORTED', `VM ${name} wants a vsock and this host has none: ${this.#options.vsock.reason}`);
@@ -330,7 +334,8 @@ export class VmManager implements Vms {
     // A host without a transport shows what one with vhost-vsock would run.
     const backend = vsock.available ? vsock.transport.backendIn(paths.runDir) : ({ kind: 'vhost-vsock' } as const);
     const device = spec.vsock === undefined ? undefined : { cid: DRY_RUN.cid, backend };
-    const argv = buildArgs(spec, { uuid, accelerator, machine, sandbox: qemu.sandbox, tscKhz, vsock: device, paths });
+    const devices = await findHostDevices(spec, paths);
+    const argv = buildArgs(spec, { uuid, accelerator, machine, sandbox: qemu.sandbox, tscKhz, vsock: device, devices, paths });
     return { binary: qemu.binary, argv };
   }
 }
