@@ -1,15 +1,19 @@
 /** What a running QEMU may do and has: its user, its sandbox, its descriptors, its environment, its share of the host. */
 import { execFileSync } from 'node:child_process';
-import { chmod, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, copyFile, mkdtemp, readdir, readFile, readlink, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { describe, expect, it, test } from 'vitest';
+import { isAlive } from '../../agent/process-identity.ts';
+import { vhostUserTransport } from '../../agent/streams/vhost-user.ts';
 import type { ConfinementSettings } from '../../agent/vm/confinement/confinement.ts';
 import type { VmManagerOptions } from '../../agent/vm/manager.ts';
-import { spec, type TestHost, testHost, whyNoQemu } from '../support/vm.ts';
+import { artefacts } from '../../cli/image/cache.ts';
+import { silent, spec, type TestHost, testHost, whyNoQemu } from '../support/vm.ts';
 
 const missing = whyNoQemu();
 if (missing !== undefined) console.warn(`skipped: ${missing}`);
+const { vhostDeviceVsock } = artefacts();
 const isRoot = process.getuid?.() === 0;
 if (!isRoot) console.warn('tests of another user are skipped: they need root');
 const NOBODY = '65534';
@@ -110,8 +114,8 @@ describe.skipIf(missing !== undefined)('a running QEMU', () => {
 });
 
 describe.skipIf(missing !== undefined || !isRoot)('QEMU as a user of its own', () => {
-  async function nobodysHost(): Promise<TestHost> {
-    const host = await hostWith({ user: NOBODY, group: NOBODY });
+  async function nobodysHost(more: Partial<VmManagerOptions> = {}): Promise<TestHost> {
+    const host = await hostWith({ user: NOBODY, group: NOBODY }, more);
     // The directories of a test are in one for its user alone.
     await chmod(dirname(host.options.stateDir), 0o711);
     return host;
@@ -192,6 +196,26 @@ describe.skipIf(missing !== undefined || !isRoot)('QEMU as a user of its own', (
       }
     },
   );
+
+  test.skipIf(vhostDeviceVsock === undefined)('has its vsock daemon with it, in the same hands', async ({ onTestFinished }) => {
+    const directory = await mkdtemp(join(tmpdir(), 'fl-daemon-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    await chmod(directory, 0o755);
+    const binary = join(directory, 'vhost-device-vsock');
+    await copyFile(vhostDeviceVsock ?? '', binary);
+    await chmod(binary, 0o755);
+    const transport = vhostUserTransport({ binary, logger: silent });
+    await using host = await nobodysHost({ vsock: { available: true, transport } });
+    await host.manager.run(spec({ name: 'web', vsock: {} }));
+    const record = JSON.parse(await readFile(join(host.options.stateDir, 'vms/web/vm.json'), 'utf8'));
+    const { pid, startTime } = record.process.vsock.daemon;
+    expect(await statusOf(pid)).toMatchObject({ Uid: [NOBODY, NOBODY, NOBODY, NOBODY].join('\t'), Groups: '' });
+    const own = [`${host.options.runDir}/web/`, 'socket:', 'anon_inode:', '/memfd:', '/dev/null'];
+    expect((await descriptorsOf(pid)).filter((target) => !own.some((prefix) => target.startsWith(prefix)))).toEqual([]);
+    await host.manager.stop('web', { graceMs: 0 });
+    expect(isAlive({ pid, startTime })).toBe(false);
+    expect(await readdir(host.options.runDir)).toEqual([]);
+  });
 
   test('an agent whose user does not exist does not run VMs as another', async () => {
     await expect(hostWith({ user: 'no-such-user' })).rejects.toMatchObject({

@@ -45,7 +45,10 @@ export async function findCgroups(setting: CgroupSetting): Promise<CgroupSupport
     const root = setting === 'auto' ? await delegatedRoot() : setting;
     const tree = await CgroupTree.open(root);
     if (tree.controllers.length > 0) return { available: true, tree };
-    return { available: false, reason: `${root} has none of the controllers ${CONTROLLERS.join(', ')}` };
+    return {
+      available: false,
+      reason: `${root} has none of the controllers ${CONTROLLERS.join(', ')}: switch them on in the group above`,
+    };
   } catch (error) {
     return { available: false, reason: error instanceof Error ? error.message : String(error) };
   }
