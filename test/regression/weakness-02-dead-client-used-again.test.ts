@@ -16,10 +16,10 @@ test.skipIf(missing !== undefined)(
     await using host = await testHost();
     const { manager } = host;
     const stopped = nextEvent(manager, 'vm.stopped');
-    await manager.run(await bootSectorVm(host, { name: 'web' }, { then: 'power-off' }));
+    await manager.run(await bootSectorVm(host, { name: 'web' }, { does: 'power-off' }));
     expect(await stopped).toMatchObject({ data: { reason: 'guest-shutdown' } });
 
-    await bootSectorVm(host, { name: 'web' }, { then: 'halt' });
+    await bootSectorVm(host, { name: 'web' }, { does: 'halt' });
     expect(await manager.start('web')).toMatchObject({ state: 'running', generation: 2 });
     expect(await manager.qmp('web', { execute: 'query-status' })).toMatchObject({ status: 'running' });
     expect(await manager.pause('web')).toMatchObject({ state: 'paused' });

@@ -16,7 +16,7 @@ test.skipIf(missing !== undefined)(
     await using host = await testHost({ observer });
     const { manager } = host;
     const reset = nextEvent(manager, 'vm.reset');
-    await manager.run(await bootSectorVm(host, { name: 'web' }, { then: 'reset' }));
+    await manager.run(await bootSectorVm(host, { name: 'web' }, { does: 'reset' }));
     await reset;
     commands.length = 0;
 

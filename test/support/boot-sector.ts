@@ -36,12 +36,12 @@ const ACTS = {
 
 export interface BootSector {
   readonly says?: string;
-  readonly then?: keyof typeof ACTS;
+  readonly does?: keyof typeof ACTS;
 }
 
-export function bootSector({ says = '', then = 'halt' }: BootSector): Buffer {
+export function bootSector({ says = '', does = 'halt' }: BootSector): Buffer {
   if (Buffer.byteLength(says) > MAX_TEXT_BYTES) throw new Error(`a boot sector has room for ${MAX_TEXT_BYTES} bytes of text`);
-  const { code, data } = ACTS[then];
+  const { code, data } = ACTS[does];
   const sector = Buffer.alloc(512);
   sector.set(bytes(SAY + code));
   sector.write(says, TEXT_AT);
