@@ -17,7 +17,6 @@ export const DEVICE_COMMANDS = {
         data: v.object({
           id: v.optional(v.string()),
           size: v.optional(Count),
-          'requested-size': v.optional(Count),
           'block-size': v.optional(Count),
         }),
       }),

@@ -18,8 +18,6 @@ export interface MemoryReading {
   readonly ramBytes: number | undefined;
   /** What the guest has taken of the memory device; undefined where there is none. */
   readonly pluggedBytes: number | undefined;
-  /** What the guest was last asked to take of it. */
-  readonly requestedBytes: number | undefined;
   /** The memory device grows and shrinks by multiples of this. */
   readonly blockBytes: number | undefined;
 }
@@ -55,7 +53,6 @@ export async function readMemory(ask: Ask): Promise<MemoryReading> {
   return {
     ramBytes,
     pluggedBytes: device?.size,
-    requestedBytes: device?.['requested-size'],
     blockBytes: device?.['block-size'],
   };
 }

@@ -14,7 +14,7 @@ import type { MemoryReading } from './memory-gauge.ts';
 const MIB = 1024 ** 2;
 
 export interface MemoryPlan {
-  /** Undefined where there is no such device, and nothing to ask of it. */
+  /** Undefined where nothing is asked of the device, such as one that is not there. */
   readonly ramBytes: number | undefined;
   readonly pluggedBytes: number | undefined;
 }

@@ -19,14 +19,17 @@ import { GUEST_STATES } from '../machine.ts';
 import { MEMORY_DEVICE, MEMORY_EVENTS, type MemoryReading, readMemory } from './memory-gauge.ts';
 import { type MemoryPlan, mib, planMemory } from './memory-plan.ts';
 
-/** A virtio-mem driver that could not free a block tries again after some seconds (Linux: 5), and QEMU tells of it up to 1 s later. */
+/** A guest that changes nothing for so long has done what it could; QEMU tells of each change within 1 s. */
 const STALL_MS = 10_000;
+const NUDGE_MS = 2_000;
 /** Kept of the caller's time for the answer that says how far the guest got. */
 const ANSWER_MS = 500;
 const QUERY_MS = 5_000;
 
 export interface ResizeOptions extends CallOptions {
   readonly onProgress?: ((reading: { targetBytes: number; actualBytes: number }) => void) | undefined;
+  /** Called once the guest was asked and before it is waited for. */
+  readonly onWait?: (() => void) | undefined;
   /** How long the guest may do nothing. */
   readonly stallMs?: number | undefined;
 }
@@ -50,15 +53,21 @@ export class MemoryResizer {
     return this.#vms.operate(name, operation, options, async (vm, deadline) => {
       const before = await read(vm, deadline);
       const plan = planMemory(vm.spec, bytes, before);
-      this.#waiting.get(name)?.abort(superseded(name, bytes));
-      using events = vm.listen({ names: MEMORY_EVENTS });
-      await ask(vm, plan, before, deadline);
-      if (!wait) return { targetBytes: bytes, actualBytes: totalOf(vm, before) };
-
       const waiting = new AbortController();
+      this.#waiting.get(name)?.abort(superseded(name, bytes));
       this.#waiting.set(name, waiting);
       try {
-        return await follow({ vm, plan, bytes, before, events, deadline, replaced: waiting.signal, options });
+        using events = vm.listen({ names: MEMORY_EVENTS });
+        const following = { vm, bytes, before, events, deadline, replaced: waiting.signal, options };
+        // Without anybody who waits for the first, all are asked for at once.
+        const phases = wait ? phasesOf(plan, before) : [plan];
+        for (const phase of phases) {
+          await ask(vm, phase, deadline);
+          if (!wait) return { targetBytes: bytes, actualBytes: totalOf(vm, before) };
+          options.onWait?.();
+          await follow(following, phase);
+        }
+        return { targetBytes: bytes, actualBytes: bytes };
       } finally {
         if (this.#waiting.get(name) === waiting) this.#waiting.delete(name);
       }
@@ -66,9 +75,18 @@ export class MemoryResizer {
   }
 }
 
+/**
+ * A balloon that grows takes its pages where it finds them, also from the memory that is about to be unplugged, which then cannot go. So
+ * that memory goes first.
+ */
+function phasesOf(plan: MemoryPlan, before: MemoryReading): MemoryPlan[] {
+  const { ramBytes = 0, pluggedBytes = 0 } = before;
+  const isBoth = (plan.ramBytes ?? 0) < ramBytes && (plan.pluggedBytes ?? 0) < pluggedBytes;
+  return isBoth ? [{ ...plan, ramBytes: undefined }, plan] : [plan];
+}
+
 interface Following {
   readonly vm: LiveVm;
-  readonly plan: MemoryPlan;
   readonly bytes: number;
   readonly before: MemoryReading;
   readonly events: ReturnType<LiveVm['listen']>;
@@ -77,35 +95,48 @@ interface Following {
   readonly options: ResizeOptions;
 }
 
-async function follow(following: Following): Promise<ResizeResult> {
-  const { vm, plan, bytes, events, deadline, replaced, options } = following;
+/** Until the guest has what the phase asks for. */
+async function follow(following: Following, phase: MemoryPlan): Promise<void> {
+  const { vm, bytes, events, deadline, replaced, options } = following;
   const { stallMs = STALL_MS, onProgress } = options;
   const signal = AbortSignal.any([deadline.signal, vm.signal, replaced]);
   // What changed between the first reading and the listener is in this one.
   let reading = await read(vm, deadline);
-  while (!isThere(reading, plan)) {
-    const timeoutMs = Math.max(0, Math.min(stallMs, deadline.remainingMs - ANSWER_MS));
+  let quietSince = performance.now();
+  while (!isThere(reading, phase)) {
+    const quietMs = performance.now() - quietSince;
+    const leftMs = Math.min(stallMs - quietMs, deadline.remainingMs - ANSWER_MS);
     try {
-      const { name, data } = await events.take({ timeoutMs, signal });
+      const { name, data } = await events.take({ timeoutMs: Math.max(0, Math.min(leftMs, NUDGE_MS)), signal });
       if (name === 'BALLOON_CHANGE') reading = { ...reading, ramBytes: Number(data['actual']) };
       else if (data['id'] === MEMORY_DEVICE) reading = { ...reading, pluggedBytes: Number(data['size']) };
+      quietSince = performance.now();
+      onProgress?.({ targetBytes: bytes, actualBytes: totalOf(vm, reading) });
     } catch (error) {
       signal.throwIfAborted();
       if (!isFairleadError(error) || error.code !== 'TIMEOUT') throw error;
+      if (leftMs > NUDGE_MS) {
+        await nudge(vm, reading, phase, deadline);
+        continue;
+      }
       reading = await read(vm, deadline);
-      if (!isThere(reading, plan)) throw unresponsive(following, totalOf(vm, reading), timeoutMs);
+      if (!isThere(reading, phase)) throw unresponsive(following, totalOf(vm, reading), performance.now() - quietSince);
     }
-    onProgress?.({ targetBytes: bytes, actualBytes: totalOf(vm, reading) });
   }
-  return { targetBytes: bytes, actualBytes: totalOf(vm, reading) };
 }
 
-async function ask(vm: LiveVm, plan: MemoryPlan, before: MemoryReading, deadline: Deadline): Promise<void> {
-  const { ramBytes, pluggedBytes } = plan;
+/** A driver that could not free a block tries again much later (Linux: 50 s), or at once when what is asked of it changes. */
+async function nudge(vm: LiveVm, { pluggedBytes = 0 }: MemoryReading, phase: MemoryPlan, deadline: Deadline): Promise<void> {
+  if (phase.pluggedBytes === undefined || pluggedBytes <= phase.pluggedBytes) return;
+  await ask(vm, { ramBytes: undefined, pluggedBytes }, deadline);
+  await ask(vm, { ...phase, ramBytes: undefined }, deadline);
+}
+
+async function ask(vm: LiveVm, { ramBytes, pluggedBytes }: MemoryPlan, deadline: Deadline): Promise<void> {
   const path = `/machine/peripheral/${MEMORY_DEVICE}`;
   await Promise.all([
     ramBytes === undefined ? undefined : vm.execute('balloon', { value: ramBytes }, deadline),
-    pluggedBytes === undefined || pluggedBytes === before.requestedBytes
+    pluggedBytes === undefined
       ? undefined
       : vm.execute('qom-set', { path, property: 'requested-size', value: pluggedBytes }, deadline),
   ]);
@@ -116,8 +147,9 @@ function read(vm: LiveVm, { signal, remainingMs }: Deadline): Promise<MemoryRead
   return readMemory((command, args) => vm.execute(command, args, limits));
 }
 
-function isThere(reading: MemoryReading, plan: MemoryPlan): boolean {
-  return reading.ramBytes === plan.ramBytes && reading.pluggedBytes === plan.pluggedBytes;
+function isThere(reading: MemoryReading, { ramBytes, pluggedBytes }: MemoryPlan): boolean {
+  const isRamThere = ramBytes === undefined || ramBytes === reading.ramBytes;
+  return isRamThere && (pluggedBytes === undefined || pluggedBytes === reading.pluggedBytes);
 }
 
 function totalOf({ spec }: LiveVm, { ramBytes, pluggedBytes }: MemoryReading): number {
