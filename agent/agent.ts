@@ -89,8 +89,11 @@ class FairleadAgent implements Agent {
       journal: () => this.#journal.usage,
     });
     this.#telemetry = telemetry;
-    const journal = new Journal({ files: directoryFiles(join(config.stateDir, 'journal')), observer: telemetry.journal, logger });
-    this.#journal = journal;
+    this.#journal = new Journal({
+      files: directoryFiles(join(config.stateDir, 'journal')),
+      observer: telemetry.journal,
+      logger,
+    });
     // Whoever needs the VMs is told of a failure; if nobody does, `start` tells it.
     this.#vms.promise.catch(() => {});
     const vms = this.#vms.promise;
@@ -100,8 +103,9 @@ class FairleadAgent implements Agent {
       void guests.takeUp();
       const devices = this.#scope.use(new DeviceOperations({ vms, logger, checkPolicy: (spec) => policy.checkSpec(spec) }));
       devices.watch();
-      const handlers = allHandlers(vms, policy, guests, journal, devices);
-      dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once: this.#takeUpCommands(vms, devices) });
+      const once = this.#takeUpCommands(vms, devices);
+      const handlers = allHandlers(vms, policy, guests, once, devices);
+      dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once });
       return dispatcher;
     });
     making.catch(() => {});

@@ -21,6 +21,7 @@ import { Actor, CommandId, type Operation } from '../../shared/protocol/methods-
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { failpoint } from '../failpoint.ts';
 import type { Journal } from '../journal/journal.ts';
+import type { OperationPage, OperationQuery } from '../journal/page.ts';
 import type { Logger } from '../vm/api.ts';
 import { orAborted } from '../vm/deadline.ts';
 import {
@@ -99,6 +100,19 @@ export class Once {
     } catch (error) {
       throw withCommandId(error, command.id);
     }
+  }
+
+  /** The record of a command; of one that a crash interrupted, once it is known what became of it. @throws FairleadError JOURNAL_FAILED */
+  async find(id: string): Promise<Operation | undefined> {
+    await this.#findInterrupted();
+    const interrupted = this.#interrupted.get(id);
+    if (interrupted !== undefined) await this.#settle(interrupted);
+    return this.#unsaved.get(id) ?? (await this.#options.journal.find(id));
+  }
+
+  /** @throws FairleadError JOURNAL_FAILED */
+  list(query: OperationQuery): Promise<OperationPage> {
+    return this.#options.journal.list(query);
   }
 
   /** Aborts what runs and waits for its records. */

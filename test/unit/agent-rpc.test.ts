@@ -42,9 +42,9 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
     ended: (method: string, code: string) => void outcomes.push(`${method} ${code}`),
   };
   const guests = new Guests(vms, silent);
-  const { once, journal } = onceOf(vms);
+  const { once } = onceOf(vms);
   const devices = new DeviceOperations({ vms, logger: silent, checkPolicy: (spec) => policy.checkSpec(spec) });
-  const dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy, guests, journal, devices), policy, observer, once });
+  const dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy, guests, once, devices), policy, observer, once });
   const call = (method: string, params: JsonObject = {}, overrides: Partial<RequestContext> = {}) =>
     dispatcher.request(method, params, context(overrides));
   return { call, outcomes, vms };

@@ -16,7 +16,7 @@ export function allHandlers(
   vms: Vms,
   policy: Policy,
   guests: Guests,
-  journal: OperationBook,
+  operations: OperationBook,
   devices: DeviceOperations,
 ): Handlers {
   return {
@@ -26,6 +26,6 @@ export function allHandlers(
     ...migrationHandlers(vms, policy),
     ...deviceHandlers(devices),
     ...guestHandlers(guests),
-    ...operationHandlers(journal),
+    ...operationHandlers(operations),
   };
 }
