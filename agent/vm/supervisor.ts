@@ -233,10 +233,10 @@ export class Supervisor {
   async #launch(deadline: Deadline, restarts: VmRecord['restarts']): Promise<void> {
     const life = this.#life;
     await life.cleaned;
-    await checkFiles(this.record.spec);
     const before = this.record;
     life.apply('start');
     try {
+      await checkFiles(before.spec);
       const save = (change: Partial<VmRecord>) => life.save({ ...change, restarts });
       life.own(await launch(this.#context, { record: before, save, handlers: life.handlers(), deadline }));
     } catch (error) {

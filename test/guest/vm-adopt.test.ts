@@ -1,10 +1,12 @@
 /** What an agent finds when it comes back: the same VMs, the same processes, and the truth about those that are gone. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readFile, writeFile } from 'node:fs/promises';
+import { existsSync, readdirSync } from 'node:fs';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { identityOf } from '../../agent/process-identity.ts';
+import { QmpClient } from '../../agent/qmp/client.ts';
 import { nextEvent, spec, type TestHost, testHost, typesOf, whyNoQemu } from '../support/vm.ts';
 
 const missing = whyNoQemu();
@@ -123,6 +125,72 @@ describe.skipIf(missing !== undefined)('an agent that comes back', () => {
       )
       .toBe('running');
     await resumed;
+  });
+
+  test('tells late what happened while it was away, once, with its time', async () => {
+    await host.manager.run(spec({ name: 'web' }));
+    const { runDir } = host.options;
+    await host.manager.close();
+    {
+      await using monitor = await QmpClient.connect({ path: join(runDir, 'web', 'monitor.sock') });
+      for (const command of ['stop', 'cont', 'system_reset', 'stop']) await monitor.execute(command);
+    }
+    const away = new Date().toISOString();
+    let manager = await host.restart();
+    expect(manager.get('web')).toMatchObject({ state: 'paused' });
+    const told = ['vm.created', 'vm.started', 'vm.paused', 'vm.resumed', 'vm.reset', 'vm.paused'];
+    expect(typesOf(manager).toSorted()).toEqual(told.toSorted());
+    expect(manager.events.query({}).events.at(-1)?.time.localeCompare(away)).toBeLessThanOrEqual(0);
+    const { epoch, lastSeq } = manager.events;
+    manager = await host.restart();
+    expect(manager.events).toMatchObject({ epoch, lastSeq });
+    expect(await manager.resume('web')).toMatchObject({ state: 'running' });
+    expect(manager.events.query({ since: lastSeq, epoch }).events).toMatchObject([{ seq: lastSeq + 1, type: 'vm.resumed' }]);
+  });
+
+  test('does not take a VM for crashed that was ended in order while it was away', async () => {
+    await host.manager.run(spec({ name: 'web' }));
+    const pid = pidOf('web');
+    await host.manager.close();
+    process.kill(pid, 'SIGTERM');
+    await expect.poll(() => identityOf(pid)).toBeUndefined();
+    const manager = await host.restart();
+    expect(manager.get('web')).toMatchObject({ state: 'stopped', exit: { reason: 'host-signal', code: null } });
+    expect(manager.events.query({}).events.at(-1)).toMatchObject({ type: 'vm.stopped', data: { reason: 'host-signal' } });
+    expect(readdirSync(host.options.runDir)).toEqual([]);
+  });
+
+  test('tells the end of a VM once, whenever its agent died', async () => {
+    await host.manager.run(spec({ name: 'web' }));
+    const before = await readFile(recordOf('web'), 'utf8');
+    await host.manager.stop('web', { graceMs: 0 });
+    await host.manager.close();
+    // As if the agent had died between the telling and the writing down.
+    await writeFile(recordOf('web'), before);
+    const manager = await host.restart();
+    expect(typesOf(manager)).toEqual(['vm.created', 'vm.started', 'vm.stopping', 'vm.stopped']);
+    expect(manager.get('web').state).not.toBe('running');
+  });
+
+  test('leaves a stranger alone who has the uuid in his arguments', async () => {
+    const { uuid } = await host.manager.create(spec({ name: 'web' }));
+    const stranger = spawn('sh', ['-c', 'exec sleep 600', '-uuid', uuid], { stdio: 'ignore' });
+    const looker = spawn('tail', ['-f', '/dev/null', join(host.options.runDir, 'web', 'vh')], { stdio: 'ignore' });
+    await Promise.all([once(stranger, 'spawn'), once(looker, 'spawn')]);
+    await host.restart();
+    for (const child of [stranger, looker]) {
+      expect(child.signalCode).toBeNull();
+      child.kill();
+      await once(child, 'exit');
+    }
+  });
+
+  test('clears away the run directory of a VM that is no more', async () => {
+    const left = join(host.options.runDir, 'gone');
+    await mkdir(left);
+    await writeFile(join(left, 'qmp.sock'), '');
+    await host.restart();
+    expect(existsSync(left)).toBe(false);
   });
 
   test('leaves a broken record alone, names it, and serves the others', async () => {

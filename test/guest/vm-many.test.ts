@@ -1,0 +1,54 @@
+/** Many VMs of one agent, and an agent that is killed in the middle of everything. */
+import { existsSync, readdirSync } from 'node:fs';
+import { expect, test } from 'vitest';
+import { identityOf } from '../../agent/process-identity.ts';
+import { startManager } from '../support/manager-process.ts';
+import { spec, testHost, whyNoQemu } from '../support/vm.ts';
+
+const missing = whyNoQemu();
+if (missing !== undefined) console.warn(`skipped: ${missing}`);
+
+const VMS = 20;
+/** An agent that comes back has found all of them within this time. */
+const ADOPTED_MS = 2_000;
+
+test.skipIf(missing !== undefined)(`${VMS} VMs are all served at once, and all found again after kill -9`, async () => {
+  await using host = await testHost({ limits: { maxVms: VMS, maxStreamsPerVm: 1 } });
+  const { vsock: _, logger: __, observer: ___, ...settings } = host.options;
+  await host.manager.close();
+  const names = Array.from({ length: VMS }, (_, n) => `vm-${n}`);
+
+  await using first = await startManager(settings);
+  const running = await Promise.all(names.map((name) => first.call('run', spec({ name, memory: { bytes: '32MiB' } }))));
+  expect(new Set(running.map(({ pid }) => pid)).size).toBe(VMS);
+  await Promise.all(names.map((name) => first.call('pause', name)));
+  const [half = '', ...others] = names;
+  // Killed with commands under way: what each of them did shows afterwards in its VM.
+  const cutOff = others.map((name) => first.call('resume', name).catch(({ message }: Error) => message));
+  expect(await first.call('resume', half)).toMatchObject({ state: 'running' });
+  await first.kill();
+  for (const outcome of await Promise.all(cutOff)) {
+    if (typeof outcome === 'string') expect(outcome).toBe('killed');
+  }
+
+  await using second = await startManager(settings);
+  expect(second.openedInMs).toBeLessThan(ADOPTED_MS);
+  const found = await second.call('list');
+  expect(found.map(({ name, pid }) => `${name} ${pid}`).sort()).toEqual(running.map(({ name, pid }) => `${name} ${pid}`).sort());
+  for (const { state } of found) expect(['running', 'paused']).toContain(state);
+  const resumed = await Promise.all(names.map((name) => second.call('resume', name)));
+  expect(new Set(resumed.map(({ state }) => state))).toEqual(new Set(['running']));
+
+  // Every event of both agents is there once, and the account of each VM fits what was done with it.
+  const { events } = await second.call('events');
+  expect(events.map(({ seq }) => seq)).toEqual(events.map((_, index) => index + 1));
+  for (const name of names) {
+    const types = events.filter(({ vm }) => vm === name).map(({ type }) => type);
+    expect(types).toEqual(['vm.created', 'vm.started', 'vm.paused', 'vm.resumed']);
+  }
+
+  await Promise.all(names.map((name) => second.call('delete', name)));
+  for (const { pid } of running) expect(identityOf(pid ?? 0)).toBeUndefined();
+  expect(existsSync(settings.runDir) ? readdirSync(settings.runDir) : []).toEqual([]);
+  await second.kill();
+});
