@@ -72,17 +72,12 @@ export class CgroupTree {
     await access(root, constants.W_OK).catch(() => {
       throw new Error(`${root} is not delegated to the agent: it cannot make groups in it`);
     });
-    const offered = CONTROLLERS.filter((name) => present.split(/\s+/).includes(name));
+    // Looked at first: a group with processes takes some controllers and not others, and is then neither the one thing nor the other.
+    if (await hasProcesses(root)) throw new Error(`${root} holds processes itself, so nothing below it can be limited`);
     const enabled: Controller[] = [];
-    for (const name of offered) {
-      try {
-        await writeFile(join(root, 'cgroup.subtree_control'), `+${name}`);
-        enabled.push(name);
-      } catch (error) {
-        const isInhabited = codeOf(error) === 'EBUSY';
-        if (isInhabited) throw new Error(`${root} holds processes itself, so nothing below it can be limited`, { cause: error });
-        if (codeOf(error) !== 'ENOENT') throw error;
-      }
+    for (const name of CONTROLLERS.filter((controller) => present.split(/\s+/).includes(controller))) {
+      await writeFile(join(root, 'cgroup.subtree_control'), `+${name}`);
+      enabled.push(name);
     }
     return new CgroupTree(root, enabled);
   }
@@ -155,6 +150,12 @@ export class Cgroup {
       await sleep(KILL_INTERVAL_MS);
     }
   }
+}
+
+/** The root of all groups, which has no type, may have both processes and groups with limits. */
+async function hasProcesses(root: string): Promise<boolean> {
+  const type = await readFile(join(root, 'cgroup.type'), 'utf8').catch(() => undefined);
+  return type !== undefined && (await readFile(join(root, 'cgroup.procs'), 'utf8')) !== '';
 }
 
 /** The group above the agent's own, where that is the part of it that systemd has made for the service. */
