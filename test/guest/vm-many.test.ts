@@ -52,3 +52,18 @@ test.skipIf(missing !== undefined)(`${VMS} VMs are all served at once, and all f
   expect(existsSync(settings.runDir) ? readdirSync(settings.runDir) : []).toEqual([]);
   await second.kill();
 });
+
+test.skipIf(missing !== undefined)('what is known of VMs is told without a question to their QEMUs', async () => {
+  const asked: string[] = [];
+  const observer = { onCommand: ({ command }: { command: string }) => void asked.push(command), onEvent() {} };
+  await using host = await testHost({ limits: { maxVms: 100, maxStreamsPerVm: 1 }, observer });
+  const { manager } = host;
+  const names = Array.from({ length: 100 }, (_, n) => `vm-${n}`);
+  await Promise.all(names.map((name) => manager.create(spec({ name, memory: { bytes: '32MiB' } }))));
+  await Promise.all([manager.start('vm-0'), manager.start('vm-1')]);
+  asked.length = 0;
+  expect(manager.list()).toHaveLength(100);
+  expect(asked).toEqual([]);
+  expect(manager.get('vm-0')).toMatchObject({ state: 'running' });
+  expect(asked.length).toBeLessThanOrEqual(1);
+});
