@@ -31,6 +31,7 @@ import type {
   QmpState,
   QmpStatistics,
 } from './options.ts';
+import { passDescriptors } from './pass-descriptors.ts';
 import { CommandPipeline } from './pipeline.ts';
 import { clampTimerMs } from './timer.ts';
 
@@ -73,7 +74,7 @@ export class QmpClient implements AsyncDisposable {
       monitor: options.name,
       commandTimeoutMs: options.commandTimeoutMs ?? COMMAND_TIMEOUT_MS,
       onCommand: (outcome) => this.#observe((observer) => observer.onCommand?.(outcome)),
-      write: (text) => this.#write(text),
+      write: (text, fds) => this.#write(text, fds),
     });
     keepLastWords(socket);
     socket.on('data', (chunk: Buffer) => this.#onData(chunk));
@@ -219,8 +220,10 @@ export class QmpClient implements AsyncDisposable {
     }
   }
 
-  #write(text: string): void {
-    if (this.#cause === undefined) this.#socket.write(text);
+  #write(text: string, fds: readonly number[]): void {
+    if (this.#cause !== undefined) return;
+    const left = fds.length === 0 ? text : passDescriptors(this.#socket, { text, fds, monitor: this.#monitor });
+    this.#socket.write(left);
   }
 
   #onData(chunk: Buffer): void {

@@ -50,6 +50,8 @@ export interface ExecuteOptions {
   readonly timeoutMs?: number | undefined;
   /** Send it past the commands that are waiting (`exec-oob`); only the commands in `OOB_COMMANDS`, where the server offers it. */
   readonly oob?: boolean | undefined;
+  /** Go to QEMU with the command (SCM_RIGHTS), such as that of `getfd`; the caller's own stay open. Needs the native add-on. */
+  readonly fds?: readonly number[] | undefined;
   readonly signal?: Cancellation | undefined;
 }
 

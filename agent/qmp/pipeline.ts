@@ -11,7 +11,7 @@
  *
  * Every promise settles: by a reply, its deadline, its signal, or `interrupt`.
  */
-import type { FairleadError } from '../../shared/errors.ts';
+import { type FairleadError, toFairleadError } from '../../shared/errors.ts';
 import {
   type CommandFacts,
   commandCancelled,
@@ -31,8 +31,8 @@ export interface PipelineOptions {
   readonly commandTimeoutMs: number;
   /** Told of each command that settles. Never throws. */
   readonly onCommand: NonNullable<QmpObserver['onCommand']>;
-  /** Takes one whole command. Never throws. */
-  readonly write: (text: string) => void;
+  /** Takes one whole command, and the descriptors that go with it. Throws only where these cannot be passed; then it took nothing. */
+  readonly write: (text: string, fds: readonly number[]) => void;
 }
 
 export type Reply =
@@ -43,6 +43,7 @@ interface Pending {
   readonly id: number;
   readonly command: string;
   readonly text: string;
+  readonly fds: readonly number[];
   readonly oob: boolean;
   readonly submittedAt: number;
   readonly resolve: (value: unknown) => void;
@@ -79,7 +80,7 @@ export class CommandPipeline {
   }
 
   submit(command: string, args: object | undefined, options: ExecuteOptions): Promise<unknown> {
-    const { timeoutMs = this.#options.commandTimeoutMs, oob = false, signal } = options;
+    const { timeoutMs = this.#options.commandTimeoutMs, oob = false, fds = [], signal } = options;
     const { promise, resolve, reject } = Promise.withResolvers<unknown>();
     const submittedAt = performance.now();
     const id = this.#freeIds.pop() ?? ++this.#highestId;
@@ -91,7 +92,7 @@ export class CommandPipeline {
       reject(notSerializable({ command, monitor: this.#options.monitor, sent: false }, cause));
       return promise;
     }
-    const pending: Pending = { id, command, text, oob, submittedAt, resolve, reject, state: 'waiting', release: () => {} };
+    const pending: Pending = { id, command, text, fds, oob, submittedAt, resolve, reject, state: 'waiting', release: () => {} };
     if (this.#interruption !== undefined) {
       this.#reject(pending, commandInterrupted(this.#facts(pending), this.#interruption));
       return promise;
@@ -158,7 +159,21 @@ export class CommandPipeline {
   #send(pending: Pending): void {
     pending.state = 'sent';
     this.#unanswered.set(pending.id, pending);
-    this.#options.write(pending.text);
+    try {
+      this.#options.write(pending.text, pending.fds);
+    } catch (thrown) {
+      this.#takeBack(pending, toFairleadError(thrown));
+    }
+  }
+
+  /** What was not taken has no answer to wait for. Those that wait for its place are sent in a turn of their own. */
+  #takeBack(pending: Pending, error: FairleadError): void {
+    this.#unanswered.delete(pending.id);
+    this.#freeIds.push(pending.id);
+    this.#reject(pending, error);
+    if (pending.oob) return;
+    this.#inBand--;
+    queueMicrotask(() => this.#pump());
   }
 
   #giveUp(pending: Pending, error: FairleadError): void {
