@@ -7,15 +7,16 @@
  * A connection to find that out would be taken for QEMU's.
  */
 import type { ChildProcess } from 'node:child_process';
-import { constants, watch } from 'node:fs';
-import { open, readFile, rm } from 'node:fs/promises';
+import { watch } from 'node:fs';
+import { readFile, rm } from 'node:fs/promises';
 import { basename, dirname } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { FairleadError } from '../../shared/errors.ts';
 import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
 import { NO_GUARD, type ProcessGuard, spawnGuarded } from '../vm/confinement/guarded-spawn.ts';
+import { tailOf } from '../vm/logs/log-file.ts';
+import { openPlain } from '../vm/logs/plain-file.ts';
 
-const { O_APPEND, O_CREAT, O_NOFOLLOW, O_WRONLY } = constants;
 const START_TIMEOUT_MS = 5_000;
 /** It has nothing to save: it ends at once unless the machine is very busy. */
 const STOP_TIMEOUT_MS = 1_000;
@@ -89,8 +90,7 @@ export function adoptDaemon(identity: ProcessIdentity): Daemon {
 
 async function spawnDaemon(options: DaemonOptions): Promise<{ child: ChildProcess; exited: Promise<string> }> {
   const { vm, binary, cid, paths, guard = NO_GUARD } = options;
-  // The directory may be the daemon's own: a link in it must not lead the agent to another file.
-  await using log = await open(paths.log, O_APPEND | O_CREAT | O_NOFOLLOW | O_WRONLY, 0o600);
+  await using log = await openPlain(paths.log, 'append');
   const child = spawnGuarded({
     binary,
     argv: ['--guest-cid', String(cid), '--uds-path', paths.uds, '--socket', paths.vhost],
@@ -139,8 +139,7 @@ async function settlesWithin(promise: Promise<unknown>, timeoutMs: number): Prom
 }
 
 async function startFailed({ vm, binary, paths }: DaemonOptions, why: string): Promise<FairleadError> {
-  const log = await readFile(paths.log, 'utf8').catch(() => '');
-  const stderrTail = log.slice(-LOG_TAIL_BYTES).trim();
+  const stderrTail = tailOf(paths.log, { maxBytes: LOG_TAIL_BYTES }).trim();
   const said = stderrTail === '' ? '' : `; it said: ${stderrTail}`;
   return new FairleadError('PROCESS_FAILED', `could not start the vsock device of VM ${vm}: ${binary} ${why}${said}`, {
     details: { stderrTail },

@@ -7,13 +7,14 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, constants, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { chmod, rename } from 'node:fs/promises';
 import net from 'node:net';
 import { socketFd } from '../../native/socket-fd.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
 import { type ProcessGuard, spawnGuarded } from './confinement/guarded-spawn.ts';
+import { openPlainSync } from './logs/plain-file.ts';
 import { TRAIL_REQUEST } from './trail.ts';
 
 export interface ProcessExit {
@@ -46,14 +47,12 @@ export interface SpawnRequest {
 
 /** What QEMU needs of the environment; the agent's own secrets are not among it, and neither are directories of its user. */
 const ENVIRONMENT = ['PATH', 'LANG', 'LC_ALL', 'TMPDIR', 'LD_LIBRARY_PATH', 'QEMU_MODULE_DIR'];
-/** The run directory may be QEMU's own: a link in it must not lead the agent to another file. */
-const APPEND = constants.O_APPEND | constants.O_CREAT | constants.O_NOFOLLOW | constants.O_WRONLY;
 
 /** @throws FairleadError PROCESS_FAILED when the program cannot be run. */
 export async function spawnQemu(request: SpawnRequest): Promise<QemuProcess> {
   const listener = await listen(request.qmpSocket);
-  const log = openSync(request.logFile, APPEND, 0o600);
-  const trail = openSync(request.trailFile, APPEND, 0o600);
+  const log = openPlainSync(request.logFile, 'append');
+  const trail = openPlainSync(request.trailFile, 'append');
   try {
     const { binary, argv, vhostFd, guard } = request;
     const descriptors = [trail, log, socketFd(listener), ...(vhostFd === undefined ? [] : [vhostFd])];

@@ -9,7 +9,7 @@
  * A directory without a record is a `create` or `delete` that was cut short; the next start of the agent removes it. A record that
  * cannot be read is told as broken and left for a person.
  */
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises';
+import { lchown, lstat, mkdir, readdir, readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
@@ -166,12 +166,14 @@ export class VmStore {
 
   async makeRunDir(name: string): Promise<void> {
     const { runDir } = this.paths(name);
-    await rm(runDir, { recursive: true, force: true });
+    await this.removeRunDir(name);
     await mkdir(runDir, { recursive: true, mode: 0o700 });
   }
 
   async removeRunDir(name: string): Promise<void> {
-    await rm(this.paths(name).runDir, { recursive: true, force: true });
+    const { runDir } = this.paths(name);
+    await takeBack(runDir);
+    await rm(runDir, { recursive: true, force: true });
   }
 
   async #read(name: string): Promise<StoredVm | undefined> {
@@ -188,6 +190,14 @@ export class VmStore {
       return { kind: 'broken', name, reason: `could not read ${paths.record}: ${toFairleadError(error).message}` };
     }
   }
+}
+
+/** One that was QEMU's own: while it is removed, nobody is to change what is removed. */
+async function takeBack(directory: string): Promise<void> {
+  const { geteuid, getegid } = process;
+  const is = await lstat(directory).catch(() => undefined);
+  if (is === undefined || geteuid === undefined || getegid === undefined || is.uid === geteuid()) return;
+  await lchown(directory, geteuid(), getegid());
 }
 
 function checkSocketPaths({ monitorSocket, consoleSocket, qmpSocket }: VmPaths): void {

@@ -1,5 +1,6 @@
 /** The last lines of a log, for errors and records. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, readSync } from 'node:fs';
+import { openPlainSync } from './plain-file.ts';
 
 export const TAIL_BYTES = 4096;
 
@@ -40,7 +41,7 @@ export function lastLine(text: string): string {
 function withFile<T>(path: string, otherwise: T, use: (fd: number) => T): T {
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    fd = openPlainSync(path, 'read');
   } catch {
     return otherwise;
   }

@@ -5,9 +5,9 @@
  * Whoever writes has the file open for appending, so it can be cut to nothing under its hands and goes on at the new end. The last of it is
  * kept beside, as `….1`; what is written between the two is lost.
  */
-import { open, truncate, writeFile } from 'node:fs/promises';
 import { toFairleadError } from '../../../shared/errors.ts';
 import type { Logger } from '../api.ts';
+import { openPlain } from './plain-file.ts';
 
 /** Looked at so often: a console gives some MB a second at most. */
 const INTERVAL_MS = 5_000;
@@ -55,8 +55,10 @@ export class LogLimit implements Disposable {
     const { maxBytes = MAX_BYTES, keepBytes = KEEP_BYTES, logger } = this.#options;
     const tail = await tailBeyond(path, maxBytes, keepBytes);
     if (tail === undefined) return;
-    await writeFile(`${path}.1`, tail, { mode: 0o600 });
-    await truncate(path, 0);
+    await using kept = await openPlain(`${path}.1`, 'replace');
+    await kept.writeFile(tail);
+    await using file = await openPlain(path, 'change');
+    await file.truncate(0);
     logger.warn({ path, maxBytes }, 'a log was cut: its end is in the file of that name with .1');
   }
 }
@@ -64,7 +66,7 @@ export class LogLimit implements Disposable {
 /** The last bytes of a file that has more than `maxBytes`; undefined for one that has not, or is not there. */
 async function tailBeyond(path: string, maxBytes: number, keepBytes: number): Promise<Buffer | undefined> {
   try {
-    await using file = await open(path, 'r');
+    await using file = await openPlain(path, 'read');
     const { size } = await file.stat();
     if (size <= maxBytes) return undefined;
     const tail = Buffer.alloc(keepBytes);
