@@ -33,9 +33,11 @@ const PACKAGES: Partial<Record<NodeJS.Architecture, { program: string; hint: str
 export function findQemu({
   configured,
   arch = process.arch,
+  folders = ['/usr/bin', '/usr/local/bin', ...(process.env['PATH'] ?? '').split(delimiter)],
 }: {
   configured?: string | undefined;
   arch?: NodeJS.Architecture;
+  folders?: readonly string[];
 } = {}): string {
   if (configured !== undefined) {
     if (isExecutable(configured)) return configured;
@@ -43,8 +45,7 @@ export function findQemu({
   }
   const row = PACKAGES[arch];
   if (row === undefined) throw new FairleadError('UNSUPPORTED', `no QEMU is known for architecture ${arch}`);
-  const directories = ['/usr/bin', '/usr/local/bin', ...(process.env['PATH'] ?? '').split(delimiter)];
-  const found = directories.map((directory) => join(directory, row.program)).find(isExecutable);
+  const found = folders.map((folder) => join(folder, row.program)).find(isExecutable);
   if (found !== undefined) return found;
   throw new FairleadError('UNSUPPORTED', `${row.program} was not found in PATH: ${row.hint}`);
 }
