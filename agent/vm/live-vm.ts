@@ -10,6 +10,8 @@
  * then rejects. Operations `inTurn` run one after another with start, stop and the rest; the others run beside them, for as long as they
  * like, and so must not depend on the state staying as it is.
  */
+import type { Duplex } from 'node:stream';
+import { FairleadError } from '../../shared/errors.ts';
 import type { VmState } from '../../shared/protocol/vm.ts';
 import type { VmEventData, VmEventType } from '../../shared/protocol/vm-events.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
@@ -17,6 +19,7 @@ import { type QmpArguments, type QmpCommandName, type QmpResult, runCommand } fr
 import type { ListenOptions, QmpListener } from '../qmp/events.ts';
 import type { VsockDevice } from '../streams/transport.ts';
 import type { Deadline } from './deadline.ts';
+import { dialGuest } from './open-stream.ts';
 import type { Session } from './session.ts';
 import type { ProcessRecord, VmPaths, VmRecord } from './store.ts';
 
@@ -31,16 +34,29 @@ export interface LiveVm {
   readonly process: ProcessRecord;
   readonly paths: VmPaths;
   readonly device: VsockDevice | undefined;
+  readonly vsock: VsockOfVm;
   /** Fires when the process is gone or the agent leaves. */
   readonly signal: AbortSignal;
   /** @throws FairleadError what QMP throws; INTERRUPTED while QEMU does not answer. */
   execute<Name extends QmpCommandName>(command: Name, args: QmpArguments<Name>, limits: CommandLimits): Promise<QmpResult<Name>>;
+  /** One attempt at a stream to a vsock port of the guest, which ends with that guest. @throws FairleadError as VsockDevice.connect does. */
+  dial(options: { port: number; timeoutMs: number; signal: AbortSignal }): Promise<Duplex>;
   /** QEMU's events from now on, in order; ends with the QMP session. */
   listen(options?: ListenOptions): QmpListener;
   /** Changes what the VM is from now on, durably: the next start builds its command line from it. */
   changeSpec(change: (spec: VmSpec) => VmSpec): Promise<void>;
   /** Tells an event of this VM. */
   tell<Type extends VmEventType>(type: Type, data: VmEventData<Type>): void;
+}
+
+/** Changes of the vsock device (devices/vsock.ts); QEMU's side of it is not done here. */
+export interface VsockOfVm {
+  /** A device of the host's transport that no QEMU has yet. @throws FairleadError UNSUPPORTED where the host has none. */
+  prepare(signal: AbortSignal): Promise<VsockDevice>;
+  /** Streams go through this device from here on, those of a later agent too, or through none; the one before is given back. */
+  use(device: VsockDevice | undefined): Promise<void>;
+  /** Resets the streams, and settles when the guest has heard of it as far as can be known. */
+  quiet(): Promise<void>;
 }
 
 /** How an operation stands to the commands of its VM. */
@@ -57,19 +73,37 @@ export interface LiveVmParts {
   readonly session: Session;
   readonly paths: VmPaths;
   readonly process: ProcessRecord;
+  readonly prepareVsock: VsockOfVm['prepare'];
   readonly record: () => VmRecord;
   readonly state: () => VmState;
   readonly save: (change: Partial<VmRecord>) => Promise<void>;
   readonly tell: LiveVm['tell'];
 }
 
-export function liveVm({ session, paths, process, record, state, save, tell }: LiveVmParts): LiveVm {
+export function liveVm({ session, paths, process, prepareVsock, record, state, save, tell }: LiveVmParts): LiveVm {
   return {
     name: session.vm,
     generation: session.generation,
-    process,
+    get process() {
+      return record().process ?? process;
+    },
     paths,
-    device: session.device,
+    get device() {
+      return session.device;
+    },
+    vsock: {
+      prepare: prepareVsock,
+      async use(device) {
+        await session.useDevice(device);
+        const { process: current, spec } = record();
+        if (current !== undefined) await save({ process: { ...current, vsock: device?.state } });
+        if (device !== undefined && spec.vsock?.readyPort !== undefined) await session.listenForReady(spec.vsock.readyPort);
+      },
+      async quiet() {
+        session.resetStreams('its vsock is being taken away');
+        await session.device?.settle();
+      },
+    },
     signal: session.signal,
     get state() {
       return state();
@@ -79,6 +113,11 @@ export function liveVm({ session, paths, process, record, state, save, tell }: L
     },
     execute: async (command, args, { signal, remainingMs }) =>
       runCommand(session.qmp, command, args, { signal, timeoutMs: remainingMs }),
+    dial: async (options) => {
+      const { device, vm } = session;
+      if (device === undefined) throw new FairleadError('GUEST_UNREACHABLE', `VM ${vm} has no vsock device to be reached by`);
+      return dialGuest(session, device, options);
+    },
     listen: (options) => session.qmp.listen(options),
     changeSpec: (change) => save({ spec: change(record().spec) }),
     tell,

@@ -60,20 +60,28 @@ async function attempt(
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<Duplex | FairleadError> {
-  const { resets } = session.streams;
-  let stream: Duplex;
   try {
-    stream = await device.connect({ port, timeoutMs, signal });
+    return await dialGuest(session, device, { port, timeoutMs, signal });
   } catch (error) {
     return toFairleadError(error);
   }
-  if (session.streams.resets === resets && !signal.aborted) {
-    session.streams.add(stream);
+}
+
+/** One attempt at a stream that ends with the guest that it leads into. @throws FairleadError as VsockDevice.connect does. */
+export async function dialGuest(
+  { streams, vm }: Pick<Session, 'streams' | 'vm'>,
+  device: VsockDevice,
+  options: { port: number; timeoutMs: number; signal: AbortSignal },
+): Promise<Duplex> {
+  const { resets } = streams;
+  const stream = await device.connect(options);
+  if (streams.resets === resets && !options.signal.aborted) {
+    streams.add(stream);
     return stream;
   }
   // It leads into a guest that is no more.
   stream.on('error', () => {}).destroy();
-  return new FairleadError('GUEST_UNREACHABLE', `VM ${session.vm} was reset during the connect`);
+  throw new FairleadError('GUEST_UNREACHABLE', `VM ${vm} was reset during the connect`);
 }
 
 function explain(failure: FairleadError, { vm, port, connectTimeoutMs, consoleTail }: OpenStreamRequest): FairleadError {

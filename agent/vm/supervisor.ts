@@ -7,6 +7,7 @@ import type { Result } from '../../shared/protocol/methods.ts';
 import type { VmInfo, VmState } from '../../shared/protocol/vm.ts';
 import { failpoint } from '../failpoint.ts';
 import { type QmpCommandName, runCommand } from '../qmp/commands.ts';
+import type { VsockDevice } from '../streams/transport.ts';
 import { adopt } from './adopt.ts';
 import type { CallOptions, OpenedStream, VmLimits } from './api.ts';
 import { capabilitiesOf } from './capabilities.ts';
@@ -108,8 +109,15 @@ export class Supervisor {
       // Ended before, and not only at the event, so that a guest that still lives hears of it.
       const session = this.#requireSession();
       session.resetStreams();
-      await session.device?.settle();
-      await this.#qmp('system_reset', deadline);
+      // Whoever dials again at once would meet the reset.
+      const isRunning = this.state === 'running';
+      if (isRunning) session.device?.guestChanged('paused');
+      try {
+        await session.device?.settle();
+        await this.#qmp('system_reset', deadline);
+      } finally {
+        if (isRunning) session.device?.guestChanged('resumed');
+      }
       if (isHalted) {
         await this.#qmp('cont', deadline);
         this.#life.apply('resume');
@@ -293,11 +301,21 @@ export class Supervisor {
       session,
       process,
       paths: this.#context.store.paths(this.name),
+      prepareVsock: (signal) => this.#prepareVsock(signal),
       record: () => life.record,
       state: () => life.state,
       save: (change) => life.save(change),
       tell: (type, data) => life.tell(type, data),
     });
+  }
+
+  async #prepareVsock(signal: AbortSignal): Promise<VsockDevice> {
+    const { vsock, store, confinement } = this.#context;
+    if (!vsock.available) {
+      throw new FairleadError('UNSUPPORTED', `VM ${this.name} wants a vsock and this host has none: ${vsock.reason}`);
+    }
+    const guard = confinement.guardOf(this.name);
+    return vsock.transport.prepare({ vm: this.name, runDir: store.paths(this.name).runDir, guard, signal });
   }
 
   #whyNoDevice(): string {

@@ -84,7 +84,7 @@ describe('a guest agent', () => {
       await agent.serve({ 'guest-fsfreeze-status': () => 'thawed' });
     });
     const client = new GuestAgentClient(options);
-    const first = client.run('guest-fsfreeze-status', {}, { ...soon, replyMs: 50 });
+    const first = client.run('guest-fsfreeze-status', {}, soon, 50);
     await expect(first).rejects.toEqual(code('GUEST_UNREACHABLE'));
     late?.();
     expect((await client.run('guest-fsfreeze-status', {}, soon)).value).toBe('thawed');
@@ -140,7 +140,7 @@ describe('a guest agent', () => {
       }
     });
     const client = new GuestAgentClient(options);
-    const first = client.run('guest-ping', {}, { ...soon, replyMs: expected === 'GUEST_UNREACHABLE' ? 50 : undefined });
+    const first = client.run('guest-ping', {}, soon, expected === 'GUEST_UNREACHABLE' ? 50 : undefined);
     await expect(first).rejects.toEqual(code(expected));
     await client.run('guest-ping', {}, soon);
   });
@@ -183,7 +183,7 @@ describe('a guest agent', () => {
       agent.stream.end();
     });
     const client = new GuestAgentClient(options);
-    const shutDown = (quietMs: number) => client.tell('guest-shutdown', { mode: 'powerdown' }, { ...soon, quietMs });
+    const shutDown = (quietMs: number) => client.tell('guest-shutdown', { mode: 'powerdown' }, soon, quietMs);
     await shutDown(20);
     await expect(shutDown(20_000)).rejects.toEqual(code('GUEST_FAILED'));
     await shutDown(20_000);

@@ -9,7 +9,7 @@
  *
  * `guest-sync-delimited` (QEMU Guest Agent Protocol Reference) makes sure that replies belong to commands: 0xFF before it throws away what
  * a peer before us left half said, its answer comes after a 0xFF of the agent's own, and all before that is thrown away here. It is said
- * again from time to time, since an agent that starts meanwhile may have lost it. Whether an agent is there at all shows only in this answer.
+ * again each second, since an agent that starts meanwhile may have lost it. Whether an agent is there at all shows only in this answer.
  */
 import { randomInt } from 'node:crypto';
 import type { Duplex } from 'node:stream';
@@ -20,14 +20,14 @@ import { CommandQueue } from '../command-queue.ts';
 import { orAborted, settledWithin } from '../deadline.ts';
 import type { CommandLimits } from '../live-vm.ts';
 import { GUEST_COMMANDS, type GuestArguments, type GuestCommandName, GuestReply, type GuestResult } from './commands.ts';
-import { type Cut, type ReplyPart, ReplyReader } from './reply-reader.ts';
+import { type Cut, type ReplyPart, ReplyReader, SENTINEL } from './reply-reader.ts';
 
 /** So much of a string is kept, as 64 KiB in base64 need. */
 const REPLY_LIMITS = { maxStringBytes: Math.ceil((64 * 1024) / 3) * 4, maxReplyBytes: 512 * 1024 } as const;
 /** Of one reply on the wire: two outputs of 16 MiB, the most that the agent keeps of a command, are 43 MiB in base64. */
 const MAX_WIRE_BYTES = 64 * 1024 ** 2;
 /** The agent of a guest that has started answers at once; one that starts meanwhile is asked again. */
-const SYNC_AGAIN_MS = { first: 1_000, most: 8_000 } as const;
+const SYNC_AGAIN_MS = 1_000;
 const CONNECT_AGAIN_MS = 250;
 const IDLE_MS = 2_000;
 const COMMAND_MS = 10_000;
@@ -40,11 +40,6 @@ export interface ClientOptions {
   readonly connect: (options: { timeoutMs: number; signal: AbortSignal }) => Promise<Duplex>;
   /** Fires when the VM's process is gone or the agent leaves. */
   readonly signal: AbortSignal;
-}
-
-export interface RunOptions extends CommandLimits {
-  /** How long the agent may take for this command; default 10 s. */
-  readonly replyMs?: number | undefined;
 }
 
 export interface Answer<Name extends GuestCommandName> {
@@ -78,10 +73,16 @@ export class GuestAgentClient {
    * @throws FairleadError GUEST_UNREACHABLE when no agent answers, UNSUPPORTED when it has no such command, WRONG_STATE while the guest's
    * file systems are frozen, GUEST_FAILED when it says no, PROTOCOL_ERROR, or the reason of a signal.
    */
-  async run<Name extends GuestCommandName>(name: Name, args: GuestArguments<Name>, options: RunOptions): Promise<Answer<Name>> {
-    return this.#inTurn(options, async (connection, signal) => {
+  async run<Name extends GuestCommandName>(
+    name: Name,
+    args: GuestArguments<Name>,
+    limits: CommandLimits,
+    /** How long the agent may take for this command, once it is there. */
+    replyMs = COMMAND_MS,
+  ): Promise<Answer<Name>> {
+    return this.#inTurn(limits, async (connection, signal) => {
       send(connection, { execute: name, arguments: args });
-      const reply = await this.#reply(connection, name, signal, options.replyMs ?? COMMAND_MS);
+      const reply = await this.#reply(connection, name, signal, replyMs);
       const value = v.safeParse(GUEST_COMMANDS[name].result, this.#valueOf(reply.text, name), { abortEarly: true });
       if (!value.success) throw this.#broken(`answered ${name} with what it should not: ${value.issues[0].message}`);
       return { value: value.output, cuts: reply.cuts };
@@ -92,7 +93,8 @@ export class GuestAgentClient {
   async tell<Name extends GuestCommandName>(
     name: Name,
     args: GuestArguments<Name>,
-    { quietMs, ...limits }: CommandLimits & { readonly quietMs: number },
+    limits: CommandLimits,
+    quietMs: number,
   ): Promise<void> {
     await this.#inTurn(limits, async (connection, signal) => {
       send(connection, { execute: name, arguments: args });
@@ -180,23 +182,30 @@ export class GuestAgentClient {
 
   /** False when the connection ended, or the time did, before the agent's answer. */
   async #sync(connection: Connection, signal: AbortSignal, endsAt: number): Promise<boolean> {
-    for (let againMs: number = SYNC_AGAIN_MS.first; ; againMs = Math.min(2 * againMs, SYNC_AGAIN_MS.most)) {
-      const id = randomInt(2 ** 31);
-      connection.stream.write(Buffer.from([0xff]));
-      send(connection, { execute: 'guest-sync-delimited', arguments: { id } });
-      const turnEndsAt = Math.min(performance.now() + againMs, endsAt);
+    const ids: number[] = [];
+    let isHeard = false;
+    while (!connection.isOver && performance.now() < endsAt) {
+      // An agent that has answered one of them will come to the last.
+      if (!isHeard) {
+        ids.push(randomInt(2 ** 31));
+        connection.stream.write(Buffer.from([SENTINEL]));
+        send(connection, { execute: 'guest-sync-delimited', arguments: { id: ids.at(-1) } });
+      }
+      const turnEndsAt = isHeard ? endsAt : Math.min(performance.now() + SYNC_AGAIN_MS, endsAt);
       let isDelimited = false;
       for (;;) {
         const part = await this.#next(connection, signal, turnEndsAt - performance.now());
         if (part === undefined) break;
-        if (part.kind === 'reply' && isDelimited && isAnswerOf(part.text, id)) {
-          connection.isSynced = true;
-          return true;
-        }
+        const answered = isDelimited && part.kind === 'reply' ? syncedId(part.text) : undefined;
         isDelimited = part.kind === 'sentinel';
+        if (answered === undefined || !ids.includes(answered)) continue;
+        isHeard = true;
+        if (answered !== ids.at(-1)) continue;
+        connection.isSynced = true;
+        return true;
       }
-      if (connection.isOver || performance.now() >= endsAt) return false;
     }
+    return false;
   }
 
   async #reply(connection: Connection, name: string, signal: AbortSignal, withinMs: number) {
@@ -268,9 +277,9 @@ function send({ stream }: Connection, command: object): void {
   stream.write(`${JSON.stringify(command)}\n`);
 }
 
-function isAnswerOf(text: string, id: number): boolean {
-  const reply = v.safeParse(v.object({ return: v.literal(id) }), parseJson(text));
-  return reply.success;
+function syncedId(text: string): number | undefined {
+  const reply = v.safeParse(v.object({ return: v.number() }), parseJson(text));
+  return reply.success ? reply.output.return : undefined;
 }
 
 function parseJson(text: string): unknown {

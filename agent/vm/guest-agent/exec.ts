@@ -73,11 +73,22 @@ function argumentsOf({ path, args, env, input, encoding }: ExecRequest) {
 /** Asks until it has ended; undefined when it has not by then. */
 async function ended(agent: GuestAgentClient, pid: number, endsAt: number, limits: CommandLimits): Promise<Status | undefined> {
   for (let pauseMs: number = POLL_MS.first; ; pauseMs = Math.min(1.5 * pauseMs, POLL_MS.most)) {
-    const status = await agent.run('guest-exec-status', { pid }, limits);
+    const status = await statusOf(agent, pid, limits);
     if (status.value.exited) return status;
     const leftMs = endsAt - performance.now();
     if (leftMs <= 0) return undefined;
     await orAborted(sleep(Math.min(pauseMs, leftMs)), limits.signal);
+  }
+}
+
+/** Asked again where the answer was lost: with the agent's connection, or with the guest. */
+async function statusOf(agent: GuestAgentClient, pid: number, limits: CommandLimits): Promise<Status> {
+  try {
+    return await agent.run('guest-exec-status', { pid }, limits);
+  } catch (error) {
+    const { code } = toFairleadError(error);
+    if (limits.signal.aborted || (code !== 'GUEST_UNREACHABLE' && code !== 'INTERRUPTED')) throw error;
+    return agent.run('guest-exec-status', { pid }, limits);
   }
 }
 
@@ -106,7 +117,8 @@ function lostProcess(thrown: unknown, vm: string, pid: number): FairleadError {
   const error = toFairleadError(thrown);
   if (error.code !== 'GUEST_FAILED') return error;
   const what = `the guest agent of VM ${vm} knows nothing of process ${pid} any more`;
-  return new FairleadError('INTERRUPTED', `${what}: the guest or its agent was started again meanwhile`, { cause: error });
+  const why = 'the guest or its agent was started again meanwhile, or the last answer was lost';
+  return new FairleadError('INTERRUPTED', `${what}: ${why}`, { cause: error });
 }
 
 function result(

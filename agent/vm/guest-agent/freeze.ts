@@ -2,7 +2,7 @@
  * Guests whose file systems are frozen, each on a lease: who froze them may die, and a guest that cannot write any more is soon a guest
  * that hangs.
  *
- *     thawed ── freeze: lease noted, timer set, then frozen ──▶ held ── freeze again: the time begins anew ──▶ held
+ *     thawed ── freeze: lease noted, frozen, timer set ──▶ held ── freeze again: the time begins anew ──▶ held
  *        ▲                                                        │
  *        └── thaw; time over (tried until it works); the VM is gone ┘
  *
@@ -48,17 +48,22 @@ export class FreezeLeases implements Disposable {
   async freeze(vm: LiveVm, holdMs: number, limits: CommandLimits): Promise<FreezeResult> {
     const agent = guestAgentOf(vm);
     const { value: status } = await agent.run('guest-fsfreeze-status', {}, limits);
+    // Noted before the freeze: from here on, whatever becomes of this agent, somebody thaws.
     const thawsAt = new Date(Date.now() + holdMs).toISOString();
-    // Before the freeze: from here on, whatever becomes of this agent, somebody thaws.
     await writeFileAtomic(noteOf(vm), JSON.stringify({ thawsAt }));
-    this.#thawLater(vm.name, vm.generation, holdMs);
-    if (status === 'frozen') return { status, fileSystems: 0, thawsAt };
+    if (status === 'frozen') {
+      this.#thawAt(vm, thawsAt);
+      return { status, fileSystems: 0, thawsAt };
+    }
     try {
-      const { value } = await agent.run('guest-fsfreeze-freeze', {}, { ...limits, replyMs: FREEZE_MS });
-      if (value > 0) return { status: 'frozen', fileSystems: value, thawsAt };
+      const { value } = await agent.run('guest-fsfreeze-freeze', {}, limits, FREEZE_MS);
+      if (value > 0) {
+        this.#thawAt(vm, thawsAt);
+        return { status: 'frozen', fileSystems: value, thawsAt };
+      }
     } catch (error) {
       // It may have frozen some, or be about to.
-      this.#thawLater(vm.name, vm.generation, 0);
+      this.#thawAt(vm, new Date().toISOString());
       throw error;
     }
     await this.#end(vm);
@@ -66,7 +71,7 @@ export class FreezeLeases implements Disposable {
   }
 
   async thaw(vm: LiveVm, limits: CommandLimits): Promise<FreezeResult> {
-    const { value } = await guestAgentOf(vm).run('guest-fsfreeze-thaw', {}, { ...limits, replyMs: THAW_MS });
+    const { value } = await guestAgentOf(vm).run('guest-fsfreeze-thaw', {}, limits, THAW_MS);
     await this.#end(vm);
     return { status: 'thawed', fileSystems: value };
   }
@@ -82,7 +87,7 @@ export class FreezeLeases implements Disposable {
     const thawsAt = await readNote(vm);
     if (thawsAt === undefined) return;
     this.#logger.info({ vm: vm.name, thawsAt }, 'the file systems of a VM were frozen by an earlier agent');
-    this.#thawLater(vm.name, vm.generation, Math.max(0, Date.parse(thawsAt) - Date.now()));
+    this.#thawAt(vm, thawsAt);
   }
 
   async #end(vm: LiveVm): Promise<void> {
@@ -91,11 +96,12 @@ export class FreezeLeases implements Disposable {
     await rm(noteOf(vm), { force: true });
   }
 
-  #thawLater(name: string, generation: number, holdMs: number): void {
+  #thawAt({ name, generation }: LiveVm, thawsAt: string): void {
     this.#timers.get(name)?.abort();
     const timer = new AbortController();
     this.#timers.set(name, timer);
     const signal = AbortSignal.any([timer.signal, this.#over.signal]);
+    const holdMs = Math.max(0, Date.parse(thawsAt) - Date.now());
     this.#thawAfter({ name, generation, holdMs, signal }).catch((error: unknown) => {
       if (!signal.aborted) this.#logger.error({ vm: name, error: toFairleadError(error).message }, 'could not thaw a VM');
     });

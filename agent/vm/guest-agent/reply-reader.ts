@@ -25,7 +25,8 @@ export interface ReplyLimits {
   readonly maxReplyBytes: number;
 }
 
-const SENTINEL = 0xff;
+/** Begins a `guest-sync-delimited`, either way. */
+export const SENTINEL = 0xff;
 const NEWLINE = 0x0a;
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;

@@ -17,7 +17,7 @@ export type ShutdownMode = GuestArguments<'guest-shutdown'>['mode'];
  */
 export async function shutdownGuest(vm: LiveVm, limits: CommandLimits, mode: ShutdownMode = 'powerdown'): Promise<void> {
   const agent = guestAgentOf(vm);
-  const tell = () => agent.tell('guest-shutdown', { mode }, { ...limits, quietMs: REFUSAL_MS });
+  const tell = () => agent.tell('guest-shutdown', { mode }, limits, REFUSAL_MS);
   try {
     await tell();
   } catch (error) {

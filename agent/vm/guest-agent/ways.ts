@@ -22,15 +22,13 @@ export function wayTo(vm: LiveVm): Pick<ClientOptions, 'way' | 'connect'> {
       details: { vm: vm.name },
     });
   }
-  if (guestAgent.via === 'vsock') return overVsock(vm, guestAgent.port);
-  return { way: 'over virtio-serial', connect: ({ signal }) => connectSocket(vm.paths.guestAgentSocket, vm.name, signal) };
-}
-
-function overVsock({ device, name }: LiveVm, port: number): Pick<ClientOptions, 'way' | 'connect'> {
-  if (device === undefined) throw new FairleadError('GUEST_UNREACHABLE', `VM ${name} has no vsock device to reach its agent by`);
+  if (guestAgent.via === 'virtio-serial') {
+    return { way: 'over virtio-serial', connect: ({ signal }) => connectSocket(vm.paths.guestAgentSocket, vm.name, signal) };
+  }
+  const { port } = guestAgent;
   return {
     way: `on vsock port ${port}`,
-    connect: ({ timeoutMs, signal }) => device.connect({ port, timeoutMs: Math.min(timeoutMs, ATTEMPT_MS), signal }),
+    connect: ({ timeoutMs, signal }) => vm.dial({ port, timeoutMs: Math.min(timeoutMs, ATTEMPT_MS), signal }),
   };
 }
 
