@@ -6,36 +6,17 @@
  * had begun is undone or carried to a state that the next call can deal with; it is never left half done in silence.
  */
 import type { Duplex } from 'node:stream';
-import type { Cancellation } from '../../shared/cancellation.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
 import type { HostInfo } from '../../shared/protocol/methods-host.ts';
 import type { VmInfo } from '../../shared/protocol/vm.ts';
 import type { VmEvent } from '../../shared/protocol/vm-events.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { VsockTransport } from '../streams/transport.ts';
+import type { CallOptions, Logger, VmObserver } from './common.ts';
 import type { Deadline } from './deadline.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
 
-export interface CallOptions {
-  readonly timeoutMs?: number | undefined;
-  readonly signal?: Cancellation | undefined;
-}
-
-/** The part of pino that is used here. */
-export interface Logger {
-  debug(fields: object, message: string): void;
-  info(fields: object, message: string): void;
-  warn(fields: object, message: string): void;
-  error(fields: object, message: string): void;
-}
-
-/** Told of what goes over QMP, for metrics. Must not throw. */
-export interface VmObserver {
-  /** Once for each command, when it settles. */
-  onCommand(outcome: { readonly command: string; readonly ok: boolean; readonly durationMs: number }): void;
-  /** An event that the supervisor listens for. */
-  onEvent(name: string): void;
-}
+export type { CallOptions, Logger, VmObserver };
 
 export interface VmLimits {
   /** VMs that may be registered on the host at once. */

@@ -4,7 +4,7 @@
  */
 import type { Cancellation } from '../../shared/cancellation.ts';
 import { FairleadError } from '../../shared/errors.ts';
-import type { CallOptions } from './api.ts';
+import type { CallOptions } from './common.ts';
 
 /** The longest delay of a timer (2^31 − 1 ms); Node fires a longer one at once. */
 export const MAX_TIMER_MS = 2_147_483_647;

@@ -14,7 +14,7 @@ import { runCommand } from '../qmp/commands.ts';
 import type { QmpListener } from '../qmp/events.ts';
 import type { QmpEvent } from '../qmp/messages.ts';
 import type { GuestChange, VsockDevice } from '../streams/transport.ts';
-import type { Logger, VmObserver } from './api.ts';
+import type { Logger, VmObserver } from './common.ts';
 import { settledWithin } from './deadline.ts';
 import type { VmInput } from './machine.ts';
 import { MemoryGauge } from './memory/memory-gauge.ts';
@@ -73,10 +73,10 @@ export class Session {
   readonly vm: string;
   readonly generation: number;
   readonly process: QemuProcess;
-  readonly device: VsockDevice | undefined;
   readonly streams = new StreamRegistry();
   readonly memory = new MemoryGauge();
   readonly #options: SessionOptions;
+  #device: VsockDevice | undefined;
   readonly #over = new AbortController();
   readonly #gone = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
@@ -94,11 +94,16 @@ export class Session {
     this.vm = options.vm;
     this.generation = options.generation;
     this.process = options.process;
-    this.device = options.device;
+    this.#device = options.device;
     this.#options = options;
     this.#heardUntilMs = options.heardUntilMs ?? Number.NEGATIVE_INFINITY;
     this.signal.addEventListener('abort', () => this.#gone.resolve(), { once: true });
     void options.process.exited.then((exit) => this.#onExit(exit));
+  }
+
+  /** The vsock device, while the VM has one. */
+  get device(): VsockDevice | undefined {
+    return this.#device;
   }
 
   /** Fires when the process is gone or the agent leaves. */
@@ -174,9 +179,19 @@ export class Session {
     });
   }
 
-  /** What the guest had open is gone with its memory, or is about to be. */
-  resetStreams(): void {
-    this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the VM was reset`));
+  /** Streams go through this device from here on, or through none; those through the one before are reset, and it is given back. */
+  async useDevice(device: VsockDevice | undefined): Promise<void> {
+    const [before, listener] = [this.#device, this.#readyListener];
+    this.#device = device;
+    this.#readyListener = undefined;
+    this.resetStreams('its vsock was taken away');
+    await listener?.[Symbol.asyncDispose]();
+    await before?.[Symbol.asyncDispose]();
+  }
+
+  /** What the guest had open is gone, with its memory unless it is said with what, or is about to be. */
+  resetStreams(why = 'the VM was reset'): void {
+    this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: ${why}`));
   }
 
   /** The agent leaves and the process stays. */

@@ -4,7 +4,8 @@ import { describe, expect, test } from 'vitest';
 import type { Failpoint } from '../../agent/failpoint.ts';
 import { identityOf } from '../../agent/process-identity.ts';
 import { artefacts } from '../../cli/image/cache.ts';
-import { type ManagerProcess, type ManagerSettings, startManager } from '../support/manager-process.ts';
+import { type ManagerProcess, startManager } from '../support/manager-process.ts';
+import type { ManagerSettings } from '../support/programs/vm-manager.ts';
 import { spec, testHost, whyNoQemu } from '../support/vm.ts';
 
 const { vhostDeviceVsock: vsockDaemon } = artefacts();

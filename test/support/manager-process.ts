@@ -3,26 +3,13 @@ import { fork } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
 import type { Failpoint } from '../../agent/failpoint.ts';
-import type { VmManagerOptions } from '../../agent/vm/manager.ts';
-
-export type ManagerSettings = Omit<VmManagerOptions, 'vsock' | 'logger' | 'observer'> & {
-  /** Path of vhost-device-vsock, for VMs with a vsock. */
-  readonly vsockDaemon?: string | undefined;
-};
-
-export interface CallMessage {
-  readonly id: number;
-  readonly method: string;
-  readonly args: readonly unknown[];
-}
-
-type Methods = import('./programs/vm-manager.ts').ManagerMethods;
+import type { ManagerMethods, ManagerSettings } from './programs/vm-manager.ts';
 
 export interface ManagerProcess extends AsyncDisposable {
   /** How long it took to find its VMs again. */
   readonly openedInMs: number;
   /** Rejects with the code of the error, or `killed`. */
-  call<M extends keyof Methods>(method: M, ...args: Parameters<Methods[M]>): ReturnType<Methods[M]>;
+  call<M extends keyof ManagerMethods>(method: M, ...args: Parameters<ManagerMethods[M]>): ReturnType<ManagerMethods[M]>;
   /** Settles when it has come to the failpoint that it was started with. */
   readonly atFailpoint: Promise<void>;
   /** With SIGKILL. Settles when it is gone. */
@@ -67,7 +54,7 @@ export async function startManager(settings: ManagerSettings, failpoint?: Failpo
       pending.set(++lastId, call);
       child.send({ id: lastId, method, args });
       // SAFETY: what the program answers is what its method gives.
-      return call.promise as ReturnType<Methods[typeof method]>;
+      return call.promise as ReturnType<ManagerMethods[typeof method]>;
     },
     kill,
     [Symbol.asyncDispose]: kill,

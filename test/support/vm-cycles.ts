@@ -5,7 +5,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { expect } from 'vitest';
 import { artefacts } from '../../cli/image/cache.ts';
-import type { ManagerSettings } from './manager-process.ts';
+import type { ManagerSettings } from './programs/vm-manager.ts';
 import { testHost, whyNoQemu } from './vm.ts';
 
 export interface CyclesOrder {

@@ -1,10 +1,20 @@
 /** A VM manager in a process of its own, which a test can kill: calls come and results go as messages; see ../manager-process.ts. */
 import { vhostUserTransport } from '../../../agent/streams/vhost-user.ts';
-import { VmManager } from '../../../agent/vm/manager.ts';
+import { VmManager, type VmManagerOptions } from '../../../agent/vm/manager.ts';
 import { toFairleadError } from '../../../shared/errors.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
-import type { CallMessage, ManagerSettings } from '../manager-process.ts';
 import { NO_VSOCK, silent } from '../vm.ts';
+
+export type ManagerSettings = Omit<VmManagerOptions, 'vsock' | 'logger' | 'observer'> & {
+  /** Path of vhost-device-vsock, for VMs with a vsock. */
+  readonly vsockDaemon?: string | undefined;
+};
+
+export interface CallMessage {
+  readonly id: number;
+  readonly method: string;
+  readonly args: readonly unknown[];
+}
 
 const startedAt = performance.now();
 // SAFETY: the parent wrote it.
@@ -25,7 +35,9 @@ const METHODS = {
   events: async () => manager.events.query({}),
 };
 
-process.on('message', async ({ id, method, args }: CallMessage) => {
+process.on('message', (message: CallMessage) => void answer(message));
+
+async function answer({ id, method, args }: CallMessage): Promise<void> {
   try {
     // SAFETY: the parent's `call` is typed by what stands above.
     const result = await (METHODS[method as keyof typeof METHODS] as (...args: unknown[]) => Promise<unknown>)(...args);
@@ -33,7 +45,7 @@ process.on('message', async ({ id, method, args }: CallMessage) => {
   } catch (error) {
     process.send?.({ id, error: toFairleadError(error).code });
   }
-});
+}
 process.once('disconnect', () => process.exit());
 
 export type ManagerMethods = typeof METHODS;

@@ -1,0 +1,23 @@
+/** What every part of the VM side takes: how long a call may take, where to log, whom to tell of QMP. */
+import type { Cancellation } from '../../shared/cancellation.ts';
+
+export interface CallOptions {
+  readonly timeoutMs?: number | undefined;
+  readonly signal?: Cancellation | undefined;
+}
+
+/** The part of pino that is used here. */
+export interface Logger {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+/** Told of what goes over QMP, for metrics. Must not throw. */
+export interface VmObserver {
+  /** Once for each command, when it settles. */
+  onCommand(outcome: { readonly command: string; readonly ok: boolean; readonly durationMs: number }): void;
+  /** An event that the supervisor listens for. */
+  onEvent(name: string): void;
+}
