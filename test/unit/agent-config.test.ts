@@ -59,6 +59,30 @@ describe('the agent configuration', () => {
     expect(JSON.stringify(redactConfig(parseAgentConfig({ ...least, token: 'hush-hush' })))).not.toContain('hush');
   });
 
+  it.each([
+    [
+      'networks',
+      ['user', 'tap:vm*', 'bridge:br0', 'tap:*', '*'],
+      ['eth0', 'tap:', 'tap:a b', 'bridge:a/b', 'user:x', 'tap:abcdefghijklmnop'],
+    ],
+    ['forwardPorts', ['80', '8000-8099', '*'], ['http', '80-', '-1']],
+    [
+      'migrationTargets',
+      ['tcp:10.0.0.*', 'tcp:[fe80::1]:44', 'unix:/run/x', '*'],
+      ['exec:*', 'file:/x', 'unix:x', 'tcp:a,b', 'fd:3'],
+    ],
+    ['accelerators', ['kvm', 'tcg'], ['xen', '*']],
+    ['cgroup', ['auto', 'off', '/sys/fs/cgroup/x'], ['yes', 'sys/fs']],
+    ['qemuUser', ['qemu', 'libvirt-qemu', '1000'], ['', 'a b', '-1', 'root;id']],
+    ['oomScoreAdj', [0, '1000'], [-1, 1001]],
+    ['maxMemory', ['8GiB', 1024], ['much', -1]],
+  ])('takes for %s what it can mean and nothing else', (key, good, bad) => {
+    const isList = ['networks', 'forwardPorts', 'migrationTargets', 'accelerators'].includes(key);
+    const parse = (value: unknown) => parseAgentConfig({ ...least, [key]: isList ? [value] : value });
+    for (const value of good) expect(() => parse(value), String(value)).not.toThrow();
+    for (const value of bad) expect(() => parse(value), String(value)).toThrow(key);
+  });
+
   it('listens on loopback, a unix socket or not at all', () => {
     expect(parseHttpListen('[::1]:80')).toEqual({ host: '::1', port: 80 });
     expect(parseHttpListen('unix:/run/a.sock')).toEqual({ path: '/run/a.sock' });

@@ -85,7 +85,8 @@ export class HostProbe {
 
   async #askQemu(): Promise<QemuOnHost> {
     const binary = findQemu({ configured: this.#options.qemuBinary });
-    const facts = await this.#cached('qemu.json', await fileKey(binary), QemuFacts, () => askQemu(binary));
+    const { user } = this.#options;
+    const facts = await this.#cached('qemu.json', `${await fileKey(binary)}${who(user)}`, QemuFacts, () => askQemu(binary, user));
     return { binary, ...facts };
   }
 
@@ -99,8 +100,7 @@ export class HostProbe {
     const { binary } = await this.qemu();
     const device = await stat(KVM_DEVICE);
     const { bootId, user } = this.#options;
-    const who = user === undefined ? '' : ` ${user.uid}:${user.gid}`;
-    const key = `${await fileKey(binary)} ${KVM_DEVICE} ${device.rdev}:${device.ino}:${device.mode} ${bootId}${who}`;
+    const key = `${await fileKey(binary)} ${KVM_DEVICE} ${device.rdev}:${device.ino}:${device.mode} ${bootId}${who(user)}`;
     return this.#cached('kvm.json', key, CachedProof, () => runBootSector({ binary, directory: this.#directory, user }));
   }
 
@@ -122,6 +122,10 @@ export class HostProbe {
     await writeFileAtomic(path, `${JSON.stringify({ key, answer }, undefined, 2)}\n`);
     return answer;
   }
+}
+
+function who(user: ProcessUser | undefined): string {
+  return user === undefined ? '' : ` ${user.uid}:${user.gid}`;
 }
 
 async function fileKey(path: string): Promise<string> {

@@ -7,6 +7,7 @@ import { delimiter, join } from 'node:path';
 import * as v from 'valibot';
 import { FairleadError } from '../../../shared/errors.ts';
 import type { QmpCommandName } from '../../qmp/commands.ts';
+import type { ProcessUser } from '../confinement/process-user.ts';
 import { lastLine } from '../logs/log-file.ts';
 import { runProbe } from './probe-run.ts';
 
@@ -51,7 +52,7 @@ export function findQemu({
 }
 
 /** @throws FairleadError PROCESS_FAILED when the binary does not answer as a QEMU does. */
-export async function askQemu(binary: string): Promise<QemuFacts> {
+export async function askQemu(binary: string, user?: ProcessUser): Promise<QemuFacts> {
   const argv = ['-M', 'none', '-S', '-nodefaults', '-no-user-config', '-display', 'none', '-qmp', 'stdio'];
   const commands: readonly { readonly execute: QmpCommandName | 'qmp_capabilities'; readonly id?: string }[] = [
     { execute: 'qmp_capabilities' },
@@ -61,7 +62,7 @@ export async function askQemu(binary: string): Promise<QemuFacts> {
     { execute: 'quit' },
   ];
   const input = commands.map((command) => JSON.stringify(command)).join('\n');
-  const run = await runProbe(binary, argv, { input, timeoutMs: PROBE_TIMEOUT_MS });
+  const run = await runProbe(binary, argv, { input, timeoutMs: PROBE_TIMEOUT_MS, user });
   try {
     const replies = readReplies(run.stdout);
     const { qemu } = v.parse(Version, replies.get('version'));
