@@ -85,6 +85,8 @@ function paramRows({ name, required, schema }: ContentDescriptor): string[][] {
 }
 
 function typeSection(name: string, schema: JsonSchema): string[] {
+  const variants = variantsOf(schema);
+  if (variants !== undefined) return [`## ${name}`, '', ...variantTables(variants), ''];
   const fields = Object.entries(schema.properties ?? {});
   const rows = fields.flatMap(([field, inner]) => fieldRows(field, inner, schema.required?.includes(field) === true));
   return [
@@ -93,6 +95,30 @@ function typeSection(name: string, schema: JsonSchema): string[] {
     ...(rows.length === 0 ? [`${typeText(schema)}.`] : table(['field', 'type', 'default', ''], rows)),
     '',
   ];
+}
+
+/** The alternatives of a type that its field `type` tells apart. */
+function variantsOf({ anyOf, oneOf }: JsonSchema): JsonSchema[] | undefined {
+  const alternatives = (anyOf ?? oneOf ?? []).filter((one) => typeof one === 'object');
+  const isVariant = alternatives.every(
+    ({ properties }) => typeof properties?.['type'] === 'object' && 'const' in properties['type'],
+  );
+  return alternatives.length > 0 && isVariant ? alternatives : undefined;
+}
+
+/** What all of them have, and then for each type what it has beyond that. */
+function variantTables(variants: readonly JsonSchema[]): string[] {
+  const [first = {}] = variants;
+  const isCommon = ([field, inner]: [string, unknown]): boolean =>
+    variants.every(({ properties }) => JSON.stringify(properties?.[field]) === JSON.stringify(inner));
+  const common = Object.entries(first.properties ?? {}).filter(isCommon);
+  const names = new Set(common.map(([field]) => field));
+  const rows = variants.map(({ properties = {} }) => {
+    const own = Object.entries(properties).filter(([field]) => field !== 'type' && !names.has(field));
+    return [typeText(properties['type']), own.map(([field, inner]) => `${field}: ${typeText(inner)}`).join('; ')];
+  });
+  const commonRows = common.flatMap(([field, inner]) => fieldRows(field, inner, first.required?.includes(field) === true));
+  return [...table(['field', 'type', 'default', ''], commonRows), '', ...table(['type', 'and with it'], rows)];
 }
 
 /** One row a field, and below it one for each field of an object or of a list's objects: `disks[].path`. */

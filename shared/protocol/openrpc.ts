@@ -16,7 +16,7 @@ import { HostInfo } from './methods-host.ts';
 import { HostRecord, TokenRecord } from './methods-hub.ts';
 import { NOTIFICATIONS, type NotificationContract } from './notifications.ts';
 import { CONTRACT_VERSION } from './version.ts';
-import { VmInfo } from './vm.ts';
+import { VmInfo, VmState } from './vm.ts';
 import { VmEvent } from './vm-events.ts';
 import { VmSpec } from './vm-spec.ts';
 
@@ -83,7 +83,7 @@ const PRIMITIVES = { Name, Count, HostPath, Labels, Timestamp };
 /** Schemas that the document gives a name, by what they describe. */
 const NAMED: Readonly<Record<Mode, Readonly<Record<string, v.GenericSchema>>>> = {
   input: { ...PRIMITIVES, VmSpecInput: VmSpec },
-  output: { ...PRIMITIVES, VmSpec, VmInfo, VmEvent, HostInfo, HostRecord, TokenRecord },
+  output: { ...PRIMITIVES, VmState, VmSpec, VmInfo, VmEvent, HostInfo, HostRecord, TokenRecord },
 };
 
 export function generateOpenRpc(): OpenRpcDocument {
