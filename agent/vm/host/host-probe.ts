@@ -11,7 +11,7 @@ import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { Logger } from '../api.ts';
 import { writeFileAtomic } from '../atomic-file.ts';
 import type { ProcessUser } from '../confinement/process-user.ts';
-import { KVM_DEVICE, kvmDeviceProblem, type Proof, runBootSector } from './kvm-proof.ts';
+import { KVM_DEVICE, kvmDeviceProblem, type Proof, runTestGuest } from './kvm-proof.ts';
 import { askQemu, findQemu, QemuFacts } from './qemu-facts.ts';
 
 export interface HostProbeOptions {
@@ -101,7 +101,7 @@ export class HostProbe {
     const device = await stat(KVM_DEVICE);
     const { bootId, user } = this.#options;
     const key = `${await fileKey(binary)} ${KVM_DEVICE} ${device.rdev}:${device.ino}:${device.mode} ${bootId}${who(user)}`;
-    return this.#cached('kvm.json', key, CachedProof, () => runBootSector({ binary, directory: this.#directory, user }));
+    return this.#cached('kvm.json', key, CachedProof, () => runTestGuest({ binary, directory: this.#directory, user }));
   }
 
   /** The stored answer to the same question, else a new one, stored. */
