@@ -5,7 +5,7 @@
 import type { JsonObject } from '../errors.ts';
 import { isMethodName, METHODS, methodContract } from './methods.ts';
 
-/** What a viewer may call changes nothing. Made once, because every call is looked up here. */
+/** What a viewer may call changes nothing; opening a stream does not either. Made once, because every call is looked up here. */
 const CHANGES: Readonly<Record<string, boolean>> = Object.fromEntries(
   Object.keys(METHODS)
     .filter(isMethodName)
@@ -13,8 +13,8 @@ const CHANGES: Readonly<Record<string, boolean>> = Object.fromEntries(
 );
 
 function changesByContract(method: keyof typeof METHODS): boolean {
-  const { role, kind, changes } = methodContract(method);
-  return kind === 'call' && (changes ?? role !== 'viewer');
+  const { role, kind } = methodContract(method);
+  return kind === 'call' && role !== 'viewer';
 }
 
 /** False for a method that is not known. A question to QEMU changes nothing, although only an administrator may ask it. */

@@ -11,8 +11,6 @@ export interface MethodContract {
   readonly role: Role;
   /** Calling it twice has the effect of calling it once. */
   readonly idempotent: boolean;
-  /** False for what needs more than a viewer and yet changes nothing: it is neither journalled nor audited. */
-  readonly changes?: false;
   /** First contract version that has it. */
   readonly since: number;
   readonly summary: string;
@@ -45,8 +43,8 @@ export const FORWARDED_CALL_ERRORS: readonly ErrorCode[] = ['HOST_UNREACHABLE', 
 export const JOURNALLED_CALL_ERRORS: readonly ErrorCode[] = ['JOURNAL_FAILED', 'OUTCOME_UNKNOWN', 'RESULT_NOT_KEPT'];
 
 /** Beyond those of the method itself. */
-export function commonErrorsOf({ target, kind, role, changes }: MethodContract): readonly ErrorCode[] {
+export function commonErrorsOf({ target, kind, role }: MethodContract): readonly ErrorCode[] {
   if (target === 'hub') return EVERY_CALL_ERRORS;
-  const isJournalled = kind === 'call' && (changes ?? role !== 'viewer');
+  const isJournalled = kind === 'call' && role !== 'viewer';
   return [...EVERY_CALL_ERRORS, ...FORWARDED_CALL_ERRORS, ...(isJournalled ? JOURNALLED_CALL_ERRORS : [])];
 }
