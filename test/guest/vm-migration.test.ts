@@ -1,8 +1,11 @@
 /** A VM is sent to a second real QEMU, and what becomes of it here when that goes well, badly, or not at all. */
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { reconcilerOf } from '../../agent/rpc/reconcile.ts';
+import { MIGRATION_RECONCILERS } from '../../agent/rpc/reconcile-migration.ts';
 import { vhostUserTransport } from '../../agent/streams/vhost-user.ts';
 import { Migrator } from '../../agent/vm/migration/migrator.ts';
 import { artefacts } from '../../cli/image/cache.ts';
+import type { Operation } from '../../shared/protocol/methods-operation.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import { startTarget } from '../support/migration-target.ts';
 import { nextEvent, silent, spec, type TestHost, testHost, typesOf, whyNoQemu } from '../support/vm.ts';
@@ -28,6 +31,22 @@ describe.skipIf(missing !== undefined)('a VM that is migrated', () => {
   const migrate = (uri: string, more: { maxBandwidthBytes?: number; stallTimeoutMs?: number; wait?: boolean } = {}) =>
     migrator.migrate(parseParams('vm.migrate', { vm: 'web', uri, ...more }), {});
   const stateOf = () => host.manager.get('web').state;
+
+  /** As the journal of an agent that died has it. */
+  function operationOf({ manager }: TestHost): Operation {
+    const { uuid, generation, state } = manager.get('web');
+    return {
+      id: 'one',
+      method: 'vm.migrate',
+      vm: 'web',
+      state: 'running',
+      host: 'edge-1',
+      acceptedAt: new Date().toISOString(),
+      paramsDigest: '0'.repeat(64),
+      before: { uuid, generation, state },
+      attempts: 1,
+    };
+  }
 
   /** Begun, and on its way. */
   async function crawlTo(uri: string): Promise<{ outcome: Promise<unknown> }> {
@@ -144,6 +163,25 @@ describe.skipIf(missing !== undefined)('a VM that is migrated', () => {
     expect((await migrate(target.uri, { wait: false })).status).not.toBe('none');
     expect(await migrator.wait('web', {})).toMatchObject({ status: 'completed' });
     expect(await target.reached('running')).toBe('running');
+  });
+
+  test('goes on with it while no agent is there, and the next one knows what became of it', async () => {
+    const operation = operationOf(host);
+    await using target = await startTarget(host.manager, 'web');
+    await migrate(target.uri, { wait: false, maxBandwidthBytes: CRAWL });
+    const manager = await host.restart();
+    migrator = new Migrator(manager);
+    const outcome = async () => (await reconcilerOf(manager, MIGRATION_RECONCILERS)(operation)).outcome;
+    expect(await migrator.read('web', {})).toMatchObject({ status: 'active' });
+    expect(await outcome()).toBe('unknown');
+    await migrator.cancel('web', {});
+    expect(await outcome()).toBe('not-done');
+
+    await using second = await startTarget(manager, 'web');
+    await migrate(second.uri);
+    expect(await outcome()).toBe('done');
+    await manager.resume('web');
+    expect(await outcome()).toBe('unknown');
   });
 
   test('takes the migration with it when its own QEMU dies', async () => {
