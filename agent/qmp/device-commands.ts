@@ -81,6 +81,7 @@ export const DEVICE_COMMANDS = {
     Nothing,
   ),
   'chardev-remove': row(Id, Nothing),
+  'query-chardev': row(NoArguments, v.array(v.object({ label: v.string() }))),
   /** Takes the descriptor that comes with the command's own bytes (SCM_RIGHTS). */
   getfd: row(v.strictObject({ fdname: v.string() }), Nothing),
   closefd: row(v.strictObject({ fdname: v.string() }), Nothing),

@@ -17,6 +17,7 @@ import type { VmEventData, VmEventType } from '../../shared/protocol/vm-events.t
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { type QmpArguments, type QmpCommandName, type QmpResult, runCommand } from '../qmp/commands.ts';
 import type { ListenOptions, QmpListener } from '../qmp/events.ts';
+import type { ExecuteOptions } from '../qmp/options.ts';
 import type { VsockDevice } from '../streams/transport.ts';
 import type { Deadline } from './deadline.ts';
 import { dialGuest } from './open-stream.ts';
@@ -25,6 +26,9 @@ import type { ProcessRecord, VmPaths, VmRecord } from './store.ts';
 
 /** The time that a command has: a Deadline is one. */
 export type CommandLimits = Pick<Deadline, 'signal' | 'remainingMs'>;
+
+/** What goes with a command besides. */
+export type CommandExtras = Pick<ExecuteOptions, 'fds'>;
 
 export interface LiveVm {
   readonly name: string;
@@ -38,7 +42,12 @@ export interface LiveVm {
   /** Fires when the process is gone or the agent leaves. */
   readonly signal: AbortSignal;
   /** @throws FairleadError what QMP throws; INTERRUPTED while QEMU does not answer. */
-  execute<Name extends QmpCommandName>(command: Name, args: QmpArguments<Name>, limits: CommandLimits): Promise<QmpResult<Name>>;
+  execute<Name extends QmpCommandName>(
+    command: Name,
+    args: QmpArguments<Name>,
+    limits: CommandLimits,
+    extras?: CommandExtras,
+  ): Promise<QmpResult<Name>>;
   /** One attempt at a stream to a vsock port of the guest, which ends with that guest. @throws FairleadError as VsockDevice.connect does. */
   dial(options: { port: number; timeoutMs: number; signal: AbortSignal }): Promise<Duplex>;
   /** QEMU's events from now on, in order; ends with the QMP session. */
@@ -111,8 +120,8 @@ export function liveVm({ session, paths, process, prepareVsock, record, state, s
     get spec() {
       return record().spec;
     },
-    execute: async (command, args, { signal, remainingMs }) =>
-      runCommand(session.qmp, command, args, { signal, timeoutMs: remainingMs }),
+    execute: async (command, args, { signal, remainingMs }, extras) =>
+      runCommand(session.qmp, command, args, { ...extras, signal, timeoutMs: remainingMs }),
     dial: async (options) => {
       const { device, vm } = session;
       if (device === undefined) throw new FairleadError('GUEST_UNREACHABLE', `VM ${vm} has no vsock device to be reached by`);

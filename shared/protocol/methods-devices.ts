@@ -2,9 +2,9 @@
  * Methods that change the devices of a running VM. What they change is part of its spec from then on, so the next start has it too.
  */
 import * as v from 'valibot';
-import { Bytes, HostPath, Name } from './common.ts';
+import { Bytes, HostPath, Name, VsockPort } from './common.ts';
 import type { MethodContract } from './contract.ts';
-import { DeviceId, DiskInput, NetworkInput, Throttle } from './vm-spec-devices.ts';
+import { DeviceId, DiskInput, NetworkInput, Slot, Throttle } from './vm-spec-devices.ts';
 
 const [DataDisk] = DiskInput.options;
 const [Tap, Bridge, User] = NetworkInput.options;
@@ -78,6 +78,23 @@ export const DEVICE_METHODS = {
     ...call,
     summary: 'Detach a network from a running VM; answers once the guest has let go of it',
     params: Device,
+    result: Changed,
+    errors: DETACH_ERRORS,
+  },
+  'vsock.attach': {
+    ...call,
+    summary: 'Give a running VM a vsock, with a new CID',
+    params: v.strictObject({
+      vm: Name,
+      vsock: v.optional(v.strictObject({ slot: v.optional(Slot), readyPort: v.optional(VsockPort) }), {}),
+    }),
+    result: Changed,
+    errors: [...ERRORS, 'PROCESS_FAILED'],
+  },
+  'vsock.detach': {
+    ...call,
+    summary: 'Take the vsock from a running VM; open streams into it are reset',
+    params: v.strictObject({ vm: Name }),
     result: Changed,
     errors: DETACH_ERRORS,
   },

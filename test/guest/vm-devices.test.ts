@@ -1,4 +1,5 @@
 /** Devices that come and go while a real guest runs: what the guest sees of it, and what a later start and a later agent know of it. */
+import { once } from 'node:events';
 import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -141,6 +142,30 @@ describe.skipIf(missing !== undefined)('a running Linux guest', () => {
     expect(await guest('ls /sys/class/net')).not.toContain('eth0');
     expect(await devices.attachNetwork(params, {})).toEqual({ changed: true });
     await devices.detachNetwork({ vm: 'web', id: 'lan' }, {});
+  });
+
+  test('loses its vsock with the streams through it, and gets another', async () => {
+    const { stream } = await host.manager.openStream({ vm: 'web', port: 7, connectTimeoutMs: 30_000 });
+    stream.write('hi');
+    await once(stream, 'data');
+    const failed = once(stream, 'error');
+    expect(await devices.detachVsock({ vm: 'web' }, {})).toEqual({ changed: true });
+    expect(await failed).toMatchObject([{ code: 'STREAM_RESET', message: expect.stringContaining('vsock') }]);
+    expect(host.manager.get('web').vsock).toBeUndefined();
+    expect(host.manager.get('web').spec.vsock).toBeUndefined();
+    await expect(host.manager.openStream({ vm: 'web', port: 7, connectTimeoutMs: 1_000 })).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+    });
+    expect(await devices.detachVsock({ vm: 'web' }, {})).toEqual({ changed: false });
+
+    const vsock = { readyPort: 1023 };
+    expect(await devices.attachVsock({ vm: 'web', vsock }, {})).toEqual({ changed: true });
+    expect(await devices.attachVsock({ vm: 'web', vsock }, {})).toEqual({ changed: false });
+    await expect(devices.attachVsock({ vm: 'web', vsock: {} }, {})).rejects.toMatchObject({ code: 'CONFLICT' });
+    expect(await guest('echo back')).toBe('back');
+    await host.restart();
+    devices = operations();
+    expect(await guest('echo and again')).toBe('and again');
   });
 
   test('takes as many devices as it has free ports, and says which are taken', async () => {

@@ -12,5 +12,7 @@ export function deviceHandlers(devices: DeviceOperations): HandlersOf<typeof DEV
     'medium.change': (params, context) => devices.changeMedium(params, context),
     'network.attach': (params, context) => devices.attachNetwork(params, context),
     'network.detach': (params, context) => devices.detachNetwork(params, context),
+    'vsock.attach': (params, context) => devices.attachVsock(params, context),
+    'vsock.detach': (params, context) => devices.detachVsock(params, context),
   };
 }

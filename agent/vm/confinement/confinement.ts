@@ -99,6 +99,13 @@ export class Confinement {
     }
   }
 
+  /** For one more process of a VM that runs. */
+  guardOf(name: string): ProcessGuard {
+    const { user, cgroups } = this;
+    const cgroup = cgroups.available ? cgroups.tree.of(name) : undefined;
+    return { user, cgroup, oomScoreAdj: this.#oomScoreAdj, strangers: this.#strangers };
+  }
+
   /** Whether the VM could ever be entered. @throws FairleadError LIMIT_EXCEEDED */
   checkSize(spec: VmSpec): void {
     this.#shares.checkAlone(spec);

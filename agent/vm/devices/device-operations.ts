@@ -10,11 +10,14 @@ import type { CallOptions, Logger, Vms } from '../api.ts';
 import type { Deadline } from '../deadline.ts';
 import type { LiveVm } from '../live-vm.ts';
 import { GUEST_STATES } from '../machine.ts';
-import { askToDetach, attach, type CheckPolicy, letGo, listenForLeave, uncancelled } from './attach.ts';
+import { attach, type CheckPolicy } from './attach.ts';
+import { askToDetach, type Leaving, leavingOf, letGo, listenForLeave } from './detach.ts';
 import { changeMedium } from './medium.ts';
 import { DISKS, NETWORKS, type Placed, type Pluggable } from './pluggable.ts';
+import { uncancelled } from './ports.ts';
 import { reconcileDevices } from './reconcile.ts';
 import { resizeDisk, throttleDisk } from './tune-disk.ts';
+import { attachVsock, LEAVING_VSOCK } from './vsock.ts';
 
 export interface DeviceOperationsOptions {
   readonly vms: Pick<Vms, 'operate' | 'get' | 'list' | 'events'>;
@@ -46,7 +49,7 @@ export class DeviceOperations implements Disposable {
   }
 
   detachDisk({ vm, id }: Params<'disk.detach'>, options: CallOptions): Promise<Changed> {
-    return this.#detach(vm, DISKS, id, options);
+    return this.#detach(vm, leavingOf(DISKS, id), options);
   }
 
   attachNetwork({ vm, id, network }: Params<'network.attach'>, options: CallOptions): Promise<Changed> {
@@ -54,7 +57,19 @@ export class DeviceOperations implements Disposable {
   }
 
   detachNetwork({ vm, id }: Params<'network.detach'>, options: CallOptions): Promise<Changed> {
-    return this.#detach(vm, NETWORKS, id, options);
+    return this.#detach(vm, leavingOf(NETWORKS, id), options);
+  }
+
+  attachVsock({ vm, vsock }: Params<'vsock.attach'>, options: CallOptions): Promise<Changed> {
+    const { checkPolicy } = this.#options;
+    return this.#inTurn(vm, 'attaching a vsock to', options, (live, deadline) => {
+      this.#requireStaying(live, LEAVING_VSOCK.what, LEAVING_VSOCK.id);
+      return attachVsock(live, vsock, { deadline, checkPolicy });
+    });
+  }
+
+  detachVsock({ vm }: Params<'vsock.detach'>, options: CallOptions): Promise<Changed> {
+    return this.#detach(vm, LEAVING_VSOCK, options);
   }
 
   resizeDisk({ vm, id, bytes }: Params<'disk.resize'>, options: CallOptions): Promise<Changed> {
@@ -107,20 +122,21 @@ export class DeviceOperations implements Disposable {
   ): Promise<Changed> {
     const { checkPolicy } = this.#options;
     return this.#inTurn(vm, `attaching ${kind.noun} ${asked.id} to`, options, (live, deadline) => {
-      if (this.#leaving.has(keyOf(live, asked.id))) throw isLeaving(live, kind.noun, asked.id);
+      this.#requireStaying(live, `${kind.noun} ${asked.id}`, asked.id);
       return attach(live, kind, asked, { deadline, checkPolicy });
     });
   }
 
-  #detach<Device extends Placed>(vm: string, kind: Pluggable<Device>, id: string, options: CallOptions): Promise<Changed> {
-    const doing = `detaching ${kind.noun} ${id} from`;
+  #detach(vm: string, leaving: Leaving, options: CallOptions): Promise<Changed> {
+    const { what, id } = leaving;
+    const doing = `detaching ${what} from`;
     const { vms } = this.#options;
     return vms.operate(vm, { doing, inTurn: false, states: DETACH_STATES }, options, async (live, deadline) => {
       using events = listenForLeave(live, id);
-      const { changed } = await this.#inTurn(vm, doing, timeOf(deadline), (same) => askToDetach(same, kind, id, deadline));
+      const { changed } = await this.#inTurn(vm, doing, timeOf(deadline), (same) => askToDetach(same, leaving, deadline));
       if (!changed) return { changed };
       this.#leaving.add(keyOf(live, id));
-      await letGo(live, `${kind.noun} ${id}`, events, deadline);
+      await letGo(live, what, events, deadline);
       await this.#inTurn(vm, doing, timeOf(deadline), (same) => this.#agree(same, deadline));
       return { changed: true };
     });
@@ -135,6 +151,16 @@ export class DeviceOperations implements Disposable {
     return this.#options.vms.operate(vm, { doing, inTurn: true }, options, async (live, deadline) => ({
       changed: await run(live, deadline),
     }));
+  }
+
+  /** A device that its guest may let go of at any moment is neither there nor away. */
+  #requireStaying(live: LiveVm, what: string, id: string): void {
+    if (!this.#leaving.has(keyOf(live, id))) return;
+    throw new FairleadError(
+      'CONFLICT',
+      `the guest of VM ${live.name} has been asked to let go of ${what} and has not yet: wait, or take another id`,
+      { details: { vm: live.name, id } },
+    );
   }
 
   async #agree(live: LiveVm, deadline: Deadline): Promise<boolean> {
@@ -165,14 +191,4 @@ function timeOf({ signal, remainingMs }: Deadline): CallOptions {
 
 function keyOf({ name, generation }: LiveVm, id: string): string {
   return `${name}/${generation}/${id}`;
-}
-
-function isLeaving({ name }: LiveVm, noun: string, id: string): FairleadError {
-  return new FairleadError(
-    'CONFLICT',
-    `the guest of VM ${name} has been asked to let go of ${noun} ${id} and has not yet: wait, or take another id`,
-    {
-      details: { vm: name, id },
-    },
-  );
 }

@@ -15,8 +15,9 @@ import type { Deadline } from '../deadline.ts';
 import { blockDevicesAmong } from '../host/host-devices.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { checkFiles, checkSpec } from '../spec-check.ts';
-import { type CheckPolicy, uncancelled } from './attach.ts';
+import type { CheckPolicy } from './attach.ts';
 import { addPart, type Description, UndoList } from './plug.ts';
+import { uncancelled } from './ports.ts';
 
 /** How long a guest that has locked the tray may take to open it. */
 const TRAY_MS = 10_000;

@@ -21,8 +21,8 @@ export interface Part {
   readonly description: Description;
 }
 
-/** For taking back, when the caller's own time may be over. */
-const UNDO_MS = 5_000;
+/** For each step back, when the caller's own time may be over. A QEMU that does not answer ends it at the first. */
+const UNDO_MS = 2_000;
 
 export type Undo = (limits: CommandLimits) => Promise<unknown>;
 

@@ -7,17 +7,23 @@
  *
  * Done at the adoption of a VM, before each operation on its devices, and when a guest lets go of a device that nobody waits for any more.
  */
+
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import { MACHINE_FEATURES } from '../../../shared/protocol/vm-spec-machines.ts';
 import { failpoint } from '../../failpoint.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { type Peripherals, readPeripherals } from './peripherals.ts';
 import { DISKS, NETWORKS, type Placed, type Pluggable } from './pluggable.ts';
 
+export const VSOCK_ID = 'vsock0';
+export const VSOCK_CHARDEV = 'vsock0-socket';
+
 export async function reconcileDevices(vm: LiveVm, limits: CommandLimits): Promise<Peripherals> {
   if (!MACHINE_FEATURES[vm.spec.machine].hotplug) return { ids: new Set(), ports: [] };
   const peripherals = await readPeripherals(vm, limits);
   await dropGone(vm, DISKS, peripherals, limits);
   await dropGone(vm, NETWORKS, peripherals, limits);
+  await dropGoneVsock(vm, peripherals, limits);
   return peripherals;
 }
 
@@ -37,4 +43,21 @@ async function dropGone<Device extends Placed>(
     await vm.changeSpec((spec) => kind.remove(spec, id));
     await failpoint('detach.recorded');
   }
+}
+
+async function dropGoneVsock(vm: LiveVm, { ids, ports }: Peripherals, limits: CommandLimits): Promise<void> {
+  const { vsock } = vm.spec;
+  if (vsock === undefined || ids.has(VSOCK_ID) || !ports.includes(vsock.slot)) return;
+  await failpoint('detach.device-gone');
+  const chardevs = await vm.execute('query-chardev', {}, limits);
+  if (chardevs.some(({ label }) => label === VSOCK_CHARDEV)) await vm.execute('chardev-remove', { id: VSOCK_CHARDEV }, limits);
+  await vm.vsock.use(undefined);
+  await failpoint('detach.backend-removed');
+  await vm.changeSpec(withoutVsock);
+  await failpoint('detach.recorded');
+}
+
+export function withoutVsock(spec: VmSpec): VmSpec {
+  const { vsock: _gone, ...rest } = spec;
+  return rest;
 }
