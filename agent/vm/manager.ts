@@ -15,6 +15,7 @@ import { Confinement, type ConfinementSettings } from './confinement/confinement
 import { Deadline, orAborted, settledWithin } from './deadline.ts';
 import { EventStore } from './event-store.ts';
 import { EVENT_CAPACITY, EventLog } from './events.ts';
+import { shutdownGuest } from './guest-agent/shutdown.ts';
 import { findHostDevices } from './host/host-devices.ts';
 import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
 import { HostProbe } from './host/host-probe.ts';
@@ -86,6 +87,7 @@ export class VmManager implements Vms {
       events: this.events,
       limits,
       ladderTimes,
+      shutdownGuest: (vm, limits) => shutdownGuest(vm, limits),
     };
     this.#logLimit = new LogLimit({ paths: () => this.#growingLogs(), logger });
   }
@@ -94,8 +96,8 @@ export class VmManager implements Vms {
   #growingLogs(): string[] {
     const running = [...this.#vms.values()].filter((vm) => vm.record.process !== undefined);
     return running.flatMap(({ name }) => {
-      const { consoleLog, qemuLog, runDir } = this.#context.store.paths(name);
-      return [consoleLog, qemuLog, join(runDir, 'vsock.log')];
+      const { consoleLog, qemuLog, trail, runDir } = this.#context.store.paths(name);
+      return [consoleLog, qemuLog, trail, join(runDir, 'vsock.log')];
     });
   }
 

@@ -83,10 +83,10 @@ export class Session {
   #qmp: QmpClient | undefined;
   #pump: Promise<void> = Promise.resolve();
   readonly #reader = new QemuEventReader();
-  /** The time of the newest event that was handed on. */
-  #heardUntilMs: number;
-  /** Events up to this time were taken from the trail; QMP may bring them once more. */
-  #caughtUpMs = Number.NEGATIVE_INFINITY;
+  /** The newest event that was handed on; undefined before the first of this session. */
+  #lastHeard: string | undefined;
+  /** Events that were taken from the trail, and that QMP may bring once more. */
+  readonly #caughtUp = new Set<string>();
   #shutdownReason: string | undefined;
   #readyListener: AsyncDisposable | undefined;
 
@@ -96,7 +96,6 @@ export class Session {
     this.process = options.process;
     this.#device = options.device;
     this.#options = options;
-    this.#heardUntilMs = options.heardUntilMs ?? Number.NEGATIVE_INFINITY;
     this.signal.addEventListener('abort', () => this.#gone.resolve(), { once: true });
     void options.process.exited.then((exit) => this.#onExit(exit));
   }
@@ -131,9 +130,20 @@ export class Session {
   /** Hands on what QEMU told while nobody listened. */
   catchUp(): void {
     const { events } = readTrail(this.#options.trail);
-    const missed = events.filter((event) => millisecondsOf(event) > this.#heardUntilMs);
-    for (const event of missed) this.#onEvent(event);
-    this.#caughtUpMs = this.#heardUntilMs;
+    // Whatever QMP brings twice it has not brought yet.
+    this.#caughtUp.clear();
+    for (const event of this.#unheardOf(events)) {
+      this.#caughtUp.add(keyOf(event));
+      this.#onEvent(event);
+    }
+  }
+
+  /** By their place, since clocks are set back at times: behind the last one heard, which is no more there when the trail was cut. */
+  #unheardOf(events: readonly QmpEvent[]): readonly QmpEvent[] {
+    const { heardUntilMs = Number.NEGATIVE_INFINITY } = this.#options;
+    const lastHeard = this.#lastHeard;
+    if (lastHeard === undefined) return events.filter((event) => millisecondsOf(event) > heardUntilMs);
+    return events.slice(events.findLastIndex((event) => keyOf(event) === lastHeard) + 1);
   }
 
   /** Connects to the monitor of a running QEMU and brings the state up to date; without success nothing stays open. */
@@ -212,7 +222,7 @@ export class Session {
     using _ = events;
     for await (const event of events) {
       this.#options.observer?.onEvent(event.name);
-      if (millisecondsOf(event) > this.#caughtUpMs) this.#onEvent(event);
+      if (!this.#caughtUp.delete(keyOf(event))) this.#onEvent(event);
     }
   }
 
@@ -220,7 +230,7 @@ export class Session {
     if (this.signal.aborted) return;
     this.memory.onEvent(event);
     const at = millisecondsOf(event);
-    this.#heardUntilMs = Math.max(this.#heardUntilMs, at);
+    this.#lastHeard = keyOf(event);
     const reason = typeof event.data['reason'] === 'string' ? event.data['reason'] : undefined;
     if (event.name === 'SHUTDOWN') this.#shutdownReason = reason ?? 'unknown';
     const word = this.#reader.read(event);
@@ -267,4 +277,8 @@ export class Session {
       }
     }
   }
+}
+
+function keyOf({ name, timestamp }: QmpEvent): string {
+  return `${name} ${timestamp.seconds}.${timestamp.microseconds}`;
 }

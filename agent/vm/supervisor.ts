@@ -349,8 +349,8 @@ export class Supervisor {
         },
       });
     } catch (error) {
-      // The guest was only asked, and nobody waits for it any more.
-      if (life.rung === 'guest' && !session.process.hasExited()) {
+      // The guest was only asked, and nobody waits for it any more. An agent that leaves has it finished by the next one.
+      if (life.rung === 'guest' && !session.process.hasExited() && !session.signal.aborted) {
         life.apply('stop-abandoned');
         life.saveLater({ state: 'running', stop: undefined });
       }
