@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, test } from 'vitest';
 import { identityOf } from '../../agent/process-identity.ts';
 import { type GuardedSpawn, NO_GUARD, spawnGuarded } from '../../agent/vm/confinement/guarded-spawn.ts';
 
@@ -117,4 +117,18 @@ describe('of an agent', () => {
     const output = await agent('die', '/bin/echo', 'ran');
     expect(output).toMatch(/^\d+\n$/);
   });
+});
+
+test('the out-of-memory score is set, and one that ends at once is no failure of that', async () => {
+  const scoreOf = (pid: number | undefined) => readFileSync(`/proc/${pid}/oom_score_adj`, 'utf8').trim();
+  const guard = { ...NO_GUARD, oomScoreAdj: 321 };
+  const cat = spawnGuarded({ binary: '/bin/cat', argv: [], env: {}, input: 'pipe', descriptors: [], guard });
+  const ended = once(cat, 'exit');
+  expect(scoreOf(cat.pid)).toBe('321');
+  cat.stdin?.end();
+  await ended;
+  for (let n = 0; n < 20; n++) {
+    const brief = spawnGuarded({ binary: '/bin/true', argv: [], env: {}, input: 'none', descriptors: [], guard });
+    await once(brief, 'exit');
+  }
 });

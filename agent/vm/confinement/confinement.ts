@@ -186,9 +186,10 @@ function filesOf({ boot, disks }: VmSpec): NeededFile[] {
 async function settableOomScore(wanted: number | undefined, logger: Logger): Promise<number | undefined> {
   if (wanted === undefined) return undefined;
   try {
-    const own = await readFile(OWN_OOM_SCORE, 'utf8');
-    await writeFile(OWN_OOM_SCORE, own.trim());
-    return Math.max(wanted, Number(own));
+    const own = Number(await readFile(OWN_OOM_SCORE, 'utf8'));
+    if (own >= wanted) return undefined;
+    await writeFile(OWN_OOM_SCORE, String(own));
+    return wanted;
   } catch (error) {
     logger.warn({ error: toFairleadError(error).message }, 'VMs keep the out-of-memory score of the agent');
     return undefined;

@@ -8,6 +8,7 @@
  */
 import { type ChildProcess, type StdioOptions, spawn } from 'node:child_process';
 import { closeSync, openSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { FairleadError } from '../../../shared/errors.ts';
 import type { ProcessUser } from './process-user.ts';
 
 export interface ProcessGuard {
@@ -55,7 +56,7 @@ export function spawnGuarded({ binary, argv, env, input, descriptors, guard }: G
   }
   if (child.pid === undefined) return child;
   try {
-    if (oomScoreAdj !== undefined) writeFileSync(`/proc/${child.pid}/oom_score_adj`, String(oomScoreAdj));
+    if (oomScoreAdj !== undefined) setOomScore(child.pid, oomScoreAdj);
     cgroup?.admit(child.pid);
   } catch (error) {
     child.kill('SIGKILL');
@@ -67,6 +68,18 @@ export function spawnGuarded({ binary, argv, env, input, descriptors, guard }: G
   if (isGated) child.stdin?.write('go\n');
   if (input === 'none') child.stdin?.end();
   return child;
+}
+
+/** One that has ended by itself meanwhile is told by its end. */
+function setOomScore(pid: number, score: number): void {
+  try {
+    writeFileSync(`/proc/${pid}/oom_score_adj`, String(score));
+  } catch (cause) {
+    const code = cause instanceof Error && 'code' in cause ? String(cause.code) : String(cause);
+    if (code === 'ENOENT' || code === 'ESRCH') return;
+    const message = `could not set the out-of-memory score of process ${pid} to ${score}: ${code}; set oomScoreAdj to 0 to leave it`;
+    throw new FairleadError('PROCESS_FAILED', message, { cause });
+  }
 }
 
 /**
