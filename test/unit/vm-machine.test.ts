@@ -66,6 +66,28 @@ describe('the state machine of a VM', () => {
     for (const state of GUEST_STATES) expect(transition(state, 'reset')).toEqual({ state, event: 'vm.reset' });
   });
 
+  test('goes to sleep and wakes up, also where that takes several attempts', () => {
+    const life: VmInput[] = ['suspend', 'suspend-failed', 'suspend', 'suspended', 'wake', 'wake-failed', 'wake', 'resume'];
+    expect(walk('running', life)).toEqual([
+      'suspending',
+      'running',
+      'suspending',
+      'suspended',
+      'resuming',
+      'suspended',
+      'resuming',
+      'running',
+    ]);
+    expect(walk('suspended', ['discard', 'start'])).toEqual(['stopped', 'starting']);
+  });
+
+  test('what QEMU says of its CPUs on the way to sleep is part of that, and an end there is a crash whatever it says', () => {
+    for (const input of ['pause', 'stop'] as const) expect(transition('suspending', input)).toBeUndefined();
+    for (const state of ['suspending', 'resuming'] as const) {
+      for (const exit of ['exit-clean', 'exit-unexpected'] as const) expect(transition(state, exit)?.state).toBe('crashed');
+    }
+  });
+
   test('nothing but start leaves a state of rest', () => {
     for (const state of REST_STATES) {
       for (const input of INPUTS) expect(transition(state, input)?.state).toBe(input === 'start' ? 'starting' : undefined);
