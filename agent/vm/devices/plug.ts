@@ -24,7 +24,7 @@ export interface Part {
 /** For each step back, when the caller's own time may be over. A QEMU that does not answer ends it at the first. */
 const UNDO_MS = 2_000;
 
-export type Undo = (limits: CommandLimits) => Promise<unknown>;
+export type Undo = (limits: CommandLimits) => PromiseLike<unknown>;
 
 /** What was done, so that it can be taken back, the last first. */
 export class UndoList {
