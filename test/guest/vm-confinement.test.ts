@@ -56,12 +56,12 @@ describe.skipIf(missing !== undefined)('a running QEMU', () => {
     await using host = await hostWith({});
     const umask = process.umask(0);
     try {
-      await host.manager.run(spec({ name: 'web' }));
+      await host.manager.run(spec({ name: 'web', memory: { bytes: '64MiB', backing: 'file' } }));
     } finally {
       process.umask(umask);
     }
     const { stateDir, runDir } = host.options;
-    for (const directory of [join(runDir, 'web'), join(stateDir, 'vms/web/logs')]) {
+    for (const directory of [join(runDir, 'web'), join(stateDir, 'vms/web'), join(stateDir, 'vms/web/logs')]) {
       for (const entry of await readdir(directory)) {
         const { mode } = await stat(join(directory, entry));
         expect(mode & 0o077, entry).toBe(0);
@@ -127,7 +127,7 @@ describe.skipIf(missing !== undefined || !isRoot)('QEMU as a user of its own', (
     const groups = process.getgroups?.() ?? [];
     process.setgroups?.([4, 24]);
     try {
-      await host.manager.run(spec({ name: 'web', networks: [{ type: 'user' }] }));
+      await host.manager.run(spec({ name: 'web', networks: [{ type: 'user' }], memory: { bytes: '64MiB', backing: 'file' } }));
     } finally {
       process.setgroups?.(groups);
     }
