@@ -67,6 +67,11 @@ interface Opened {
   losses: Loss[];
   /** The newest file when there was last a reason to compact: the next one is a further file. */
   compactedAt: number;
+  /**
+   * Rises with each record of the journal and not of one command alone: an id may come again after its command was forgotten, while an
+   * old record of it still lies in a file.
+   */
+  lastRevision: number;
 }
 
 export class Journal {
@@ -198,8 +203,8 @@ export class Journal {
       observer.lost(loss);
     }
     const entries = new Map<string, Entry>();
-    for (const record of records) index(entries, record);
-    this.#opened = { log, entries, losses: [...losses], compactedAt: log.newest };
+    const lastRevision = records.reduce((last, record) => Math.max(last, index(entries, record)), 0);
+    this.#opened = { log, entries, losses: [...losses], compactedAt: log.newest, lastRevision };
     this.#expire(this.#opened);
     return this.#opened;
   }
@@ -219,8 +224,10 @@ export class Journal {
     });
   }
 
-  async #save({ log, entries }: Opened, operation: Operation): Promise<void> {
-    const revision = (entries.get(operation.id)?.revision ?? 0) + 1;
+  async #save(opened: Opened, operation: Operation): Promise<void> {
+    const { log, entries } = opened;
+    opened.lastRevision += 1;
+    const revision = opened.lastRevision;
     const record = { at: this.#now(), kind: 'operation', revision, operation };
     const place = await log.append(Buffer.from(JSON.stringify(record)));
     entries.set(operation.id, { summary: summaryOf(operation), revision, place });
@@ -270,15 +277,17 @@ async function moveToEnd(log: SegmentLog, entry: Entry): Promise<void> {
   if (entry.place === place) entry.place = copy;
 }
 
-function index(entries: Map<string, Entry>, { place, kind, value }: StoredRecord): void {
-  if (kind !== 'operation') return;
+/** The record's revision, 0 for one of another kind. */
+function index(entries: Map<string, Entry>, { place, kind, value }: StoredRecord): number {
+  if (kind !== 'operation') return 0;
   const { revision, operation } = value;
-  if (typeof revision !== 'number') return;
+  if (typeof revision !== 'number') return 0;
   // SAFETY: what has its checksum was written by an agent, and is parsed whole before anybody gets it.
   const summary = summaryOf(operation as Operation);
   const known = entries.get(summary.id);
   if (known === undefined) entries.set(summary.id, { summary, revision, place });
   else if (revision >= known.revision) Object.assign(known, { summary, revision, place });
+  return revision;
 }
 
 function summaryOf({ id, method, vm, actor, state, acceptedAt, endedAt, error }: Operation): OperationSummary {

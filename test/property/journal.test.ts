@@ -4,6 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { encodeFrame, scanFrames } from '../../agent/journal/frame.ts';
 import { Journal } from '../../agent/journal/journal.ts';
 import { newCommandId } from '../../shared/command-id.ts';
+import { toFairleadError } from '../../shared/errors.ts';
 import type { Operation } from '../../shared/protocol/methods-operation.ts';
 import { type Fault, journalObserver, MemoryFiles } from '../support/journal-files.ts';
 import { silent } from '../support/vm.ts';
@@ -107,6 +108,7 @@ describe('a journal', () => {
           const journal = open(files);
           /** What the caller was told: the least that must be there. */
           const acknowledged = new Map<string, 'accepted' | 'done'>();
+          const refusals: string[] = [];
           const attempted = new Map<string, Set<string>>();
           for (const { id: number, fault } of steps) {
             const id = `c${number}`;
@@ -118,18 +120,17 @@ describe('a journal', () => {
               await (isAccepted ? journal.finish(operation(id, state)) : journal.accept(operation(id, state)));
               acknowledged.set(id, state);
             } catch (error) {
-              expect(error).toMatchObject({ code: 'JOURNAL_FAILED' });
+              refusals.push(toFairleadError(error).code);
             }
           }
           await journal.close();
+          expect(refusals.filter((code) => code !== 'JOURNAL_FAILED')).toEqual([]);
           files.faults = [];
           const share = (): number => shares.next().value ?? 0;
           const later = open(files.crash(share));
           for (const [id, state] of acknowledged) {
-            const found = await later.find(id);
-            expect(found).toBeDefined();
             // One that was not acknowledged as done may have become so on the disk.
-            if (found?.state !== state) expect([state, found?.state]).toEqual(['accepted', 'done']);
+            expect([state, 'done']).toContain((await later.find(id))?.state);
           }
           for (const { id, state } of (await later.list({ limit: 500 })).operations) expect(attempted.get(id)).toContain(state);
           expect(await later.mayHaveLost(newCommandId(START_MS))).toBe(false);
@@ -160,7 +161,8 @@ describe('a journal', () => {
         expect(lost.length).toBeLessThanOrEqual(1);
         // The end of the last file is the one place where rot looks like a write that was cut short.
         const isAtTheEnd = name === names.at(-1) && lost[0] === ids.at(-1);
-        if (lost.length > 0 && !isAtTheEnd) expect(await later.mayHaveLost(newCommandId(START_MS))).toBe(true);
+        const isTold = await later.mayHaveLost(newCommandId(START_MS));
+        expect(isTold || isAtTheEnd || lost.length === 0).toBe(true);
       }),
       { numRuns: 300 },
     );

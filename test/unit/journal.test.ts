@@ -144,6 +144,16 @@ describe('what has ended', () => {
     }
   });
 
+  it('gives its id free, and its old record does not hide the new one from a later agent', async () => {
+    const { journal, clock, open } = setUp();
+    await live(journal, 'a');
+    clock.nowMs += 26 * HOUR_MS;
+    // Forgets what is old.
+    const later = open();
+    await later.accept(accepted('a'));
+    expect(await open().unfinished()).toMatchObject([{ id: 'a' }]);
+  });
+
   it('leaves no file behind, and what has not ended moves out of an old one', async () => {
     const { journal, clock, files, open } = setUp({ segmentBytes: 2_000 });
     await journal.accept(accepted('long'));

@@ -326,6 +326,13 @@ describe('after a crash', () => {
     expect(await journal.find('c1')).toMatchObject({ state: 'done', attempts: 2 });
   });
 
+  it('its record is told once it is known what became of it', async () => {
+    const files = await crashed(stop);
+    const reconcile = async () => ({ outcome: 'not-done', reason: 'x' }) as const;
+    const { once } = onceOf(new FakeVms(), { journal: testJournal({ files }), reconcile });
+    expect(await once.find('c1')).toMatchObject({ state: 'failed', reconciled: { outcome: 'not-done' } });
+  });
+
   it('what cannot be told is never run again, by no later agent either', async () => {
     const { record, answer, begun, files } = await repeated('unknown');
     expect(record).toMatchObject({ state: 'unknown', error: { code: 'OUTCOME_UNKNOWN' } });
@@ -335,7 +342,7 @@ describe('after a crash', () => {
     expect(later.begun).toHaveLength(0);
   });
 
-  it('no command runs before all has been looked at', async () => {
+  it('no command of the same VM runs before that has been looked at, and those of other VMs do not wait', async () => {
     const files = await crashed(stop);
     const gate = Promise.withResolvers<void>();
     const reconcile = async () => {
@@ -346,6 +353,9 @@ describe('after a crash', () => {
     const one = command();
     one.finish('second');
     const answer = once.run(stop, PARAMS, caller({ commandId: 'c2' }).context, one.run);
+    const other = command();
+    other.finish('another VM');
+    expect(await once.run(stop, { vm: 'db' }, caller({ commandId: 'c3' }).context, other.run)).toBe('another VM');
     expect(one.begun).toHaveLength(0);
     gate.resolve();
     expect(await answer).toBe('second');
