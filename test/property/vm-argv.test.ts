@@ -109,7 +109,7 @@ function readKeys(value: string): Map<string, string> {
   );
 }
 
-test('no value of a spec, and no directory of the agent, can make, change or end an option', () => {
+test('no value of a spec can make, change or end an option', () => {
   fc.assert(
     fc.property(hostileSpec, hostilePaths, (hostile, paths) => {
       const options = readOptions(buildArgs(hostile, { ...HOST, paths }));

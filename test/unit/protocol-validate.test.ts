@@ -105,7 +105,7 @@ describe('params', () => {
     [
       'a MAC of five bytes',
       spec({ networks: [{ type: 'user', mac: '52:54:00:12:34' }] }),
-      'params.spec.networks[0].mac: must be a MAC address such as 52:54:00:12:34:56',
+      'params.spec.networks[0].mac: must be the MAC address of one host, such as 52:54:00:12:34:56, with an even first byte',
     ],
     [
       'a tap name with a slash',
@@ -210,7 +210,7 @@ describe('a notification', () => {
     vm: 'web',
     type: 'vm.started',
     state: 'running',
-    data: {},
+    data: { generation: 1, pid: 2, accelerator: 'kvm' },
   };
 
   it('with fields of a newer version is let through', () => {
