@@ -86,6 +86,14 @@ describe('the control groups of VMs', () => {
     expect(await findCgroups('auto')).toMatchObject({ available: false });
   });
 
+  it('take in what a VM starts later, unless it was started before there were groups', async () => {
+    const confinement = await Confinement.open({ cgroup: root }, silent);
+    const store = new VmStore({ stateDir: root, runDir: root });
+    expect(confinement.guardOf('web').cgroup).toBeUndefined();
+    await confinement.enter(spec({ name: 'web' }), store.paths('web'));
+    expect(confinement.guardOf('web').cgroup).toMatchObject({ path: join(root, 'vm-web') });
+  });
+
   it('that are not there keep no VM from being started', async () => {
     const confinement = await Confinement.open({ cgroup: join(root, 'nowhere/deep') }, silent);
     const store = new VmStore({ stateDir: root, runDir: root });

@@ -9,7 +9,7 @@
  * A group that the agent were to share with its VMs could not be started into again by systemd while VMs run, so `auto` uses nothing but
  * the arrangement above, and every other host says why it has no limits.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { access, constants, mkdir, readFile, rmdir, writeFile } from 'node:fs/promises';
 import { basename, dirname, join, relative } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -114,6 +114,10 @@ export class Cgroup {
   constructor(path: string, vm: string) {
     this.path = path;
     this.#vm = vm;
+  }
+
+  get exists(): boolean {
+    return existsSync(this.path);
   }
 
   /** Moves a process in, at once; what it starts later is in it as well. */

@@ -99,10 +99,11 @@ export class Confinement {
     }
   }
 
-  /** For one more process of a VM that runs. */
+  /** For one more process of a VM that runs, which may have been started before there were groups. */
   guardOf(name: string): ProcessGuard {
     const { user, cgroups } = this;
-    const cgroup = cgroups.available ? cgroups.tree.of(name) : undefined;
+    const own = cgroups.available ? cgroups.tree.of(name) : undefined;
+    const cgroup = own?.exists === true ? own : undefined;
     return { user, cgroup, oomScoreAdj: this.#oomScoreAdj, strangers: this.#strangers };
   }
 
