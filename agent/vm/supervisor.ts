@@ -43,12 +43,17 @@ export class Supervisor {
   readonly #life: VmLife;
   readonly #queue = new CommandQueue();
   readonly #restart: RestartTimer;
+  readonly #leaving = new AbortController();
+  /** The attempt of the restart policy that is under way, or was last. Never rejects. */
+  #restarting: Promise<void> = Promise.resolve();
   #deleted = false;
 
   constructor(context: SupervisorContext, record: VmRecord) {
     this.#context = context;
     this.name = record.spec.name;
-    this.#restart = new RestartTimer(() => void this.#startAgain());
+    this.#restart = new RestartTimer(() => {
+      this.#restarting = this.#startAgain();
+    });
     this.#life = new VmLife(context, record, () => this.#restart.set(this.#life.record.restarts));
   }
 
@@ -225,6 +230,8 @@ export class Supervisor {
   /** The agent leaves; the VM stays. */
   async close(): Promise<void> {
     this.#restart.cancel();
+    this.#leaving.abort();
+    await this.#restarting;
     await this.#life.close();
   }
 
@@ -257,15 +264,18 @@ export class Supervisor {
 
   /** By the restart policy, when the plan is due. */
   async #startAgain(): Promise<void> {
+    const { signal } = this.#leaving;
     try {
-      await this.#command('starting again', { timeoutMs: START_TIMEOUT_MS }, async (deadline) => {
+      await this.#command('starting again', { timeoutMs: START_TIMEOUT_MS, signal }, async (deadline) => {
         const { restarts } = this.record;
         if (restarts?.dueAt === undefined || !REST_STATES.includes(this.state)) return;
         await this.#launch(deadline, { attempts: restarts.attempts });
       });
     } catch (error) {
+      // The plan is in the record, for the next agent.
+      if (signal.aborted || this.#deleted) return;
       this.#context.logger.warn({ vm: this.name, error: toFairleadError(error).message }, 'could not start a VM again');
-      if (!this.#deleted) this.#restart.set(this.record.restarts);
+      this.#restart.set(this.record.restarts);
     }
   }
 

@@ -72,6 +72,20 @@ describe.skipIf(missing !== undefined)('a guest', () => {
     expect(await next.stop('web', { graceMs: 0 })).toMatchObject({ vm: { state: 'stopped' } });
   });
 
+  test('is due at the same time for the next agent, and is not any more once it was started by hand', async () => {
+    await using host = await testHost();
+    const later = { policy: 'always', delayMs: 3_600_000, maxDelayMs: 3_600_000 } as const;
+    await host.manager.run(await bootSectorVm(host, { name: 'web', restart: later }, {}));
+    const scheduled = nextEvent(host.manager, 'vm.restart-scheduled');
+    process.kill(host.manager.get('web').pid ?? 0, 'SIGKILL');
+    await scheduled;
+    const { restart } = host.manager.get('web');
+    expect(restart).toMatchObject({ attempts: 1, dueAt: expect.any(String) });
+    const next = await host.restart();
+    expect(next.get('web').restart).toEqual(restart);
+    expect((await next.start('web')).restart).toBeUndefined();
+  });
+
   test('whose start by the policy fails is tried again, and not any more once it is deleted', async () => {
     await using host = await testHost();
     const { manager } = host;
