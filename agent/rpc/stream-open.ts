@@ -1,8 +1,9 @@
 /**
- * `stream.open`: from an OPEN frame to a port of a guest. The frame's meta is `{method, params}`, the meta of OPEN_OK is the result.
+ * Methods that are called by an OPEN frame: its meta is `{method, params}`, the meta of OPEN_OK is the result (stream-methods.ts).
  *
- * The stream is answered once the guest has taken the connection, so that its opener knows; until then it has no credit, and a reset of
- * it gives up the attempt. From then on bytes flow until both ends have ended, one resets, or the VM's generation is over.
+ * The stream is answered once its other end is there (with `stream.open`, when the guest has taken the connection), so that its opener
+ * knows; until then it has no credit, and a reset of it gives up the attempt. From then on bytes flow until both ends have ended, one
+ * resets, or the VM's generation is over.
  */
 import type { Duplex } from 'node:stream';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
@@ -11,10 +12,12 @@ import { RESET_CODES, resetError } from '../../shared/mux/reset-codes.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
 import type { RawStream } from '../../shared/mux/stream-handler.ts';
 import { channelDuplex, joinDuplex } from '../../shared/node/channel-duplex.ts';
+import type { StreamMethodName } from '../../shared/protocol/methods.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
-import type { Logger, OpenedStream, Vms } from '../vm/api.ts';
+import type { Logger, Vms } from '../vm/api.ts';
 import { observed, type RpcObserver } from './dispatcher.ts';
 import type { Policy } from './policy.ts';
+import { isStreamMethod, type OpenedEnd, streamMethods } from './stream-methods.ts';
 
 /** Told of each stream that was joined to a guest; for metrics. */
 export interface StreamObserver {
@@ -53,20 +56,21 @@ export class StreamOpener {
 
   async #serve(stream: RawStream, meta: JsonObject, session: MuxSession, signal: AbortSignal): Promise<void> {
     const { observer, logger } = this.#options;
-    let opened: OpenedStream;
+    let opened: OpenedEnd;
     try {
-      opened = await observed(observer, 'stream.open', () => this.#connect(meta, signal));
+      const method = this.#methodOf(meta);
+      opened = await observed(observer, method, () => this.#connect(method, meta['params'], signal));
     } catch (error) {
       if (!signal.aborted) stream.refuse(toFairleadError(error));
       return;
     }
-    const { stream: guest, transport, halfClose, generation } = opened;
+    const { stream: guest, halfClose, result } = opened;
     // Until it is joined, an error of the guest's side must find a listener; the join sees it by the state of the stream.
     guest.on('error', () => {});
     if (signal.aborted) return void guest.destroy();
     observer.opened(guest);
     try {
-      const channel = MuxChannel.accept(session, stream, { transport, halfClose, generation });
+      const channel = MuxChannel.accept(session, stream, result);
       await joinDuplex(channelDuplex(channel), guest, { halfClose });
     } catch (error) {
       logger.debug({ ch: stream.id, err: toFairleadError(error).message }, 'stream ended by an error');
@@ -76,16 +80,16 @@ export class StreamOpener {
     }
   }
 
-  async #connect(meta: JsonObject, signal: AbortSignal): Promise<OpenedStream> {
+  #methodOf({ method }: JsonObject): StreamMethodName {
+    if (isStreamMethod(method)) return method;
+    const name = JSON.stringify(method ?? null).slice(0, 64);
+    throw new FairleadError('METHOD_NOT_FOUND', `this agent knows no method ${name} that is called by an OPEN frame`);
+  }
+
+  async #connect<M extends StreamMethodName>(method: M, params: unknown, signal: AbortSignal): Promise<OpenedEnd> {
     const { vms, policy } = this.#options;
-    const { method, params } = meta;
-    if (method !== 'stream.open') {
-      const name = JSON.stringify(method ?? null).slice(0, 64);
-      throw new FairleadError('METHOD_NOT_FOUND', `this agent knows no method ${name} that is called by an OPEN frame`);
-    }
-    policy.checkMethod('stream.open');
-    const { vm, port, connectTimeoutMs } = parseParams('stream.open', params);
-    policy.checkPort(port);
-    return (await vms).openStream({ vm, port, connectTimeoutMs }, { signal });
+    policy.checkMethod(method);
+    const parsed = parseParams(method, params);
+    return streamMethods(await vms, policy)[method](parsed, signal);
   }
 }

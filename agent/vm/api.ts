@@ -15,6 +15,7 @@ import type { VsockTransport } from '../streams/transport.ts';
 import type { CallOptions, Logger, VmObserver } from './common.ts';
 import type { Deadline } from './deadline.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
+import type { LogInUse } from './logs/log-keeper.ts';
 
 export type { CallOptions, Logger, VmObserver };
 
@@ -47,6 +48,8 @@ export interface OpenedStream {
   readonly generation: number;
 }
 
+export type LogSource = Params<'vm.logs'>['source'];
+
 export type EventsResult = Result<'vm.events'>;
 export type EventsQuery = Pick<Params<'vm.events'>, 'vm' | 'since' | 'epoch'> & { readonly limit?: number | undefined };
 
@@ -75,6 +78,9 @@ export interface Vms extends AsyncDisposable {
   readonly broken: readonly BrokenVm[];
   /** Controllers of the control groups that hold VMs to their sizes; none where the host has delegated none. */
   readonly limitedBy: readonly string[];
+
+  /** That whoever QEMU runs as can open the files of the spec. @throws FairleadError PERMISSION_DENIED */
+  checkFiles(spec: VmSpec): Promise<void>;
 
   create(spec: VmSpec, options?: CallOptions): Promise<VmInfo>;
   start(name: string, options?: CallOptions): Promise<VmInfo>;
@@ -107,6 +113,8 @@ export interface Vms extends AsyncDisposable {
     target: { vm: string; port: number; connectTimeoutMs: number },
     options?: { readonly signal?: AbortSignal | undefined },
   ): Promise<OpenedStream>;
+  /** A log of a VM, whether it runs or not. @throws FairleadError NOT_FOUND */
+  openLog(name: string, source: LogSource): Promise<LogInUse>;
   hostInfo(options?: CallOptions): Promise<HostInfo>;
 
   /** The agent goes away and the VMs stay: QMP sessions are closed, streams reset, nothing is signalled. */

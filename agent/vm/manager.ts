@@ -9,7 +9,18 @@ import type { Result } from '../../shared/protocol/methods.ts';
 import type { HostInfo } from '../../shared/protocol/methods-host.ts';
 import type { VmInfo } from '../../shared/protocol/vm.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
-import type { BrokenVm, CallOptions, HostVsock, Logger, OpenedStream, VmLimits, VmObserver, VmPolicy, Vms } from './api.ts';
+import type {
+  BrokenVm,
+  CallOptions,
+  HostVsock,
+  Logger,
+  LogSource,
+  OpenedStream,
+  VmLimits,
+  VmObserver,
+  VmPolicy,
+  Vms,
+} from './api.ts';
 import { buildArgs } from './argv/build-args.ts';
 import { Confinement, type ConfinementSettings } from './confinement/confinement.ts';
 import { Deadline, orAborted, settledWithin } from './deadline.ts';
@@ -20,7 +31,7 @@ import { findHostDevices } from './host/host-devices.ts';
 import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
 import { HostProbe } from './host/host-probe.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
-import { LogLimit } from './logs/log-limit.ts';
+import { type LogInUse, LogKeeper } from './logs/log-keeper.ts';
 import { checkFiles, checkHostMemory, checkSpec } from './spec-check.ts';
 import type { LadderTimes } from './stop-ladder.ts';
 import { VmStore } from './store.ts';
@@ -64,7 +75,7 @@ export class VmManager implements Vms {
   readonly #reserved = new Set<string>();
   readonly #broken = new Map<string, BrokenVm>();
   readonly #leaving = new AbortController();
-  readonly #logLimit: LogLimit;
+  readonly #logs: LogKeeper;
   /** Never rejects. */
   #probing: Promise<unknown> = Promise.resolve();
 
@@ -89,7 +100,7 @@ export class VmManager implements Vms {
       ladderTimes,
       shutdownGuest: (vm, limits) => shutdownGuest(vm, limits),
     };
-    this.#logLimit = new LogLimit({ paths: () => this.#growingLogs(), logger });
+    this.#logs = new LogKeeper({ paths: () => this.#growingLogs(), logger });
   }
 
   /** Of the VMs that have a process. */
@@ -112,6 +123,10 @@ export class VmManager implements Vms {
   get limitedBy(): readonly string[] {
     const { cgroups } = this.#context.confinement;
     return cgroups.available ? cgroups.tree.controllers : [];
+  }
+
+  checkFiles(spec: VmSpec): Promise<void> {
+    return this.#context.confinement.checkFiles(spec);
   }
 
   get broken(): readonly BrokenVm[] {
@@ -236,6 +251,11 @@ export class VmManager implements Vms {
     return this.#find(vm).openStream(target, signal);
   }
 
+  async openLog(name: string, source: LogSource): Promise<LogInUse> {
+    const { consoleLog, qemuLog } = this.#context.store.paths(this.#find(name).name);
+    return this.#logs.open(source === 'console' ? consoleLog : qemuLog);
+  }
+
   async hostInfo(options: CallOptions = {}): Promise<HostInfo> {
     using deadline = new Deadline('telling of the host', options);
     const { agentVersion, labels } = this.#options;
@@ -245,7 +265,7 @@ export class VmManager implements Vms {
   async close(): Promise<void> {
     await Promise.all([...this.#vms.values()].map((vm) => vm.close()));
     this.#leaving.abort();
-    this.#logLimit[Symbol.dispose]();
+    this.#logs[Symbol.dispose]();
     this.#eventStore[Symbol.dispose]();
     // What it finds out is written into the state directory, which belongs to the next agent from here on.
     await settledWithin(this.#probing, PROBE_END_MS);

@@ -4,7 +4,7 @@
  *
  * It is a QMP monitor on QEMU's standard input and output (`-chardev stdio`). The input is asked one thing, to begin; it may then end
  * with the agent, and QEMU goes on writing. The output is the file RUN/NAME/trail.jsonl: a greeting, an answer, then one event a line.
- * log-limit.ts may cut it, so its beginning may be missing.
+ * rolling-log.ts may take its beginning away, so its beginning may be missing.
  */
 
 import { type QmpEvent, readMessage } from '../qmp/messages.ts';

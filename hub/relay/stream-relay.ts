@@ -39,6 +39,7 @@ export interface StreamRelayOptions {
 }
 
 interface Asked {
+  readonly method: string;
   readonly caller: Caller;
   readonly params: JsonObject;
   readonly host: string | undefined;
@@ -64,11 +65,11 @@ export class StreamRelay implements Disposable {
 
   /** Bottom half: takes the offered stream or refuses it, and never throws. */
   open(from: RawStream, meta: JsonObject, caller: Caller, session: MuxSession): void {
-    let asked: Asked = { caller, params: meta, host: undefined };
+    let asked: Asked = { method: String(meta['method']).slice(0, 128), caller, params: meta, host: undefined };
     try {
       const call = this.#check(meta, caller);
       const target = this.#options.dispatcher.locate(call);
-      asked = { caller, params: call.params, host: 'away' in target ? target.away : target.host };
+      asked = { method: call.method, caller, params: call.params, host: 'away' in target ? target.away : target.host };
       if ('away' in target) void this.#refuseAway(from, target, asked);
       else this.#join(from, target, call, { ...asked, session });
     } catch (thrown) {
@@ -164,8 +165,8 @@ export class StreamRelay implements Disposable {
     from.refuse(error);
   }
 
-  #told(code: string, { caller, params, host }: Asked): void {
+  #told(code: string, { method, caller, params, host }: Asked): void {
     this.#options.metrics.streamAsked(code === 'OK' ? 'opened' : 'refused');
-    this.#options.audit.call(caller, { method: 'stream.open', params, host, code, durationMs: 0 });
+    this.#options.audit.call(caller, { method, params, host, code, durationMs: 0 });
   }
 }

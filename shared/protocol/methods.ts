@@ -9,6 +9,7 @@
 import * as v from 'valibot';
 import { Name } from './common.ts';
 import type { MethodContract } from './contract.ts';
+import { CONSOLE_METHODS } from './methods-console.ts';
 import { DEVICE_METHODS } from './methods-devices.ts';
 import { GUEST_METHODS } from './methods-guest.ts';
 import { HOST_METHODS } from './methods-host.ts';
@@ -26,12 +27,15 @@ export const METHODS = {
   ...MIGRATION_METHODS,
   ...DEVICE_METHODS,
   ...GUEST_METHODS,
+  ...CONSOLE_METHODS,
   ...HUB_METHODS,
 } as const satisfies Record<string, MethodContract>;
 
 export type Methods = typeof METHODS;
 export type MethodName = keyof Methods;
 export type AgentMethodName = { [M in MethodName]: Methods[M]['target'] extends 'agent' ? M : never }[MethodName];
+/** Called by an OPEN frame. */
+export type StreamMethodName = { [M in MethodName]: Methods[M]['kind'] extends 'stream' ? M : never }[MethodName];
 export type HubMethodName = Exclude<MethodName, AgentMethodName>;
 
 /** Params as a handler gets them: validated, defaults filled in. */

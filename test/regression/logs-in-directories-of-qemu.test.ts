@@ -8,7 +8,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { sizeOf, tailOf } from '../../agent/vm/logs/log-file.ts';
-import { LogLimit } from '../../agent/vm/logs/log-limit.ts';
+import { LogKeeper } from '../../agent/vm/logs/log-keeper.ts';
 import { openPlain } from '../../agent/vm/logs/plain-file.ts';
 import { VmStore } from '../../agent/vm/store.ts';
 
@@ -26,20 +26,20 @@ afterEach(() => rm(directory, { recursive: true }));
 async function cut(): Promise<string[]> {
   const warnings: string[] = [];
   const warn = (_fields: object, message: string) => void warnings.push(message);
-  using limit = new LogLimit({
+  using keeper = new LogKeeper({
     paths: () => [log],
-    maxBytes: 10,
-    keepBytes: 5,
+    maxBytes: 8192,
+    segmentBytes: 4096,
     logger: { debug() {}, info() {}, warn, error() {} },
   });
-  await limit.look();
+  await keeper.look();
   return warnings;
 }
 
 describe('where a link stands for a log', () => {
   test('nothing behind it is cut, read or written', async () => {
     await symlink(secret, log);
-    expect(await cut()).toEqual(['could not cut a log that has grown too long']);
+    expect(await cut()).toEqual(['could not roll a log that has grown too long']);
     expect(tailOf(log)).toBe('');
     expect(sizeOf(log)).toBe(0);
     await expect(openPlain(log, 'append')).rejects.toMatchObject({ code: 'ELOOP' });
@@ -47,9 +47,10 @@ describe('where a link stands for a log', () => {
   });
 
   test('nor where it stands for what is kept of one', async () => {
-    await writeFile(log, 'y'.repeat(100));
+    await writeFile(log, 'y'.repeat(10_000));
     await symlink(secret, `${log}.1`);
-    expect(await cut()).toEqual(['could not cut a log that has grown too long']);
+    await symlink(secret, `${log}.1.new`);
+    expect(await cut()).toEqual(['could not roll a log that has grown too long']);
     expect(await readFile(secret, 'utf8')).toBe('x'.repeat(100));
   });
 });
@@ -61,11 +62,13 @@ test('a pipe in the place of a log holds nobody up', async () => {
   await expect(openPlain(log, 'read')).rejects.toMatchObject({ code: 'PERMISSION_DENIED' });
 });
 
-test('a log that is one is cut as ever', async () => {
-  await writeFile(log, 'y'.repeat(95) + 'z'.repeat(5));
-  expect(await cut()).toEqual(['a log was cut: its end is in the file of that name with .1']);
-  expect(await readFile(`${log}.1`, 'utf8')).toBe('zzzzz');
-  expect(await readFile(log, 'utf8')).toBe('');
+test('a log that is one is rolled as ever, a link in the way of what is kept of it is replaced', async () => {
+  await writeFile(log, 'y'.repeat(4096) + 'z'.repeat(8000));
+  await symlink(secret, `${log}.1`);
+  expect(await cut()).toEqual([]);
+  expect(await readFile(`${log}.1`, 'utf8')).toBe('y'.repeat(4096));
+  expect(await readFile(log, 'utf8')).toBe('z'.repeat(8000));
+  expect(await readFile(secret, 'utf8')).toBe('x'.repeat(100));
 });
 
 test('the run directory of a VM is removed, and nothing behind a link in it or in its place', async () => {

@@ -25,6 +25,8 @@ export class FakeVms implements Vms {
   readonly events = new EventLog();
   readonly broken = [];
   readonly limitedBy: readonly string[] = [];
+
+  async checkFiles(): Promise<void> {}
   readonly calls: unknown[][] = [];
   readonly infos: VmInfo[];
   closed = false;
@@ -78,6 +80,11 @@ export class FakeVms implements Vms {
     this.#record('openStream', vm, port);
     this.get(vm);
     return { stream: new PassThrough({ allowHalfOpen: true }), transport: 'vhost-vsock', halfClose: true, generation: 1 };
+  };
+
+  openLog: Vms['openLog'] = async (name) => {
+    this.#record('openLog', name);
+    throw new FairleadError('NOT_FOUND', `no VM ${name} on this host`);
   };
 
   hostInfo: Vms['hostInfo'] = async () => ({

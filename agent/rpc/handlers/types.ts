@@ -1,6 +1,6 @@
 /** The shape of a handler: validated params in, a result of the contract out. */
 import type { Cancellation } from '../../../shared/cancellation.ts';
-import type { AgentMethodName, Params, Result } from '../../../shared/protocol/methods.ts';
+import type { AgentMethodName, Params, Result, StreamMethodName } from '../../../shared/protocol/methods.ts';
 
 export interface HandlerContext {
   /** Fires when the caller cancels, the deadline passes or the line drops. */
@@ -11,8 +11,8 @@ export interface HandlerContext {
   progress(value: unknown): void;
 }
 
-/** Methods called by a request; `stream.open` is called by an OPEN frame. */
-export type CallName = Exclude<AgentMethodName, 'stream.open'>;
+/** Methods called by a request, and not by an OPEN frame. */
+export type CallName = Exclude<AgentMethodName, StreamMethodName>;
 
 export type Handlers = {
   readonly [M in CallName]: (params: Params<M>, context: HandlerContext) => Promise<Result<M>> | Result<M>;

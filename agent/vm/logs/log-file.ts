@@ -10,8 +10,8 @@ export function sizeOf(path: string): number {
 }
 
 /**
- * At most the last `maxBytes` of what stands in the file after `from` (from its beginning where it is shorter than that: it was cut
- * meanwhile, log-limit.ts), cut to whole lines where it was too long. Empty for a file that
+ * At most the last `maxBytes` of what stands in the file after `from` (from its beginning where it is shorter than that: it was
+ * rolled meanwhile, rolling-log.ts), cut to whole lines where it was too long. Empty for a file that
  * is not there. Bytes that are no UTF-8 show as U+FFFD.
  */
 export function tailOf(path: string, { from = 0, maxBytes = TAIL_BYTES }: { from?: number; maxBytes?: number } = {}): string {

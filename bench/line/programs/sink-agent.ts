@@ -26,6 +26,7 @@ const vms: Vms = {
   events: new EventLog(),
   broken: [],
   limitedBy: [],
+  checkFiles: async () => {},
   list: () => [],
   async openStream() {
     const stream = connect({ path, allowHalfOpen: true });
@@ -46,6 +47,7 @@ const vms: Vms = {
   qmp: refuseLater,
   operate: refuseLater,
   args: refuseLater,
+  openLog: refuseLater,
   hostInfo: refuseLater,
   close: async () => {},
   [Symbol.asyncDispose]: async () => {},
