@@ -41,6 +41,15 @@ export const JOURNAL_LIMITS: JournalLimits = {
 
 /** How far the clock that a command id was made by may be from this host's. */
 const CLOCK_SKEW_MS = 5 * 60_000;
+/** Codes of commands that did nothing. Those of a full journal go before their day is over. */
+const REFUSALS: readonly string[] = [
+  'INVALID_PARAMS',
+  'NOT_FOUND',
+  'PERMISSION_DENIED',
+  'WRONG_STATE',
+  'UNSUPPORTED',
+  'LIMIT_EXCEEDED',
+];
 /** A sealed file is written anew when less than this share of it still counts. */
 const COMPACT_BELOW = 0.5;
 
@@ -214,6 +223,7 @@ export class Journal {
     const isFull = (): boolean => opened.entries.size >= maxOperations || opened.log.bytes >= maxBytes;
     if (!isFull()) return;
     this.#expire(opened);
+    forgetRefused(opened.entries);
     this.#compactSoon(opened);
     await this.#compacting;
     if (!isFull()) return;
@@ -266,6 +276,13 @@ export class Journal {
       await Promise.all(living.map((entry) => moveToEnd(log, entry)));
       await log.removeOldest();
     }
+  }
+}
+
+/** So that a caller who repeats a slip for ever leaves room for everybody else: whoever repeats one of these is refused again. */
+function forgetRefused(entries: Map<string, Entry>): void {
+  for (const [id, { summary }] of entries) {
+    if (summary.state === 'failed' && summary.code !== undefined && REFUSALS.includes(summary.code)) entries.delete(id);
   }
 }
 

@@ -43,8 +43,8 @@ export interface OnceOptions {
   readonly logger: Logger;
   /** How a VM is at this moment; undefined where there is none. */
   readonly look: (vm: string) => VmBrief | undefined;
-  /** What became of a command that a crash interrupted. */
-  readonly reconcile: (operation: Operation) => Promise<Reconciliation>;
+  /** What became of a command that a crash interrupted; `isAlone`: no other for the same VM was under way. */
+  readonly reconcile: (operation: Operation, about: { readonly isAlone: boolean }) => Promise<Reconciliation>;
   readonly now?: (() => Date) | undefined;
 }
 
@@ -55,6 +55,7 @@ export type Run = (limits: { signal: AbortSignal; timeoutMs: number | undefined 
 interface Interrupted {
   readonly id: string;
   readonly vm: string | undefined;
+  readonly isAlone: boolean;
   settling: Promise<void> | undefined;
 }
 
@@ -206,7 +207,11 @@ export class Once {
   }
 
   async #readInterrupted(): Promise<void> {
-    for (const { id, vm } of await this.#options.journal.unfinished()) this.#interrupted.set(id, { id, vm, settling: undefined });
+    const unfinished = await this.#options.journal.unfinished();
+    for (const { id, vm } of unfinished) {
+      const isAlone = unfinished.every((other) => other.id === id || other.vm !== vm);
+      this.#interrupted.set(id, { id, vm, isAlone, settling: undefined });
+    }
   }
 
   async #settleBefore({ id, params }: Command): Promise<void> {
@@ -218,18 +223,18 @@ export class Once {
   }
 
   #settle(interrupted: Interrupted): Promise<void> {
-    interrupted.settling ??= this.#reconcile(interrupted.id).catch((error: unknown) => {
+    interrupted.settling ??= this.#reconcile(interrupted).catch((error: unknown) => {
       interrupted.settling = undefined;
       throw error;
     });
     return interrupted.settling;
   }
 
-  async #reconcile(id: string): Promise<void> {
+  async #reconcile({ id, isAlone }: Interrupted): Promise<void> {
     const { journal, reconcile, logger } = this.#options;
     const operation = await journal.find(id);
     if (operation !== undefined) {
-      const found = await reconcile(operation);
+      const found = await reconcile(operation, { isAlone });
       await journal.finish(reconciledOperation(operation, found, { at: this.#at(), after: this.#look(operation.vm) }));
       const { method, vm } = operation;
       const { outcome, reason } = found;

@@ -20,21 +20,30 @@ import { REST_STATES } from '../vm/machine.ts';
 import type { CallName } from './handlers/types.ts';
 import type { Reconciliation, VmBrief } from './operation-record.ts';
 
+interface About {
+  /** No other command for the same VM was under way. */
+  readonly isAlone: boolean;
+}
+
 /** May ask, and may tidy up after the command. What it throws makes the outcome unknown. */
-export type Reconciler = (operation: Operation, vms: Vms) => Promise<Reconciliation> | Reconciliation;
+export type Reconciler = (operation: Operation, vms: Vms, about: About) => Promise<Reconciliation> | Reconciliation;
 export type Reconcilers = Readonly<Partial<Record<CallName, Reconciler>>>;
 
 /** A QEMU that does not say how it is by then leaves the question open. */
 const ASK_MS = 2_000;
 
+const ANOTHER = 'another command for the same VM was under way, and may have made it';
+
 const VM_RECONCILERS: Reconcilers = {
-  'vm.create': (operation, vms) => {
+  'vm.create': (operation, vms, { isAlone }) => {
     if (operation.before !== undefined) return notDone('there was a VM of that name before');
+    if (!isAlone) return unknown(ANOTHER);
     const info = infoOf(operation, vms);
     return info === undefined ? notDone('there is no such VM') : done('the VM is there', info);
   },
-  'vm.run': async (operation, vms) => {
+  'vm.run': async (operation, vms, { isAlone }) => {
     if (operation.before !== undefined) return notDone('there was a VM of that name before');
+    if (!isAlone) return unknown(ANOTHER);
     const info = infoOf(operation, vms);
     if (info === undefined) return notDone('there is no such VM');
     if (!isAtRest(info)) return done('the VM runs', info);
@@ -72,13 +81,13 @@ const VM_RECONCILERS: Reconcilers = {
 };
 
 /** `more` are the rules of methods that belong to others. */
-export function reconcilerOf(vms: Vms, more: Reconcilers = {}): (operation: Operation) => Promise<Reconciliation> {
+export function reconcilerOf(vms: Vms, more: Reconcilers = {}): (operation: Operation, about: About) => Promise<Reconciliation> {
   const rules: Readonly<Record<string, Reconciler | undefined>> = { ...VM_RECONCILERS, ...more };
-  return async (operation) => {
+  return async (operation, about) => {
     const rule = Object.hasOwn(rules, operation.method) ? rules[operation.method] : undefined;
     if (rule === undefined) return unknown(`nothing shows whether ${operation.method} took effect`);
     try {
-      return await rule(operation, vms);
+      return await rule(operation, vms, about);
     } catch (error) {
       return unknown(`it could not be looked at: ${toFairleadError(error).message}`);
     }

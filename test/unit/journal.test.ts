@@ -203,6 +203,18 @@ describe('a journal that is full', () => {
     await journal.accept(accepted('c'));
   });
 
+  it('of slips forgets those: they did nothing, and everybody else needs the room', async () => {
+    const { journal } = setUp({ maxOperations: 3 });
+    const refused = { state: 'failed', result: undefined, error: { code: 'WRONG_STATE', message: 'no' } } as const;
+    await live(journal, 'a');
+    for (const id of ['b', 'c']) {
+      await journal.accept(accepted(id));
+      await journal.finish(done(id, refused));
+    }
+    await journal.accept(accepted('d'));
+    expect((await journal.list({ limit: 9 })).operations.map(({ id }) => id).sort()).toEqual(['a', 'd']);
+  });
+
   it('of bytes makes room by itself once there is something to forget', async () => {
     const { journal, clock } = setUp({ maxBytes: 6_000, segmentBytes: 1_000 });
     const fill = async () => {

@@ -6,6 +6,7 @@ import type { Operation } from '../../shared/protocol/methods-operation.ts';
 import type { VmInfo, VmState } from '../../shared/protocol/vm.ts';
 import { FakeVms, fakeVmInfo } from '../support/fake-vms.ts';
 
+const ALONE = { isAlone: true };
 const UUID = '00000000-0000-0000-0000-000000000000';
 
 function operation(method: string, before?: { state?: VmState; generation?: number; uuid?: string }): Operation {
@@ -62,33 +63,45 @@ describe('what became of a command that a crash cut off', () => {
     ['vm.qmp', {}, { state: 'running' }, 'unknown'],
     ['constructor', {}, { state: 'running' }, 'unknown'],
   ] as const)('%s on %j that leaves %j is %s', async (method, before, info, outcome) => {
-    const found = await reconcilerOf(vmsWith(info))(operation(method, before));
+    const found = await reconcilerOf(vmsWith(info))(operation(method, before), ALONE);
     expect(found.outcome).toBe(outcome);
     expect(found.reason).not.toBe('');
   });
 
   it('a VM that was made and not started is removed, as `vm.run` itself would have', async () => {
     const vms = vmsWith({ state: 'created' });
-    expect(await reconcilerOf(vms)(operation('vm.run'))).toMatchObject({ outcome: 'not-done' });
+    expect(await reconcilerOf(vms)(operation('vm.run'), ALONE)).toMatchObject({ outcome: 'not-done' });
     expect(vms.calls).toEqual([['delete', 'web', true]]);
   });
+
+  it.each(['vm.create', 'vm.run'])(
+    'cannot be told of %s while another command for that VM was under way, and nothing is removed',
+    async (method) => {
+      const vms = vmsWith({ state: 'created' });
+      expect(await reconcilerOf(vms)(operation(method), { isAlone: false })).toMatchObject({ outcome: 'unknown' });
+      expect(vms.calls).toEqual([]);
+    },
+  );
 
   it('is unknown where QEMU does not answer, or the looking fails', async () => {
     const qmp = async () => {
       throw new FairleadError('TIMEOUT', 'QEMU does not answer');
     };
-    const found = await reconcilerOf(vmsWith({ state: 'paused' }, { qmp }))(operation('vm.pause', {}));
+    const found = await reconcilerOf(vmsWith({ state: 'paused' }, { qmp }))(operation('vm.pause', {}), ALONE);
     expect(found).toEqual({ outcome: 'unknown', reason: 'it could not be looked at: QEMU does not answer' });
   });
 
   it('of a VM whose record is broken is that it has not been deleted', async () => {
     const vms = vmsWith(undefined, { broken: [{ name: 'web', reason: 'no JSON' }] });
-    expect(await reconcilerOf(vms)(operation('vm.delete', {}))).toMatchObject({ outcome: 'not-done' });
+    expect(await reconcilerOf(vms)(operation('vm.delete', {}), ALONE)).toMatchObject({ outcome: 'not-done' });
   });
 
   it('is told by the rule of whoever the method belongs to', async () => {
     const rules = { 'vm.reset': () => ({ outcome: 'done', reason: 'seen', result: {} }) as const };
-    expect(await reconcilerOf(vmsWith({}), rules)(operation('vm.reset'))).toMatchObject({ outcome: 'done', reason: 'seen' });
+    expect(await reconcilerOf(vmsWith({}), rules)(operation('vm.reset'), ALONE)).toMatchObject({
+      outcome: 'done',
+      reason: 'seen',
+    });
   });
 });
 
