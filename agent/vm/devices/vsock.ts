@@ -54,6 +54,8 @@ export async function attachVsock(
     await vm.changeSpec((current) => ({ ...current, vsock }));
     undo.push(() => vm.vsock.use(undefined));
     await vm.vsock.use(device);
+    // As after a reset: the guest's driver is not there yet, and a device that is dialled while it comes may be lost for good.
+    device.guestChanged('reset');
     await failpoint('attach.recorded');
     const backend = await addBackend(vm, device, limits, undo);
     await failpoint('attach.backend-added');
