@@ -17,7 +17,10 @@ interface ProjectOptions {
 const ON_QEMU_10 = [
   'test/guest/vm-lifecycle.test.ts',
   'test/guest/vm-adopt.test.ts',
+  'test/guest/vm-confinement.test.ts',
+  'test/guest/vm-faults.test.ts',
   'test/guest/vm-kvm-proof.test.ts',
+  'test/guest/vm-migration.test.ts',
   'test/regression/weakness-{0,1}*.test.ts',
 ];
 

@@ -10,22 +10,31 @@ import { spec, testHost, whyNoQemu } from '../support/vm.ts';
 const missing = whyNoQemu();
 if (missing !== undefined) console.warn(`skipped: ${missing}`);
 
-test.skipIf(missing !== undefined).each(['another start time', 'its very start time'])(
-  'a process that has the pid of a VM with %s gets no signal',
-  async (which) => {
+/** Each has the pid, and one thing more that the agent looks at. */
+const STRANGERS = [
+  { what: 'the uuid of the VM in its arguments', hasUuid: true, hasStartTime: false },
+  { what: 'its very start time', hasUuid: false, hasStartTime: true },
+];
+
+test.skipIf(missing !== undefined).each(STRANGERS)(
+  'a process that has the pid of a VM and $what gets no signal',
+  async ({ hasUuid, hasStartTime }) => {
     await using host = await testHost();
-    const { pid = 0 } = await host.manager.run(spec({ name: 'web' }));
+    const { pid = 0, uuid } = await host.manager.run(spec({ name: 'web' }));
     await host.manager.close();
     process.kill(pid, 'SIGKILL');
     await expect.poll(() => identityOf(pid)).toBeUndefined();
 
-    const stranger = spawn('sleep', ['600'], { stdio: 'ignore' });
+    const stranger = spawn(process.execPath, ['-e', 'setInterval(() => {}, 1e6)', '--', ...(hasUuid ? ['-uuid', uuid] : [])], {
+      stdio: 'ignore',
+    });
+    await once(stranger, 'spawn');
     const exited = once(stranger, 'exit');
     try {
       const path = join(host.options.stateDir, 'vms', 'web', 'vm.json');
       const record = JSON.parse(await readFile(path, 'utf8'));
       const identity = identityOf(stranger.pid ?? 0);
-      const startTime = which === 'its very start time' ? identity?.startTime : record.process.startTime;
+      const startTime = hasStartTime ? identity?.startTime : record.process.startTime;
       await writeFile(path, JSON.stringify({ ...record, process: { ...record.process, pid: stranger.pid, startTime } }));
 
       const manager = await host.restart();
