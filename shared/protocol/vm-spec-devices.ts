@@ -84,8 +84,13 @@ export const Mac = v.pipe(
 
 const TcpPort = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(65535));
 
-/** Linux IFNAMSIZ is 16 with its NUL. */
-const InterfaceName = v.pipe(v.string(), v.minLength(1), v.maxLength(15), v.regex(/^[^\s/]+$/));
+/** As dev_valid_name() of Linux has it, IFNAMSIZ being 16 with its NUL, and without `%`, from which the kernel makes up names. */
+const InterfaceName = v.pipe(
+  v.string(),
+  v.minLength(1),
+  v.maxLength(15),
+  v.regex(/^(?!\.{1,2}$)[^\s/:%]+$/, 'must be the name of an interface of the host'),
+);
 
 const Forward = v.strictObject({
   protocol: v.optional(v.picklist(['tcp', 'udp']), 'tcp'),

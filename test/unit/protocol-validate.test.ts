@@ -110,7 +110,12 @@ describe('params', () => {
     [
       'a tap name with a slash',
       spec({ networks: [{ type: 'tap', tap: 'a/b' }] }),
-      'params.spec.networks[0].tap: must match /^[^\\s/]+$/',
+      'params.spec.networks[0].tap: must be the name of an interface of the host',
+    ],
+    [
+      'a tap that the kernel would name',
+      spec({ networks: [{ type: 'tap', tap: 'tap%d' }] }),
+      'params.spec.networks[0].tap: must be the name of an interface of the host',
     ],
     [
       'a port beyond 16 bits',

@@ -10,7 +10,7 @@ import { diskParts } from '../argv/disks.ts';
 import { networkMac, networkParts } from '../argv/networks.ts';
 import { blockDevicesAmong, hasVhostNet } from '../host/host-devices.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
-import { makeTap, removeTap } from '../network/tap.ts';
+import { makeTap, removeTap, requireTap } from '../network/tap.ts';
 import type { Description, Part, UndoList } from './plug.ts';
 
 export interface Placed {
@@ -67,6 +67,7 @@ export const NETWORKS: Pluggable<Network> = {
   async parts(vm, network, { limits, undo }) {
     const { spec } = vm;
     const taps: Record<string, string> = {};
+    if (network.type === 'tap') await requireTap(ownerOf(vm), network);
     if (network.type === 'bridge') {
       undo.push(() => removeTap(ownerOf(vm), network.slot));
       const mac = networkMac(spec.name, network);

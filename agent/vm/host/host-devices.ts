@@ -10,7 +10,7 @@ import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { Logger } from '../api.ts';
 import type { HostDevices } from '../argv/host.ts';
 import { networkMac } from '../argv/networks.ts';
-import { makeTap, removeTaps, tapName } from '../network/tap.ts';
+import { makeTap, removeTaps, requireTap, tapName } from '../network/tap.ts';
 import type { VmPaths } from '../store.ts';
 
 export interface HostDevicesRequest {
@@ -25,6 +25,7 @@ export interface HostDevicesRequest {
 export async function prepareHostDevices({ spec, paths, user, signal }: HostDevicesRequest): Promise<HostDevices> {
   const owner = { vm: spec.name, dir: paths.dir };
   for (const network of spec.networks) {
+    if (network.type === 'tap') await requireTap(owner, network);
     if (network.type === 'bridge') await makeTap(owner, network, { mac: networkMac(spec.name, network), user, signal });
   }
   await makeRamFiles(spec, paths, user);

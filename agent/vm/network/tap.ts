@@ -61,6 +61,13 @@ export async function makeTap(owner: TapOwner, network: BridgeNetwork, { mac, us
   return name;
 }
 
+/** QEMU would make a tap that is not there, and one that leads nowhere. @throws FairleadError NOT_FOUND */
+export async function requireTap({ vm }: TapOwner, { id, tap }: Extract<Network, { type: 'tap' }>): Promise<void> {
+  if ((await interfaceNames()).includes(tap)) return;
+  const what = `network ${id} of VM ${vm} wants the tap ${tap}, and this host has none of that name`;
+  throw new FairleadError('NOT_FOUND', `${what}: make it, or name a bridge to have one made`, { details: { tap } });
+}
+
 /** Removes a tap that is there or not. */
 export async function removeTap(owner: TapOwner, slot: number): Promise<void> {
   await removeNamed(owner, [tapName(owner, slot)]);

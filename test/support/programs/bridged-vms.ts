@@ -121,6 +121,20 @@ const cases: Cases = {
     assert.deepEqual(host.manager.list(), []);
   },
 
+  'does not start on a tap that is not there, and leaves one that is as it was': async () => {
+    await using host = await testHost();
+    const on = (tap: string) => bridged({ networks: [{ type: 'tap', tap }] });
+    await assert.rejects(host.manager.run(on('tap9')), {
+      code: 'NOT_FOUND',
+      message: /^network net0 of VM web wants the tap tap9, and this host has none of that name/,
+    });
+    ip('tuntap', 'add', 'dev', 'tap0', 'mode', 'tap');
+    const before = links();
+    await host.manager.run(on('tap0'));
+    await host.manager.stop('web', { graceMs: 0 });
+    assert.deepEqual(links(), before);
+  },
+
   'says what it takes where the agent may not make a tap': async () => {
     await using host = await testHost();
     const program = join(host.options.stateDir, 'ip');
