@@ -14,6 +14,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { type JsonObject, toFairleadError } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
 import type { VmEvent } from '../shared/protocol/vm-events.ts';
+import type { VmSpec } from '../shared/protocol/vm-spec.ts';
 import { type AgentConfig, parseHttpListen } from './config.ts';
 import type { ReadinessCheck } from './http/readiness.ts';
 import type { HttpEndpoint } from './http/server.ts';
@@ -101,7 +102,11 @@ class FairleadAgent implements Agent {
     const making = vms.then((vms) => {
       const guests = this.#scope.use(new Guests(vms, logger));
       void guests.takeUp();
-      const devices = this.#scope.use(new DeviceOperations({ vms, logger, checkPolicy: (spec) => policy.checkSpec(spec) }));
+      const checkPolicy = async (spec: VmSpec): Promise<void> => {
+        await policy.checkSpec(spec);
+        await vms.checkFiles(spec);
+      };
+      const devices = this.#scope.use(new DeviceOperations({ vms, logger, checkPolicy }));
       devices.watch();
       const once = this.#takeUpCommands(vms, devices);
       const handlers = allHandlers(vms, policy, guests, once, devices);

@@ -129,6 +129,10 @@ export class VmManager implements Vms {
     return this.#context.confinement.checkFiles(spec);
   }
 
+  checkFiles(spec: VmSpec): Promise<void> {
+    return this.#context.confinement.checkFiles(spec);
+  }
+
   get broken(): readonly BrokenVm[] {
     return [...this.#broken.values()];
   }

@@ -7,8 +7,11 @@ import { describe, expect, it, test } from 'vitest';
 import { isAlive } from '../../agent/process-identity.ts';
 import { vhostUserTransport } from '../../agent/streams/vhost-user.ts';
 import type { ConfinementSettings } from '../../agent/vm/confinement/confinement.ts';
+import { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import type { VmManagerOptions } from '../../agent/vm/manager.ts';
 import { artefacts } from '../../cli/image/cache.ts';
+import { parseParams } from '../../shared/protocol/validate.ts';
+import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { silent, spec, type TestHost, testHost, whyNoQemu } from '../support/vm.ts';
 
 const missing = whyNoQemu();
@@ -63,7 +66,8 @@ describe.skipIf(missing !== undefined)('a running QEMU', () => {
     const { stateDir, runDir } = host.options;
     for (const directory of [join(runDir, 'web'), join(stateDir, 'vms/web'), join(stateDir, 'vms/web/logs')]) {
       for (const entry of await readdir(directory)) {
-        const { mode } = await stat(join(directory, entry));
+        // Files that are being replaced come and go.
+        const { mode } = await stat(join(directory, entry)).catch(() => ({ mode: 0 }));
         expect(mode & 0o077, entry).toBe(0);
       }
     }
@@ -196,6 +200,23 @@ describe.skipIf(missing !== undefined || !isRoot)('QEMU as a user of its own', (
       }
     },
   );
+
+  test('is given no disk while it runs that it could not open', async ({ onTestFinished }) => {
+    const directory = await mkdtemp(join(tmpdir(), 'fl-disk-'));
+    onTestFinished(() => rm(directory, { recursive: true }));
+    await using host = await nobodysHost();
+    await host.manager.run(spec({ name: 'web' }));
+    const { manager } = host;
+    const checkPolicy = (wanted: VmSpec) => manager.checkFiles(wanted);
+    using devices = new DeviceOperations({ vms: manager, logger: silent, checkPolicy });
+    const path = join(directory, 'disk.raw');
+    await writeFile(path, Buffer.alloc(1024 ** 2), { mode: 0o600 });
+    const attach = () => devices.attachDisk(parseParams('disk.attach', { vm: 'web', id: 'data', disk: { path } }), {});
+    await expect(attach()).rejects.toMatchObject({ code: 'PERMISSION_DENIED', details: { path, user: 'nobody' } });
+    await chmod(directory, 0o755);
+    await chmod(path, 0o666);
+    expect(await attach()).toEqual({ changed: true });
+  });
 
   test.skipIf(vhostDeviceVsock === undefined)('has its vsock daemon with it, in the same hands', async ({ onTestFinished }) => {
     const directory = await mkdtemp(join(tmpdir(), 'fl-daemon-'));

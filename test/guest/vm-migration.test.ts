@@ -17,6 +17,8 @@ if (vhostDeviceVsock === undefined) console.warn('skipped: the VM with a vsock d
 
 /** So little that it does not end while a test looks at it. */
 const CRAWL = 1_000;
+/** No other command was under way when the agent died. */
+const ALONE = { isAlone: true };
 
 describe.skipIf(missing !== undefined)('a VM that is migrated', () => {
   let host: TestHost;
@@ -171,7 +173,7 @@ describe.skipIf(missing !== undefined)('a VM that is migrated', () => {
     await migrate(target.uri, { wait: false, maxBandwidthBytes: CRAWL });
     const manager = await host.restart();
     migrator = new Migrator(manager);
-    const outcome = async () => (await reconcilerOf(manager, MIGRATION_RECONCILERS)(operation)).outcome;
+    const outcome = async () => (await reconcilerOf(manager, MIGRATION_RECONCILERS)(operation, ALONE)).outcome;
     expect(await migrator.read('web', {})).toMatchObject({ status: 'active' });
     expect(await outcome()).toBe('unknown');
     await migrator.cancel('web', {});

@@ -99,6 +99,11 @@ export class Confinement {
     }
   }
 
+  /** Whether QEMU's user can open what the spec names. @throws FairleadError PERMISSION_DENIED */
+  async checkFiles(spec: VmSpec): Promise<void> {
+    if (this.user !== undefined) await checkAccess(spec.name, this.user, filesOf(spec));
+  }
+
   /** For one more process of a VM that runs, which may have been started before there were groups. */
   guardOf(name: string): ProcessGuard {
     const { user, cgroups } = this;
