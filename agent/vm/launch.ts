@@ -20,7 +20,7 @@ import type { ProcessGuard } from './confinement/guarded-spawn.ts';
 import { type Deadline, orAborted, settledWithin } from './deadline.ts';
 import { type HostDevicesRequest, prepareHostDevices, releaseHostDevices } from './host/host-devices.ts';
 import type { HostProbe } from './host/host-probe.ts';
-import { lastLine, sizeOf, tailOf } from './logs/log-file.ts';
+import { sizeOf, tailOf } from './logs/log-file.ts';
 import { Session, type SessionHandlers } from './session.ts';
 import { type ProcessExit, type QemuProcess, spawnQemu } from './spawn.ts';
 import type { ProcessRecord, VmPaths, VmRecord, VmStore } from './store.ts';
@@ -177,7 +177,7 @@ async function endedMeanwhile(
   if (!(await settledWithin(process.exited, LAST_WORDS_MS))) return undefined;
   const exit = await process.exited;
   const stderrTail = tailOf(qemuLog, { from });
-  const words = withoutTimestamp(lastLine(stderrTail)) || 'it said nothing';
+  const words = lastMessage(stderrTail) || 'it said nothing';
   return new FairleadError('PROCESS_FAILED', `QEMU of VM ${vm} ended with ${describeExit(exit)} while it started: ${words}`, {
     details: { vm, exitCode: exit.code, signal: exit.signal, stderrTail },
   });
@@ -188,9 +188,13 @@ export function describeExit({ code, signal }: ProcessExit): string {
   return code === null ? 'an unknown code' : `code ${code}`;
 }
 
-/** Drops what `-msg timestamp=on` puts before each line. */
-function withoutTimestamp(line: string): string {
-  return line.replace(/^\d{4}-\d\d-\d\dT[\d:.]+Z /, '');
+/** What `-msg timestamp=on` puts before each message; the lines after it that have none are hints that belong to it. */
+const TIMESTAMP = /^\d{4}-\d\d-\d\dT[\d:.]+Z /;
+
+function lastMessage(stderrTail: string): string {
+  const lines = stderrTail.trim().split('\n');
+  const begin = lines.findLastIndex((line) => TIMESTAMP.test(line));
+  return (begin < 0 ? lines.slice(-1) : lines.slice(begin)).join('; ').replace(TIMESTAMP, '');
 }
 
 /**

@@ -148,6 +148,19 @@ describe.skipIf(missing !== undefined)('a machine', () => {
     });
   });
 
+  test('does not get a disk that another one writes to, and is told which', async () => {
+    await using host = await testHost();
+    const path = await image('disk');
+    await host.manager.run(spec({ name: 'web', disks: [{ path }] }));
+    await expect(host.manager.run(spec({ name: 'db', disks: [{ path }] }))).rejects.toMatchObject({
+      code: 'PROCESS_FAILED',
+      message: expect.stringMatching(
+        /while it started: .*Failed to get "write" lock; Is another process using the image \[.*\/disk\]\?$/,
+      ),
+    });
+    expect(host.manager.list().map(({ name }) => name)).toEqual(['web']);
+  });
+
   test('larger than its host is refused before anything is made', async () => {
     await using host = await testHost();
     const vast = spec({ name: 'web', memory: { bytes: '1024TiB' } });
