@@ -82,9 +82,6 @@ export interface Vms extends AsyncDisposable {
   /** That whoever QEMU runs as can open the files of the spec. @throws FairleadError PERMISSION_DENIED */
   checkFiles(spec: VmSpec): Promise<void>;
 
-  /** That whoever QEMU runs as can open the files of the spec. @throws FairleadError PERMISSION_DENIED */
-  checkFiles(spec: VmSpec): Promise<void>;
-
   create(spec: VmSpec, options?: CallOptions): Promise<VmInfo>;
   start(name: string, options?: CallOptions): Promise<VmInfo>;
   /** `create` and `start`; a VM whose start fails is deleted again. */

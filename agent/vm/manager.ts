@@ -129,10 +129,6 @@ export class VmManager implements Vms {
     return this.#context.confinement.checkFiles(spec);
   }
 
-  checkFiles(spec: VmSpec): Promise<void> {
-    return this.#context.confinement.checkFiles(spec);
-  }
-
   get broken(): readonly BrokenVm[] {
     return [...this.#broken.values()];
   }
