@@ -13,10 +13,12 @@ import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import { Operation, type OperationSummary } from '../../shared/protocol/methods-operation.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import type { Logger } from '../vm/api.ts';
+import { compact } from './compact.ts';
+import { type Entry, forgetRefused, indexRecord, summaryOf } from './entries.ts';
 import { isNotThere, type JournalFiles } from './files.ts';
 import type { JournalObserver } from './observer.ts';
 import { type OperationPage, type OperationQuery, pageOfOperations } from './page.ts';
-import type { Loss, Place, StoredRecord } from './recovery.ts';
+import type { Loss } from './recovery.ts';
 import { SegmentLog } from './segment-log.ts';
 
 export interface JournalLimits {
@@ -41,18 +43,6 @@ export const JOURNAL_LIMITS: JournalLimits = {
 
 /** How far the clock that a command id was made by may be from this host's. */
 const CLOCK_SKEW_MS = 5 * 60_000;
-/** Codes of commands that did nothing. Those of a full journal go before their day is over. */
-const REFUSALS: readonly string[] = [
-  'INVALID_PARAMS',
-  'NOT_FOUND',
-  'PERMISSION_DENIED',
-  'WRONG_STATE',
-  'UNSUPPORTED',
-  'LIMIT_EXCEEDED',
-];
-/** A sealed file is written anew when less than this share of it still counts. */
-const COMPACT_BELOW = 0.5;
-
 export interface JournalOptions {
   readonly files: JournalFiles;
   readonly observer: JournalObserver;
@@ -60,12 +50,6 @@ export interface JournalOptions {
   readonly limits?: Partial<JournalLimits> | undefined;
   /** Unix milliseconds; for tests. */
   readonly now?: (() => number) | undefined;
-}
-
-interface Entry {
-  summary: OperationSummary;
-  revision: number;
-  place: Place;
 }
 
 /** What is known once the files have been read. */
@@ -212,7 +196,7 @@ export class Journal {
       observer.lost(loss);
     }
     const entries = new Map<string, Entry>();
-    const lastRevision = records.reduce((last, record) => Math.max(last, index(entries, record)), 0);
+    const lastRevision = records.reduce((last, record) => Math.max(last, indexRecord(entries, record)), 0);
     this.#opened = { log, entries, losses: [...losses], compactedAt: log.newest, lastRevision };
     this.#expire(this.#opened);
     return this.#opened;
@@ -254,7 +238,7 @@ export class Journal {
 
   /** Never rejects: what cannot be made smaller now can be later. */
   #compactSoon(opened: Opened): void {
-    this.#compacting ??= this.#compact(opened)
+    this.#compacting ??= compact(opened, () => this.#expire(opened))
       .catch((error: unknown) => {
         this.#options.logger.warn({ error: toFairleadError(error).message }, 'could not compact the journal');
       })
@@ -262,62 +246,6 @@ export class Journal {
         this.#compacting = undefined;
       });
   }
-
-  async #compact(opened: Opened): Promise<void> {
-    const { log, entries } = opened;
-    for (let oldest = log.oldestSealed; oldest !== undefined; oldest = log.oldestSealed) {
-      this.#expire(opened);
-      const { number, bytes } = oldest;
-      // The damage is what later starts know of the loss.
-      if (opened.losses.some(({ segment }) => segment === number)) return;
-      const living = [...entries.values()].filter(({ place }) => place.segment === number);
-      const livingBytes = living.reduce((sum, { place }) => sum + place.bytes, 0);
-      if (livingBytes > bytes * COMPACT_BELOW) return;
-      await Promise.all(living.map((entry) => moveToEnd(log, entry)));
-      await log.removeOldest();
-    }
-  }
-}
-
-/** So that a caller who repeats a slip for ever leaves room for everybody else: whoever repeats one of these is refused again. */
-function forgetRefused(entries: Map<string, Entry>): void {
-  for (const [id, { summary }] of entries) {
-    if (summary.state === 'failed' && summary.code !== undefined && REFUSALS.includes(summary.code)) entries.delete(id);
-  }
-}
-
-/** Written as it is, so that a copy that a crash leaves beside its original says the same. */
-async function moveToEnd(log: SegmentLog, entry: Entry): Promise<void> {
-  const { place } = entry;
-  const copy = await log.append(await log.read(place));
-  // A newer revision may have been written meanwhile.
-  if (entry.place === place) entry.place = copy;
-}
-
-/** The record's revision, 0 for one of another kind. */
-function index(entries: Map<string, Entry>, { place, kind, value }: StoredRecord): number {
-  if (kind !== 'operation') return 0;
-  const { revision, operation } = value;
-  if (typeof revision !== 'number') return 0;
-  // SAFETY: what has its checksum was written by an agent, and is parsed whole before anybody gets it.
-  const summary = summaryOf(operation as Operation);
-  const known = entries.get(summary.id);
-  if (known === undefined) entries.set(summary.id, { summary, revision, place });
-  else if (revision >= known.revision) Object.assign(known, { summary, revision, place });
-  return revision;
-}
-
-function summaryOf({ id, method, vm, actor, state, acceptedAt, endedAt, error }: Operation): OperationSummary {
-  return {
-    id,
-    method,
-    state,
-    acceptedAt,
-    ...(vm === undefined ? {} : { vm }),
-    ...(actor === undefined ? {} : { actor }),
-    ...(endedAt === undefined ? {} : { endedAt }),
-    ...(error === undefined ? {} : { code: error.code }),
-  };
 }
 
 function failed(what: string, cause: unknown): FairleadError {

@@ -20,10 +20,9 @@ import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { Actor, CommandId, type Operation } from '../../shared/protocol/methods-operation.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { failpoint } from '../failpoint.ts';
-import type { Journal } from '../journal/journal.ts';
 import type { OperationPage, OperationQuery } from '../journal/page.ts';
-import type { Logger } from '../vm/api.ts';
 import { orAborted } from '../vm/deadline.ts';
+import { InterruptedCommands, type InterruptedOptions } from './interrupted-commands.ts';
 import {
   acceptedOperation,
   answerOf,
@@ -31,33 +30,16 @@ import {
   digestOf,
   endedOperation,
   type Outcome,
-  type Reconciliation,
-  reconciledOperation,
   type VmBrief,
 } from './operation-record.ts';
 import { RunningCommand } from './running-command.ts';
 
-export interface OnceOptions {
-  readonly journal: Journal;
+export interface OnceOptions extends InterruptedOptions {
   readonly host: string;
-  readonly logger: Logger;
-  /** How a VM is at this moment; undefined where there is none. */
-  readonly look: (vm: string) => VmBrief | undefined;
-  /** What became of a command that a crash interrupted; `isAlone`: no other for the same VM was under way. */
-  readonly reconcile: (operation: Operation, about: { readonly isAlone: boolean }) => Promise<Reconciliation>;
-  readonly now?: (() => Date) | undefined;
 }
 
 /** The command itself: what it throws is its failure. */
 export type Run = (limits: { signal: AbortSignal; timeoutMs: number | undefined }) => Promise<unknown>;
-
-/** A command of an earlier agent, until it is known what became of it. */
-interface Interrupted {
-  readonly id: string;
-  readonly vm: string | undefined;
-  readonly isAlone: boolean;
-  settling: Promise<void> | undefined;
-}
 
 interface Running {
   readonly command: RunningCommand;
@@ -68,24 +50,23 @@ const CommandMeta = v.looseObject({ commandId: v.optional(CommandId), actor: v.o
 
 export class Once {
   readonly #options: OnceOptions;
+  readonly #interrupted: InterruptedCommands;
   readonly #running = new Map<string, Running>();
   /** Ended, but the journal could not be told yet. As many as ran when it broke, since nothing is accepted then. */
   readonly #unsaved = new Map<string, Operation>();
-  readonly #interrupted = new Map<string, Interrupted>();
-  #preparing: Promise<void> | undefined;
   #closed: FairleadError | undefined;
 
   constructor(options: OnceOptions) {
     this.#options = options;
+    this.#interrupted = new InterruptedCommands(options);
   }
 
   /**
    * Settles all that a crash interrupted. Every command does so for its own VM, so that this need not be waited for.
    * @throws FairleadError JOURNAL_FAILED; the next call tries again.
    */
-  async prepare(): Promise<void> {
-    await this.#findInterrupted();
-    await Promise.all([...this.#interrupted.values()].map((one) => this.#settle(one)));
+  prepare(): Promise<void> {
+    return this.#interrupted.settle();
   }
 
   /**
@@ -105,9 +86,7 @@ export class Once {
 
   /** The record of a command; of one that a crash interrupted, once it is known what became of it. @throws FairleadError JOURNAL_FAILED */
   async find(id: string): Promise<Operation | undefined> {
-    await this.#findInterrupted();
-    const interrupted = this.#interrupted.get(id);
-    if (interrupted !== undefined) await this.#settle(interrupted);
+    await this.#interrupted.settleFor({ id });
     return this.#unsaved.get(id) ?? (await this.#options.journal.find(id));
   }
 
@@ -138,7 +117,7 @@ export class Once {
   async #perform(command: Command, running: RunningCommand, context: RequestContext, run: Run): Promise<unknown> {
     using _ = running.attach(context, { decides: true });
     if (this.#closed !== undefined) throw this.#closed;
-    await this.#settleBefore(command);
+    await this.#interrupted.settleFor({ id: command.id, vm: vmOf(command.params) });
     const known = await this.#known(command);
     const answer = known === undefined ? undefined : answerOf(known);
     if (answer !== undefined) return settle(answer);
@@ -152,7 +131,7 @@ export class Once {
     journal.markRunning(command.id);
     const outcome = await outcomeOf(() => run({ signal: running.signal, timeoutMs: context.remainingMs() }));
     await failpoint('journal.done');
-    await this.#finish(endedOperation(accepted, outcome, { at: this.#at(), after: this.#look(accepted.vm) }));
+    await this.#finish(endedOperation(accepted, outcome, { at: now(), after: this.#look(accepted.vm) }));
     await failpoint('journal.finished');
     return settle(outcome);
   }
@@ -179,7 +158,7 @@ export class Once {
     const vm = vmOf(command.params);
     const attempts = (known?.attempts ?? 0) + 1;
     const { host } = this.#options;
-    return acceptedOperation(command, { host, at: this.#at(), attempts, vm, before: this.#look(vm) });
+    return acceptedOperation(command, { host, at: now(), attempts, vm, before: this.#look(vm) });
   }
 
   async #finish(ended: Operation): Promise<void> {
@@ -195,56 +174,6 @@ export class Once {
         { cause: error },
       );
     }
-  }
-
-  /** Once, before the first command of this agent is accepted. */
-  #findInterrupted(): Promise<void> {
-    this.#preparing ??= this.#readInterrupted().catch((error: unknown) => {
-      this.#preparing = undefined;
-      throw error;
-    });
-    return this.#preparing;
-  }
-
-  async #readInterrupted(): Promise<void> {
-    const unfinished = await this.#options.journal.unfinished();
-    for (const { id, vm } of unfinished) {
-      const isAlone = unfinished.every((other) => other.id === id || other.vm !== vm);
-      this.#interrupted.set(id, { id, vm, isAlone, settling: undefined });
-    }
-  }
-
-  async #settleBefore({ id, params }: Command): Promise<void> {
-    await this.#findInterrupted();
-    if (this.#interrupted.size === 0) return;
-    const name = vmOf(params);
-    const inTheWay = [...this.#interrupted.values()].filter((one) => one.id === id || (name !== undefined && one.vm === name));
-    await Promise.all(inTheWay.map((one) => this.#settle(one)));
-  }
-
-  #settle(interrupted: Interrupted): Promise<void> {
-    interrupted.settling ??= this.#reconcile(interrupted).catch((error: unknown) => {
-      interrupted.settling = undefined;
-      throw error;
-    });
-    return interrupted.settling;
-  }
-
-  async #reconcile({ id, isAlone }: Interrupted): Promise<void> {
-    const { journal, reconcile, logger } = this.#options;
-    const operation = await journal.find(id);
-    if (operation !== undefined) {
-      const found = await reconcile(operation, { isAlone });
-      await journal.finish(reconciledOperation(operation, found, { at: this.#at(), after: this.#look(operation.vm) }));
-      const { method, vm } = operation;
-      const { outcome, reason } = found;
-      logger.warn({ command: id, method, vm, outcome, reason }, 'settled a command that a crash cut off');
-    }
-    this.#interrupted.delete(id);
-  }
-
-  #at(): string {
-    return (this.#options.now?.() ?? new Date()).toISOString();
   }
 
   #look(vm: string | undefined): VmBrief | undefined {
@@ -290,4 +219,8 @@ function vmOf({ vm, spec }: JsonObject): string | undefined {
   if (typeof vm === 'string') return vm;
   const name = typeof spec === 'object' && spec !== null && 'name' in spec ? spec['name'] : undefined;
   return typeof name === 'string' ? name : undefined;
+}
+
+function now(): string {
+  return new Date().toISOString();
 }
