@@ -1,13 +1,13 @@
 /** Devices that come and go while a real guest runs: what the guest sees of it, and what a later start and a later agent know of it. */
 import { once } from 'node:events';
-import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import { inGuest, linuxHost, runLinux, whyNoLinux } from '../support/linux-vm.ts';
-import { silent, type TestHost } from '../support/vm.ts';
+import { silent, spec, type TestHost } from '../support/vm.ts';
 
 const missing = whyNoLinux();
 if (missing !== undefined) console.warn(`skipped: ${missing}`);
@@ -166,6 +166,18 @@ describe.skipIf(missing !== undefined)('a running Linux guest', () => {
     await host.restart();
     devices = operations();
     expect(await guest('echo and again')).toBe('and again');
+  });
+
+  test('that was started without a vsock cannot be given one, since its memory is not shared', async () => {
+    await host.manager.run(spec({ name: 'alone' }));
+    await expect(devices.attachVsock({ vm: 'alone', vsock: {} }, {})).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('its memory is not shared'),
+    });
+    expect(host.manager.get('alone').spec.vsock).toBeUndefined();
+    // The daemon that was made for it is gone with its sockets.
+    expect(await readdir(join(host.options.runDir, 'alone'))).not.toContain('vh');
+    await host.manager.delete('alone', { force: true });
   });
 
   test('takes as many devices as it has free ports, and says which are taken', async () => {
