@@ -1,4 +1,4 @@
-/** `fairlead vm disk|nic|medium …`: what comes and goes while a VM runs. Paths are paths on the host, as everywhere. */
+/** `fairlead vm disk|nic|vsock|medium …`: what comes and goes while a VM runs. Paths are paths on the host, as everywhere. */
 import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { MethodName, ParamsInput } from '../../shared/protocol/methods.ts';
@@ -36,6 +36,7 @@ interface NicFlags extends HostOption {
 export function registerVmDevices(vm: Command, app: App): void {
   registerDisk(vm.command('disk').description('disks of a running VM; its spec keeps what is changed'), app);
   registerNic(vm.command('nic').description('networks of a running VM; its spec keeps what is changed'), app);
+  registerVsock(vm.command('vsock').description('the vsock of a running VM, through which streams lead into it'), app);
   registerMedium(vm.command('medium').description('what is in the CD drives of a running VM'), app);
 }
 
@@ -147,6 +148,28 @@ function registerNic(nic: Command, app: App): void {
     );
 }
 
+function registerVsock(vsock: Command, app: App): void {
+  withHost(vsock.command('attach <vm>'))
+    .description('give it a vsock, with a new CID')
+    .option('--ready-port <port>', 'the guest dials this port of the host when it is ready', parseInteger)
+    .action(async (name: string, flags: HostOption & { readyPort?: number }, command: Command) => {
+      const vsock = flags.readyPort === undefined ? {} : { readyPort: flags.readyPort };
+      await change(
+        app,
+        command,
+        'vsock.attach',
+        { vm: name, vsock },
+        { done: 'a vsock is attached to', same: 'there is such a vsock already on' },
+      );
+    });
+
+  withHost(vsock.command('detach <vm>'))
+    .description('take it away; open streams into the guest are reset')
+    .action(async (name: string, _flags: HostOption, command: Command) =>
+      change(app, command, 'vsock.detach', { vm: name }, { done: 'the vsock is detached from', same: 'there is no vsock on' }),
+    );
+}
+
 function registerMedium(medium: Command, app: App): void {
   withHost(medium.command('change <vm> <id> <path>'))
     .description('put another medium into a CD drive')
@@ -182,7 +205,7 @@ function registerMedium(medium: Command, app: App): void {
     );
 }
 
-type DeviceMethod = Extract<MethodName, `disk.${string}` | `network.${string}` | 'medium.change'>;
+type DeviceMethod = Extract<MethodName, `disk.${string}` | `network.${string}` | `vsock.${string}` | 'medium.change'>;
 
 async function change<M extends DeviceMethod>(
   app: App,
