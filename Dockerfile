@@ -40,7 +40,7 @@ ENTRYPOINT ["fairlead", "hub", "--data-dir", "/var/lib/fairlead-hub"]
 
 FROM base AS agent
 RUN apt-get update \
- && apt-get install -y --no-install-recommends qemu-system-x86 qemu-utils seabios \
+ && apt-get install -y --no-install-recommends qemu-system-x86 qemu-utils seabios iproute2 \
  && rm -rf /var/lib/apt/lists/*
 VOLUME /var/lib/fairlead
 HEALTHCHECK CMD ["node", "-e", "fetch('http://127.0.0.1:7081/livez').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
