@@ -13,7 +13,6 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type JsonObject, toFairleadError } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
-import type { VmEvent } from '../shared/protocol/vm-events.ts';
 import type { VmSpec } from '../shared/protocol/vm-spec.ts';
 import { type AgentConfig, parseHttpListen } from './config.ts';
 import type { ReadinessCheck } from './http/readiness.ts';
@@ -178,7 +177,7 @@ class FairleadAgent implements Agent {
     if (!vsock.available) logger.warn({ reason: vsock.reason }, 'no vsock on this host');
     const vms = await (openVms === undefined ? this.#openManager(vsock) : openVms(vsock));
     this.#scope.use(vms);
-    this.#scope.use(vms.events.listen((event) => this.#link.notify('vm.event', jsonOf(event))));
+    this.#scope.use(vms.events.listen((event) => this.#link.notify('vm.event', event)));
     this.#adopted = vms;
     this.#vms.resolve(vms);
   }
@@ -262,11 +261,6 @@ class FairleadAgent implements Agent {
     if (info === undefined) return 'not looked for yet';
     return info.qemu.available ? undefined : (info.qemu.reason ?? 'not found');
   }
-}
-
-function jsonOf(event: VmEvent): JsonObject {
-  // SAFETY: an event of the contract is JSON; its `data` is typed as unknown values because each type of event has its own.
-  return event as unknown as JsonObject;
 }
 
 function linkReason({ state, hub, lastError, retryInMs }: LinkStatus): string | undefined {
