@@ -11,7 +11,7 @@
 import { access, constants, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type JsonObject, toFairleadError } from '../shared/errors.ts';
+import { toFairleadError } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
 import type { VmSpec } from '../shared/protocol/vm-spec.ts';
 import { type AgentConfig, parseHttpListen } from './config.ts';
