@@ -21,7 +21,14 @@ import { WS_OPTIONS, wsSocket, zeroMask } from '../shared/node/ws-socket.ts';
 import { changesSomething } from '../shared/protocol/changes.ts';
 import { type ErrorCode, isErrorCode } from '../shared/protocol/error-table.ts';
 import { Refusal } from '../shared/protocol/handshake.ts';
-import { isMethodName, type MethodName, methodContract, type ParamsInput, type Result } from '../shared/protocol/methods.ts';
+import {
+  isMethodName,
+  type MethodName,
+  methodContract,
+  type ParamsInput,
+  type Result,
+  type StreamMethodName,
+} from '../shared/protocol/methods.ts';
 import { parseNotification, parseResult } from '../shared/protocol/validate.ts';
 import { SUBPROTOCOL } from '../shared/protocol/version.ts';
 import type { VmEvent } from '../shared/protocol/vm-events.ts';
@@ -29,18 +36,27 @@ import type { HubContext } from './context.ts';
 import { OperatorLine } from './operator-line.ts';
 
 const OPERATOR_PATH = '/rpc';
-const STREAM_OPEN = 'stream.open';
 /** What of a refused upgrade's body is read for its message. */
 const MAX_REFUSAL_BYTES = 16 * 1024;
 
-export interface OpenedStream {
+export interface OpenedStream<M extends StreamMethodName = 'stream.open'> {
   readonly stream: Duplex;
-  readonly opened: Result<'stream.open'>;
+  readonly opened: Result<M>;
+}
+
+interface StreamOptions {
+  readonly host?: string | undefined;
+  readonly signal?: AbortSignal;
 }
 
 export interface HubConnection extends AsyncDisposable {
   /** Call a method; `host` goes with methods that run on a host. The result is validated. */
-  call<M extends MethodName>(method: M, params: ParamsInput<M>, host?: string): Promise<Result<M>>;
+  call<M extends MethodName>(
+    method: M,
+    params: ParamsInput<M>,
+    host?: string,
+    limits?: { timeoutMs: number },
+  ): Promise<Result<M>>;
   /** Call any method, known here or not, with the params as they are. */
   callRaw(method: string, params: JsonObject): Promise<unknown>;
   /** `vm.events` with follow: each event as it comes, until the signal fires. */
@@ -48,10 +64,9 @@ export interface HubConnection extends AsyncDisposable {
     params: ParamsInput<'vm.events'>,
     options: { host?: string | undefined; signal: AbortSignal; onEvent: (event: VmEvent) => void },
   ): Promise<void>;
-  openStream(
-    params: ParamsInput<'stream.open'>,
-    options?: { host?: string | undefined; signal?: AbortSignal },
-  ): Promise<OpenedStream>;
+  openStream(params: ParamsInput<'stream.open'>, options?: StreamOptions): Promise<OpenedStream>;
+  /** Call a method that is opened as a stream. */
+  open<M extends StreamMethodName>(method: M, params: ParamsInput<M>, options?: StreamOptions): Promise<OpenedStream<M>>;
 }
 
 export interface ConnectOptions {
@@ -71,31 +86,40 @@ export async function connectHub(context: HubContext, options: ConnectOptions): 
   );
   const timeout: CallOptions = { timeoutMs: options.timeoutMs, signal: options.signal };
   const nextCommandId = commandIds(options.commandId);
-  const call = async (method: string, params: JsonObject): Promise<unknown> => {
+  const call = async (method: string, params: JsonObject, limits: Partial<CallOptions> = {}): Promise<unknown> => {
     const { peer } = await operator.line();
-    if (!isCommand(method, params)) return peer.call(method, params, timeout);
+    if (!isCommand(method, params)) return peer.call(method, params, { ...timeout, ...limits });
     const commandId = nextCommandId();
     try {
-      return await peer.call(method, params, { ...timeout, meta: { commandId } });
+      return await peer.call(method, params, { ...timeout, ...limits, meta: { commandId } });
     } catch (error) {
       throw withCommandId(error, commandId);
     }
   };
+  const open = async <M extends StreamMethodName>(
+    method: M,
+    params: ParamsInput<M>,
+    { host, signal }: StreamOptions = {},
+  ): Promise<OpenedStream<M>> => {
+    const { mux } = await operator.line();
+    const channel = await MuxChannel.open(
+      mux,
+      { method, params: withHost(params, host) },
+      signal === undefined ? {} : { signal },
+    );
+    return { stream: channelDuplex(channel), opened: parseResult(method, channel.meta) };
+  };
 
   return {
-    async call(method, params, host) {
-      return parseResult(method, await call(method, withHost(params, host)));
+    async call(method, params, host, limits) {
+      return parseResult(method, await call(method, withHost(params, host), limits));
     },
-    callRaw: call,
+    callRaw: (method, params) => call(method, params),
     async follow(params, { host, signal, onEvent }) {
       await followEvents(await operator.line(), withHost(params, host), signal, onEvent);
     },
-    async openStream(params, { host, signal } = {}) {
-      const meta = { method: STREAM_OPEN, params: withHost(params, host) };
-      const { mux } = await operator.line();
-      const channel = await MuxChannel.open(mux, meta, signal === undefined ? {} : { signal });
-      return { stream: channelDuplex(channel), opened: parseResult(STREAM_OPEN, channel.meta) };
-    },
+    openStream: (params, options) => open('stream.open', params, options),
+    open,
     [Symbol.asyncDispose]: () => operator[Symbol.asyncDispose](),
   };
 }

@@ -4,9 +4,13 @@ import { VERSION } from '../shared/node/version.ts';
 import type { App } from './app.ts';
 import { OutputWatch } from './broken-output.ts';
 import { registerConnect } from './commands/connect.ts';
+import { registerConsole } from './commands/console.ts';
 import { registerDoctor } from './commands/doctor.ts';
+import { registerExec } from './commands/exec.ts';
+import { registerGuest } from './commands/guest.ts';
 import { registerHost } from './commands/host.ts';
 import { registerImage } from './commands/image.ts';
+import { registerLogs } from './commands/logs.ts';
 import { registerOp } from './commands/op.ts';
 import { registerRpc } from './commands/rpc.ts';
 import { registerToken } from './commands/token.ts';
@@ -65,6 +69,10 @@ function buildProgram(app: App): Command {
     registerVm,
     registerToken,
     registerConnect,
+    registerExec,
+    registerGuest,
+    registerConsole,
+    registerLogs,
     registerRpc,
     registerOp,
     registerImage,

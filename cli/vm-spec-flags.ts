@@ -98,6 +98,7 @@ function withDemoImage(spec: VmSpecInput, flags: SpecFlags): VmSpecInput {
   return {
     ...rest,
     boot: { ...spec.boot, kernel: image.kernel, initrd: image.initrd, args: spec.boot?.args ?? image.args },
+    guestAgent: spec.guestAgent ?? { via: 'virtio-serial' },
     ...(vsock && { vsock }),
   };
 }

@@ -57,24 +57,15 @@ class LogStream extends Duplex {
     );
   }
 
-  override _write(chunk: Uint8Array, _encoding: string, callback: (error?: Error | null) => void): void {
-    const { input } = this.#options;
-    if (input === undefined) callback();
-    else
-      input(chunk).then(
-        () => callback(),
-        (error: unknown) => callback(toFairleadError(error)),
-      );
+  override _write(chunk: Uint8Array, _encoding: string, callback: Callback): void {
+    void settle(this.#options.input?.(chunk), callback);
   }
 
-  override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
+  override _destroy(error: Error | null, callback: Callback): void {
     this.#over.abort();
     const { inUse, changes } = this.#options;
     changes[Symbol.dispose]();
-    inUse[Symbol.asyncDispose]().then(
-      () => callback(error),
-      (thrown: unknown) => callback(error ?? toFairleadError(thrown)),
-    );
+    void settle(inUse[Symbol.asyncDispose](), (thrown) => callback(error ?? thrown));
   }
 
   /** The next bytes; null at the end. */
@@ -109,4 +100,16 @@ class LogStream extends Duplex {
     const what = `the reader of a log fell behind: ${bytes} bytes that it had not read yet are not kept any more`;
     return new FairleadError('LIMIT_EXCEEDED', `${what}; begin again`, { details: { lostBytes: bytes } });
   }
+}
+
+type Callback = (error: Error | null) => void;
+
+async function settle(work: PromiseLike<void> | undefined, callback: Callback): Promise<void> {
+  let failure: Error | null = null;
+  try {
+    await work;
+  } catch (error) {
+    failure = toFairleadError(error);
+  }
+  callback(failure);
 }
