@@ -37,7 +37,7 @@ export function leavingOf<Device extends Placed>(kind: Pluggable<Device>, id: st
   return { what: `${kind.noun} ${id}`, id, slotIn };
 }
 
-/** Asks the guest to let go of a device; false when it has none. `letGo` waits for it. */
+/** Asks the guest to let go of a device; false when it has none. `answerOf` waits for it. */
 export async function askToDetach(vm: LiveVm, leaving: Leaving, deadline: Deadline): Promise<boolean> {
   const { what, id } = leaving;
   await failpoint('detach.begun');
@@ -70,26 +70,29 @@ export function listenForLeave(vm: LiveVm, id: string): QmpListener {
   });
 }
 
-/** @throws FairleadError GUEST_UNRESPONSIVE; the device stays then, and may still go when the guest gets to it. */
-export async function letGo(vm: LiveVm, what: string, events: QmpListener, deadline: Deadline): Promise<void> {
+/**
+ * What the guest does: it lets go, or refuses to.
+ * @throws FairleadError GUEST_UNRESPONSIVE when it says nothing in time; the device stays then, and may still go when the guest gets to it.
+ */
+export async function answerOf(vm: LiveVm, what: string, events: QmpListener, deadline: Deadline): Promise<'gone' | 'refused'> {
   const timeoutMs = Number.isFinite(deadline.remainingMs) ? Math.max(0, deadline.remainingMs - ANSWER_MS) : undefined;
   const signal = AbortSignal.any([deadline.signal, vm.signal]);
-  let event: Awaited<ReturnType<QmpListener['take']>>;
   try {
-    event = await events.take({ signal, timeoutMs });
+    const { name } = await events.take({ signal, timeoutMs });
+    return name === 'DEVICE_DELETED' ? 'gone' : 'refused';
   } catch (error) {
     signal.throwIfAborted();
     if (!isFairleadError(error) || error.code !== 'TIMEOUT') throw error;
-    throw unresponsive(
-      vm,
-      what,
-      `has not let go of ${what} within ${Math.round(timeoutMs ?? 0)} ms: it may be booting, or not know PCI hotplug`,
-    );
+    const within = `within ${Math.round(timeoutMs ?? 0)} ms`;
+    throw staysAttached(vm, what, `has not let go of ${what} ${within}: it may be booting, or not know PCI hotplug`);
   }
-  if (event.name === 'DEVICE_UNPLUG_GUEST_ERROR') throw unresponsive(vm, what, `refuses to let go of ${what}: it may be in use`);
 }
 
-function unresponsive(vm: LiveVm, what: string, why: string): FairleadError {
+export function refused(vm: LiveVm, what: string): FairleadError {
+  return staysAttached(vm, what, `refuses to let go of ${what}: it may be in use`);
+}
+
+function staysAttached(vm: LiveVm, what: string, why: string): FairleadError {
   const state = vm.state === 'running' ? '' : ` (the VM is ${vm.state})`;
   return new FairleadError(
     'GUEST_UNRESPONSIVE',

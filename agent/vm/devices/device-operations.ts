@@ -11,7 +11,7 @@ import type { Deadline } from '../deadline.ts';
 import type { LiveVm } from '../live-vm.ts';
 import { GUEST_STATES } from '../machine.ts';
 import { attach, type CheckPolicy } from './attach.ts';
-import { askToDetach, type Leaving, leavingOf, letGo, listenForLeave } from './detach.ts';
+import { answerOf, askToDetach, type Leaving, leavingOf, listenForLeave, refused } from './detach.ts';
 import { changeMedium } from './medium.ts';
 import { DISKS, NETWORKS, type Placed, type Pluggable } from './pluggable.ts';
 import { uncancelled } from './ports.ts';
@@ -133,12 +133,18 @@ export class DeviceOperations implements Disposable {
     const { vms } = this.#options;
     return vms.operate(vm, { doing, inTurn: false, states: DETACH_STATES }, options, async (live, deadline) => {
       using events = listenForLeave(live, id);
-      const { changed } = await this.#inTurn(vm, doing, timeOf(deadline), (same) => askToDetach(same, leaving, deadline));
+      const key = keyOf(live, id);
+      const { changed } = await this.#inTurn(vm, doing, timeOf(deadline), async (same) => {
+        const isAsked = await askToDetach(same, leaving, deadline);
+        if (isAsked) this.#leaving.add(key);
+        return isAsked;
+      });
       if (!changed) return { changed };
-      this.#leaving.add(keyOf(live, id));
-      await letGo(live, what, events, deadline);
-      await this.#inTurn(vm, doing, timeOf(deadline), (same) => this.#agree(same, deadline));
-      return { changed: true };
+      if ((await answerOf(live, what, events, deadline)) === 'refused') {
+        this.#leaving.delete(key);
+        throw refused(live, what);
+      }
+      return this.#inTurn(vm, doing, timeOf(deadline), (same) => this.#agree(same, deadline));
     });
   }
 
@@ -165,9 +171,9 @@ export class DeviceOperations implements Disposable {
 
   async #agree(live: LiveVm, deadline: Deadline): Promise<boolean> {
     const { ids } = await reconcileDevices(live, uncancelled(live, deadline));
-    const prefix = keyOf(live, '');
+    const staying = new Set([...ids].map((id) => keyOf(live, id)));
     for (const key of this.#leaving) {
-      if (key.startsWith(prefix) && !ids.has(key.slice(prefix.length))) this.#leaving.delete(key);
+      if (key.startsWith(`${live.name}/`) && !staying.has(key)) this.#leaving.delete(key);
     }
     return true;
   }
