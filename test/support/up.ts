@@ -6,11 +6,12 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { connectHub, type HubConnection } from '../../cli/connection.ts';
-import { artefacts, findOnPath } from '../../cli/image/cache.ts';
+import { artefacts } from '../../cli/image/cache.ts';
 import { specFromFlags } from '../../cli/vm-spec-flags.ts';
 import type { SpecFlags } from '../../cli/vm-spec-options.ts';
 import { type RunningUp, startUp } from '../../scripts/demo/up-process.ts';
 import type { VmEvent } from '../../shared/protocol/vm-events.ts';
+import { testQemu } from './qemu.ts';
 
 const ENTRY = fileURLToPath(new URL('../../bin/fairlead.js', import.meta.url));
 const CALL_TIMEOUT_MS = 60_000;
@@ -33,7 +34,8 @@ export interface TestFleet extends AsyncDisposable {
 
 /** Why no real guest can be run on this machine, or undefined. */
 export function whyNoGuest(): string | undefined {
-  if (findOnPath('qemu-system-x86_64') === undefined) return 'QEMU is not installed: run `node scripts/setup.mjs test`';
+  const { missing } = testQemu();
+  if (missing !== undefined) return missing;
   const { initrd, vhostDeviceVsock } = artefacts();
   return initrd === undefined || vhostDeviceVsock === undefined
     ? 'the guest image is not built: run `node scripts/setup.mjs test`'
@@ -43,6 +45,8 @@ export function whyNoGuest(): string | undefined {
 /** Disposing deletes every VM, ends hub and agent and removes their files. */
 export async function startFleet(): Promise<TestFleet> {
   const directory = await mkdtemp(join(tmpdir(), 'fairlead-fleet-'));
+  // Its agent takes the environment of this process.
+  process.env['FAIRLEAD_AGENT_QEMU_BINARY'] = testQemu().binary;
   const up = await startUp(directory);
   const hub = await connectHub(up.context, { timeoutMs: CALL_TIMEOUT_MS });
   return {

@@ -11,7 +11,8 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
-import { artefacts, findOnPath } from '../../../cli/image/cache.ts';
+import { artefacts } from '../../../cli/image/cache.ts';
+import { testQemu } from '../qemu.ts';
 
 export interface BareGuestOptions {
   /** With its properties, such as `microvm,pcie=on`. */
@@ -43,7 +44,8 @@ const GUEST_CID = 42;
 /** Why no guest can be booted on this machine, or undefined. */
 export function whyNoGuest(): string | undefined {
   const { vmlinux, initrd, vhostDeviceVsock } = artefacts();
-  if (findOnPath('qemu-system-x86_64') === undefined) return 'QEMU is not installed';
+  const { missing } = testQemu();
+  if (missing !== undefined) return missing;
   const whole = vmlinux !== undefined && initrd !== undefined && vhostDeviceVsock !== undefined;
   return whole ? undefined : 'the guest image is not built: run `node scripts/setup.mjs demo`';
 }
@@ -66,17 +68,17 @@ export async function bootBareGuest({ machine, kernel = 'vmlinux', vsockLater = 
   undo.defer(() => end(daemon));
   await untilChanged(directory, DAEMON_TIMEOUT_MS, () => existsSync(path('daemon')));
   const qemu = spawn(
-    'qemu-system-x86_64',
-    `-M ${machine},memory-backend=mem0 -accel tcg -m 256 -nodefaults -no-user-config -display none`
-      .split(' ')
-      .concat(
-        ['-object', 'memory-backend-memfd,id=mem0,size=256M,share=on'],
-        ['-kernel', images[kernel === 'vmlinux' ? 'vmlinux' : 'kernel'] ?? '', '-initrd', initrd],
-        ['-append', kernelArguments(machine), '-serial', `file:${path('console')}`],
-        ['-chardev', `socket,id=vsock,path=${path('daemon')}`],
-        ['-device', vsockLater ? 'pcie-root-port,id=port1' : 'vhost-user-vsock-pci,chardev=vsock'],
-        ['-monitor', `unix:${path('monitor')}`],
-      ),
+    testQemu().binary,
+    `-M ${machine},memory-backend=mem0 -accel tcg -m 256 -nodefaults -no-user-config -display none`.split(' ').concat(
+      ['-object', 'memory-backend-memfd,id=mem0,size=256M,share=on'],
+      ['-kernel', images[kernel === 'vmlinux' ? 'vmlinux' : 'kernel'] ?? '', '-initrd', initrd],
+      // See the agent's argv/build-args.ts: not every SeaBIOS starts an uncompressed kernel on a microvm.
+      machine.startsWith('microvm') ? ['-bios', 'qboot.rom'] : [],
+      ['-append', kernelArguments(machine), '-serial', `file:${path('console')}`],
+      ['-chardev', `socket,id=vsock,path=${path('daemon')}`],
+      ['-device', vsockLater ? 'pcie-root-port,id=port1' : 'vhost-user-vsock-pci,chardev=vsock'],
+      ['-monitor', `unix:${path('monitor')}`],
+    ),
     { stdio: 'ignore' },
   );
   undo.defer(() => end(qemu));
