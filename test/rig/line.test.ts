@@ -3,6 +3,7 @@
  * vhost-vsock run the guest. The host is a VM (test/support/rig); hub and operator are here, outside.
  */
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -137,6 +138,22 @@ describe.skipIf(reason !== undefined)('a host behind a NAT, with KVM and vhost-v
       }),
     );
     for (const result of results) expect(result).toMatchObject({ receivedBytes: BYTES_A_STREAM, receivedHash: result.sentHash });
+  });
+
+  it('takes the vsock from the running guest, and gives it another with a new CID', async () => {
+    const cidOf = async () => (await operator.call('vm.get', { vm: 'web' })).vsock?.cid;
+    const { readyPort } = await demoImage();
+    const { stream } = await operator.openStream({ vm: 'web', port: ECHO_PORT });
+    const failed = once(stream, 'error');
+    const before = await cidOf();
+    expect(await operator.call('vsock.detach', { vm: 'web' })).toEqual({ changed: true });
+    expect(await failed).toMatchObject([{ code: 'STREAM_RESET' }]);
+    expect(await cidOf()).toBeUndefined();
+    expect(await operator.call('vsock.attach', { vm: 'web', vsock: { readyPort } })).toEqual({ changed: true });
+    expect(await cidOf()).not.toBe(before);
+    const again = await operator.openStream({ vm: 'web', port: ECHO_PORT, connectTimeoutMs: 60_000 });
+    const result = await echoThrough(again.stream, BYTES_A_STREAM);
+    expect(result).toMatchObject({ receivedBytes: BYTES_A_STREAM, receivedHash: result.sentHash });
   });
 
   it('says GUEST_REFUSED for a port where nobody listens', async () => {
