@@ -32,6 +32,6 @@ describe.skipIf(missing !== undefined)('a VM on a bridge', () => {
     const { results, isComplete } = parseCases(stdout);
     expect(results.filter(({ error }) => error !== undefined)).toEqual([]);
     expect(isComplete).toBe(true);
-    expect(results.length).toBe(9);
+    expect(results.length).toBe(10);
   });
 });

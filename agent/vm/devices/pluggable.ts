@@ -8,7 +8,7 @@ import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { DataDisk, Network } from '../../../shared/protocol/vm-spec-devices.ts';
 import { diskParts } from '../argv/disks.ts';
 import { networkMac, networkParts } from '../argv/networks.ts';
-import { blockDevicesAmong, hasVhostNet } from '../host/host-devices.ts';
+import { blockDevicesAmong, findHostDevices } from '../host/host-devices.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { makeTap, removeTap, requireTap } from '../network/tap.ts';
 import type { Description, Part, UndoList } from './plug.ts';
@@ -65,16 +65,14 @@ export const NETWORKS: Pluggable<Network> = {
   add: (spec, network) => ({ ...spec, networks: [...spec.networks, network] }),
   remove: (spec, id) => ({ ...spec, networks: spec.networks.filter((network) => network.id !== id) }),
   async parts(vm, network, { limits, undo }) {
-    const { spec } = vm;
-    const taps: Record<string, string> = {};
+    const { spec, paths } = vm;
     if (network.type === 'tap') await requireTap(ownerOf(vm), network);
     if (network.type === 'bridge') {
       undo.push(() => removeTap(ownerOf(vm), network.slot));
       const mac = networkMac(spec.name, network);
-      taps[network.id] = await makeTap(ownerOf(vm), network, { mac, user: await userOf(vm), signal: limits.signal });
+      await makeTap(ownerOf(vm), network, { mac, user: await userOf(vm), signal: limits.signal });
     }
-    const host = { vhostNet: await hasVhostNet(), taps, blockDevices: [] };
-    const { netdev, device } = networkParts(spec, network, host);
+    const { netdev, device } = networkParts(spec, network, await findHostDevices(spec, paths));
     return { backend: [{ command: 'netdev_add', description: netdev }], device };
   },
   async removeBackend(vm, network, limits) {

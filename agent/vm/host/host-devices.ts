@@ -49,7 +49,7 @@ export async function releaseHostDevices(vm: string, { dir, ramFile, addedRamFil
 }
 
 /** Whether the kernel moves a tap's packets itself. QEMU does it where it cannot open the device after all. */
-export async function hasVhostNet(): Promise<boolean> {
+async function hasVhostNet(): Promise<boolean> {
   return access('/dev/vhost-net', constants.R_OK | constants.W_OK).then(
     () => true,
     () => false,

@@ -5,10 +5,12 @@ import { existsSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
 import { macAddress } from '../../../agent/vm/argv/networks.ts';
+import { DeviceOperations } from '../../../agent/vm/devices/device-operations.ts';
 import { tapName } from '../../../agent/vm/network/tap.ts';
 import { artefacts } from '../../../cli/image/cache.ts';
+import { parseParams } from '../../../shared/protocol/validate.ts';
 import type { VmSpec, VmSpecInput } from '../../../shared/protocol/vm-spec.ts';
-import { spec, type TestHost, testHost } from '../vm.ts';
+import { silent, spec, type TestHost, testHost } from '../vm.ts';
 import { type Cases, runCases } from '../vm-cases.ts';
 
 const BRIDGE = 'br0';
@@ -133,6 +135,29 @@ const cases: Cases = {
     await host.manager.run(on('tap0'));
     await host.manager.stop('web', { graceMs: 0 });
     assert.deepEqual(links(), before);
+  },
+
+  'has one made for a network that is attached, and removed with it': async () => {
+    await using host = await testHost();
+    await host.manager.run(spec({ name: 'web' }));
+    using devices = new DeviceOperations({ vms: host.manager, logger: silent, checkPolicy: async () => {} });
+    const attach = (id: string, network: object) =>
+      devices.attachNetwork(parseParams('network.attach', { vm: 'web', id, network }), {});
+    await attach('lan', { type: 'bridge', bridge: BRIDGE });
+    assert.equal(taps()[0]?.master, BRIDGE);
+    assert.equal(taps()[0]?.ifalias, 'fairlead: network lan of VM web');
+    await assert.rejects(attach('other', { type: 'bridge', bridge: 'br9' }), { code: 'NOT_FOUND' });
+    await assert.rejects(attach('other', { type: 'tap', tap: 'tap9' }), { code: 'NOT_FOUND' });
+    assert.equal(taps().length, 1);
+    assert.deepEqual(
+      host.manager.get('web').spec.networks.map(({ id }) => id),
+      ['lan'],
+    );
+    // Firmware answers no unplug; QEMU makes up for that when the machine is reset.
+    await assert.rejects(devices.detachNetwork({ vm: 'web', id: 'lan' }, { timeoutMs: 1_000 }), { code: 'GUEST_UNRESPONSIVE' });
+    await host.manager.reset('web');
+    assert.equal(await devices.find('web', 'lan'), undefined);
+    assert.deepEqual(taps(), []);
   },
 
   'says what it takes where the agent may not make a tap': async () => {
