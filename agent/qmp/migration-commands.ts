@@ -30,6 +30,8 @@ export const MIGRATION_COMMANDS = {
   ),
   /** Returns when it has begun; MIGRATION tells of the rest, where the capability `events` is on. */
   migrate: row(v.strictObject({ uri: v.string() }), Nothing),
+  /** In a QEMU that was started with `-incoming defer`; returns when it listens. */
+  'migrate-incoming': row(v.strictObject({ uri: v.string() }), Nothing),
   /** Returns before it is cancelled, and does nothing where nothing is under way. */
   migrate_cancel: row(NoArguments, Nothing),
 } as const satisfies Record<string, CommandRow>;

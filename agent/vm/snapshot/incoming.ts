@@ -7,6 +7,7 @@
  */
 import type { CommandLimits } from '../live-vm.ts';
 import type { Session } from '../session.ts';
+import type { ProcessRecord } from '../store.ts';
 
 /** What QEMU maps as guest RAM. */
 export type IncomingRam =
@@ -17,12 +18,23 @@ export type IncomingRam =
   /** A file of somebody else, copy on write: what the guest writes is the process's own. */
   | { readonly kind: 'private'; readonly file: string };
 
+/** What of a machine its spec does not say: it was settled when the guest was first started, and stays so. */
+export interface MachineFacts {
+  /** With its version, such as `pc-q35-7.2`. */
+  readonly machine: string;
+  readonly accelerator: 'kvm' | 'tcg';
+  /** PCIe ports for devices that come and go. */
+  readonly ports: number;
+}
+
 export interface Incoming {
   readonly ram: IncomingRam;
+  /** Default: as for a first start. */
+  readonly facts?: MachineFacts | undefined;
   /** Fills a QEMU that waits. It is paused afterwards. */
   load(session: Session, limits: CommandLimits): Promise<void>;
   /** After the load, before the guest runs. */
-  commit?(): Promise<void>;
+  commit?(process: ProcessRecord, generation: number): Promise<void>;
   /** Whether the guest runs afterwards. */
   readonly then: 'run' | 'pause';
 }

@@ -1,0 +1,179 @@
+/**
+ * The state of a guest's devices and CPUs, out of a QEMU into a file and back: a migration that leaves out the RAM, which stays where it
+ * is (`x-ignore-shared`). Both ways go through a unix socket in the VM's run directory; no shell, no path that QEMU would have to open.
+ *
+ *     save   the agent listens ── migrate ──▶ QEMU connects and sends ──▶ file (0600, hashed on the way, fsynced)
+ *     load   file, checked ──▶ QEMU listens ── migrate-incoming ──▶ the agent connects and sends
+ *
+ * QEMU's guest does not run meanwhile, on either side.
+ */
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { chmod, chown, open, readFile, rm } from 'node:fs/promises';
+import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import * as v from 'valibot';
+import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
+import { Count } from '../../../shared/protocol/common.ts';
+import type { QmpListener } from '../../qmp/events.ts';
+import type { CommandLimits, LiveVm } from '../live-vm.ts';
+import type { FileOwner } from './ram-file.ts';
+
+/** What is known of a saved state: it is checked before a QEMU gets it. */
+export const DeviceStateSum = v.strictObject({ bytes: Count, sha256: v.string() });
+export type DeviceStateSum = v.InferOutput<typeof DeviceStateSum>;
+
+/** What of a VM is needed here; a LiveVm is one. */
+export type MigratingVm = Pick<LiveVm, 'name' | 'signal' | 'execute' | 'listen'>;
+
+export interface Transfer {
+  readonly runDir: string;
+  readonly limits: CommandLimits;
+  /** Whom QEMU runs as, where not as the agent. */
+  readonly owner: FileOwner | undefined;
+}
+
+/** Far more than the devices of a machine take; what is larger is no device state. */
+const MAX_BYTES = 512 * 1024 ** 2;
+const SOCKET = 'state.sock';
+
+/** For the next migration of this QEMU, whichever way: whether it leaves out RAM that is in shared files. */
+export async function ignoreSharedRam(vm: MigratingVm, isIgnored: boolean, limits: CommandLimits): Promise<void> {
+  const capabilities = [
+    { capability: 'events', state: true },
+    { capability: 'x-ignore-shared', state: isIgnored },
+  ] as const;
+  await vm.execute('migrate-set-capabilities', { capabilities: [...capabilities] }, limits);
+}
+
+/**
+ * Resolves when it is durable. After a failure the migration may still be under way, and there may be a file.
+ * @throws FairleadError QMP_FAILED with QEMU's reason, or the error of the file system.
+ */
+export async function saveDeviceState(
+  vm: MigratingVm,
+  path: string,
+  { runDir, limits, owner }: Transfer,
+): Promise<DeviceStateSum> {
+  await rm(path, { force: true });
+  await using file = await open(path, 'wx', 0o600);
+  const socketPath = join(runDir, SOCKET);
+  const server = await listen(socketPath, owner);
+  try {
+    using events = vm.listen({ names: ['MIGRATION'] });
+    const arriving = once(server, 'connection', { signal: limits.signal });
+    arriving.catch(() => {});
+    await vm.execute('migrate', { uri: `unix:${socketPath}` }, limits);
+    const ended = migrationEnd(vm, events, limits);
+    ended.catch(() => {});
+    // SAFETY: a server of node:net emits 'connection' with a socket.
+    const [socket] = (await Promise.race([arriving, ended.then(() => arriving)])) as [Socket];
+    const [sum] = await bothOf(receive(socket, file, limits.signal), ended);
+    await file.sync();
+    return sum;
+  } finally {
+    server.close();
+    await rm(socketPath, { force: true });
+  }
+}
+
+/** @throws FairleadError WRONG_STATE for a file that is not what was saved. */
+export async function readDeviceState(vm: string, path: string, sum: DeviceStateSum): Promise<Buffer> {
+  const give = (why: string): never => {
+    const message = `the saved state of VM ${vm} ${why}: ${path}`;
+    throw new FairleadError(
+      'WRONG_STATE',
+      `${message}; without it the guest cannot go on, and vm.stop with graceMs 0 gives it up`,
+      {
+        details: { vm, path },
+      },
+    );
+  };
+  const bytes = await readFile(path).catch((error: unknown) => give(`cannot be read (${toFairleadError(error).message})`));
+  if (bytes.length !== sum.bytes) give(`has ${bytes.length} bytes instead of ${sum.bytes}`);
+  if (createHash('sha256').update(bytes).digest('hex') !== sum.sha256) give('is not what was saved (its SHA-256 differs)');
+  return bytes;
+}
+
+/** Into a QEMU that was started with `-incoming defer`. */
+export async function loadDeviceState(
+  vm: MigratingVm,
+  state: Buffer,
+  { runDir, limits }: Omit<Transfer, 'owner'>,
+): Promise<void> {
+  const socketPath = join(runDir, SOCKET);
+  using events = vm.listen({ names: ['MIGRATION'] });
+  await vm.execute('migrate-incoming', { uri: `unix:${socketPath}` }, limits);
+  const ended = migrationEnd(vm, events, limits);
+  ended.catch(() => {});
+  const socket = createConnection(socketPath);
+  try {
+    await bothOf(send(socket, state, limits.signal), ended);
+  } finally {
+    socket.destroy();
+    await rm(socketPath, { force: true });
+  }
+}
+
+/** @throws FairleadError QMP_FAILED when it failed or was cancelled. */
+export async function migrationEnd(vm: MigratingVm, events: QmpListener, limits: CommandLimits): Promise<void> {
+  const signal = AbortSignal.any([limits.signal, vm.signal]);
+  for (;;) {
+    const { data } = await events.take({ signal });
+    const status = data['status'];
+    if (status === 'completed') return;
+    if (status !== 'failed' && status !== 'cancelled') continue;
+    const { 'error-desc': why } = await vm.execute('query-migrate', {}, limits);
+    throw new FairleadError('QMP_FAILED', `the state of VM ${vm.name} could not be moved: ${why ?? `QEMU says ${status}`}`, {
+      details: { vm: vm.name, status },
+    });
+  }
+}
+
+async function listen(path: string, owner: FileOwner | undefined): Promise<Server> {
+  await rm(path, { force: true });
+  const server = createServer({ allowHalfOpen: true });
+  server.maxConnections = 1;
+  server.listen(path);
+  await once(server, 'listening');
+  await chmod(path, 0o600);
+  if (owner !== undefined) await chown(path, owner.uid, owner.gid);
+  return server;
+}
+
+async function receive(
+  socket: Socket,
+  file: { write(chunk: Buffer): Promise<unknown> },
+  signal: AbortSignal,
+): Promise<DeviceStateSum> {
+  const giveUp = (): void => void socket.destroy(toFairleadError(signal.reason));
+  signal.addEventListener('abort', giveUp, { once: true });
+  const hash = createHash('sha256');
+  let bytes = 0;
+  try {
+    for await (const chunk of socket as AsyncIterable<Buffer>) {
+      bytes += chunk.length;
+      if (bytes > MAX_BYTES) throw new FairleadError('INTERNAL', `the state of devices has more than ${MAX_BYTES} bytes`);
+      hash.update(chunk);
+      await file.write(chunk);
+    }
+    return { bytes, sha256: hash.digest('hex') };
+  } finally {
+    signal.removeEventListener('abort', giveUp);
+    socket.destroy();
+  }
+}
+
+async function send(socket: Socket, bytes: Buffer, signal: AbortSignal): Promise<void> {
+  await once(socket, 'connect', { signal });
+  const finished = once(socket, 'finish', { signal });
+  socket.end(bytes);
+  await finished;
+}
+
+/** Of two that end together or not at all: the first failure ends the wait. */
+async function bothOf<A, B>(one: Promise<A>, other: Promise<B>): Promise<[A, B]> {
+  one.catch(() => {});
+  other.catch(() => {});
+  return Promise.all([one, other]);
+}
