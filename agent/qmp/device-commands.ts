@@ -50,8 +50,6 @@ export const DEVICE_COMMANDS = {
         inserted: v.optional(
           v.object({
             'node-name': v.optional(v.string()),
-            bps: Count,
-            iops: Count,
             image: v.object({ 'virtual-size': Count }),
           }),
         ),

@@ -7,7 +7,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import { inGuest, linuxHost, runLinux, whyNoLinux } from '../support/linux-vm.ts';
-import { silent, spec, type TestHost } from '../support/vm.ts';
+import { nextEvent, silent, spec, type TestHost } from '../support/vm.ts';
 
 const missing = whyNoLinux();
 if (missing !== undefined) console.warn(`skipped: ${missing}`);
@@ -110,6 +110,19 @@ describe.skipIf(missing !== undefined)('a running Linux guest', () => {
 
   const limitsOf = (id: string) =>
     host.manager.qmp('web', { execute: 'qom-get', arguments: { path: `/objects/${id}-limits`, property: 'limits' } });
+
+  test('that throws a device out by itself is believed', async () => {
+    devices.watch();
+    await attach('data', { path: path('data.raw') });
+    const removed = nextEvent(host.manager, 'vm.device-removed', 'web');
+    await guest(
+      `${waitFor('/dev/vda')} slot=$(readlink -f /sys/block/vda | sed 's|.*/\\(0000:..:..\\)[.].*|\\1|'); for s in /sys/bus/pci/slots/*; do [ "$(cat $s/address)" = "$slot" ] && echo 0 >$s/power; done; true`,
+    );
+    expect(await removed).toMatchObject({ data: { device: 'data' } });
+    expect(await devices.find('web', 'data')).toBeUndefined();
+    const nodes = await host.manager.qmp('web', { execute: 'query-named-block-nodes', arguments: { flat: true } });
+    expect(JSON.stringify(nodes)).not.toContain('data-');
+  });
 
   test('gets another medium, and none', async () => {
     const change = (name: string | undefined) =>

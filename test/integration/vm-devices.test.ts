@@ -13,6 +13,7 @@ import { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import { EventLog } from '../../agent/vm/events.ts';
 import type { LiveVm } from '../../agent/vm/live-vm.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
+import type { VmSpecInput } from '../../shared/protocol/vm-spec.ts';
 import { type FakeCommand, type FakePeer, startFakeQmp } from '../support/fake-qmp.ts';
 import { fakeVmInfo } from '../support/fake-vms.ts';
 import { silent, spec } from '../support/vm.ts';
@@ -25,7 +26,7 @@ const saysNothing: Fault = () => {};
 
 const COMMAND_MS = 1_000;
 
-async function scripted() {
+async function scripted(input: Partial<VmSpecInput> = {}) {
   const parts = new Set<string>();
   const devices = new Set<string>();
   const heard: string[] = [];
@@ -39,6 +40,10 @@ async function scripted() {
           name: device,
           type: device.startsWith('slot') ? 'child<pcie-root-port>' : 'child<virtio-blk-pci>',
         }));
+      case 'query-block':
+        return [
+          { qdev: 'cd', locked: true, tray_open: false, inserted: { 'node-name': 'cd-format', image: { 'virtual-size': 1 } } },
+        ];
       case 'query-named-block-nodes':
         return [...parts].map((part) => ({ 'node-name': part }));
       case 'object-add':
@@ -77,7 +82,7 @@ async function scripted() {
     }),
   );
   const qmp = undo.use(await QmpClient.connect({ path: fake.path }));
-  let current = spec({ name: 'web' });
+  let current = spec({ ...input, name: 'web' });
   const live: LiveVm = {
     name: 'web',
     generation: 1,
@@ -243,4 +248,44 @@ test('a device that is asked to leave while another call detaches it is asked fo
   const both = await Promise.all([1, 2].map(() => qemu.operations.detachDisk({ vm: 'web', id: 'data' }, {})));
   expect(both).toEqual([{ changed: true }, { changed: true }]);
   expect([...qemu.parts, ...qemu.ids()]).toEqual([]);
+});
+
+const DRIVE: Partial<VmSpecInput> = { disks: [{ media: 'cdrom', id: 'cd', path: '/old.iso' }] };
+
+test('a medium whose drive the guest keeps locked stays in, and nothing is left of the other', async () => {
+  await using qemu = await scripted(DRIVE);
+  qemu.parts.add('cd-file').add('cd-format');
+  const { path } = qemu.disk.disk;
+  const change = parseParams('medium.change', { vm: 'web', id: 'cd', path });
+  await expect(qemu.operations.changeMedium(change, { timeoutMs: 1_000 })).rejects.toMatchObject({
+    code: 'GUEST_UNRESPONSIVE',
+    message: expect.stringContaining('has locked the tray of cd'),
+  });
+  expect([...qemu.parts]).toEqual(['cd-file', 'cd-format']);
+  expect(qemu.heard).not.toContain('blockdev-remove-medium cd');
+});
+
+test('a medium that the drive does not take makes room for the old one again', async () => {
+  await using qemu = await scripted(DRIVE);
+  qemu.parts.add('cd-file').add('cd-format');
+  qemu.faults.set('blockdev-open-tray', (peer, command) => {
+    peer.event('DEVICE_TRAY_MOVED', { device: '', id: 'cd', 'tray-open': true });
+    peer.reply(command);
+  });
+  qemu.faults.set('blockdev-insert-medium', (peer, command) => {
+    if (Object(command.arguments)['node-name'] === 'cd-format') peer.reply(command);
+    else refuse(peer, command);
+  });
+  const { path } = qemu.disk.disk;
+  const change = parseParams('medium.change', { vm: 'web', id: 'cd', path });
+  await expect(qemu.operations.changeMedium(change, {})).rejects.toMatchObject({ code: 'QMP_FAILED' });
+  expect(qemu.heard.slice(-6)).toEqual([
+    'blockdev-remove-medium cd',
+    'blockdev-insert-medium cd-format2',
+    'blockdev-insert-medium cd-format',
+    'blockdev-close-tray cd',
+    'blockdev-del cd-format2',
+    'blockdev-del cd-file2',
+  ]);
+  expect(await qemu.operations.find('web', 'cd')).toMatchObject({ path: '/old.iso' });
 });

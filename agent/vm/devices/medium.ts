@@ -5,7 +5,7 @@
  *       → forget the old image → record
  *
  * The new image is opened first, under names that the old one does not have, so that one that cannot be opened leaves the drive as it is.
- * When the guest keeps the tray locked, the old medium stays in.
+ * When the guest keeps the tray locked, the old medium stays in; when the new one is refused, the old one goes back.
  */
 import { FairleadError, isFairleadError } from '../../../shared/errors.ts';
 import type { Params } from '../../../shared/protocol/methods.ts';
@@ -55,7 +55,12 @@ export async function changeMedium(
     for (const description of nodes) await addPart(vm, { command: 'blockdev-add', description }, limits, undo);
     await checkPolicy(spec);
     await openTray(vm, { id, force, isOpen: before.isOpen }, deadline);
-    if (before.node !== undefined) await vm.execute('blockdev-remove-medium', { id }, limits);
+    undo.push((late) => vm.execute('blockdev-close-tray', { id }, late));
+    const { node } = before;
+    if (node !== undefined) {
+      await vm.execute('blockdev-remove-medium', { id }, limits);
+      undo.push((late) => vm.execute('blockdev-insert-medium', { id, 'node-name': node }, late));
+    }
     const top = nodes.at(-1)?.['node-name'];
     if (typeof top === 'string') await vm.execute('blockdev-insert-medium', { id, 'node-name': top }, limits);
   });
