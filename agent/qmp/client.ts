@@ -18,10 +18,11 @@
 import * as net from 'node:net';
 import { type FairleadError, isFairleadError, toFairleadError } from '../../shared/errors.ts';
 import * as failure from './errors.ts';
+import type { QmpEventName } from './event-names.ts';
 import { EventHub, type ListenOptions, type QmpListener } from './events.ts';
 import { QmpFramer } from './framing.ts';
 import { keepLastWords } from './last-words.ts';
-import { type QmpGreeting, type QmpMessage, readMessage } from './messages.ts';
+import { type QmpEvent, type QmpGreeting, type QmpMessage, readMessage } from './messages.ts';
 import type {
   ExecuteOptions,
   QmpConnectOptions,
@@ -142,6 +143,18 @@ export class QmpClient implements AsyncDisposable {
 
   listen(options: ListenOptions = {}): QmpListener {
     return this.#hub.listen(options);
+  }
+
+  /**
+   * Calls `handle` with each event of these names as it comes, in order, before any reply that came after it is handed on; as with
+   * `listen`, also with those of the set-up. Lasts as long as the session, which a handler that throws ends with what it threw.
+   */
+  onEvent(names: readonly QmpEventName[], handle: (event: QmpEvent) => void): void {
+    try {
+      this.#hub.handle(names, handle);
+    } catch (thrown) {
+      this.#fail(toFairleadError(thrown));
+    }
   }
 
   /** Ends the session; commands that QEMU has not begun are dropped by it. Resolves when the socket is gone. */

@@ -10,6 +10,9 @@
  * A listener gets what comes after it was made; one that is made in the same turn in which the session becomes ready also gets what
  * came during the set-up.
  *
+ * A reader goes on in a later turn, and so perhaps after the caller of the command. Whoever has to know first takes a handler
+ * (`QmpClient.onEvent`), which is called at once.
+ *
  * A slow reader never holds up commands or other listeners: beyond `capacity` the oldest event is dropped, counted in `dropped` and
  * logged. Who lives by events looks at `dropped` and asks for the state again (`query-status`) when it rose. Several readers of one
  * listener share its events; leaving a `for await` does not close the listener, its scope does.
@@ -50,6 +53,7 @@ export class EventHub {
   readonly #monitor: string;
   readonly #logger: QmpLogger | undefined;
   readonly #listeners = new Set<Listener>();
+  readonly #handlers: { readonly names: ReadonlySet<string>; readonly handle: (event: QmpEvent) => void }[] = [];
   /** What came before the owner of the session could listen; undefined once that time is over. */
   #early: QmpEvent[] | undefined = [];
   #ended = false;
@@ -71,8 +75,17 @@ export class EventHub {
     return listener;
   }
 
+  /** @throws what the handler throws at an event that has come already. */
+  handle(names: readonly QmpEventName[], handle: (event: QmpEvent) => void): void {
+    const handler = { names: new Set<string>(names), handle };
+    for (const event of this.#early ?? []) if (handler.names.has(event.name)) handle(event);
+    this.#handlers.push(handler);
+  }
+
+  /** @throws what a handler throws. */
   publish(event: QmpEvent): void {
     if (this.#early !== undefined && this.#early.length < DEFAULT_LISTENER_CAPACITY) this.#early.push(event);
+    for (const { names, handle } of this.#handlers) if (names.has(event.name)) handle(event);
     for (const listener of this.#listeners) listener.offer(event);
   }
 

@@ -11,7 +11,6 @@
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { runCommand } from '../qmp/commands.ts';
-import type { QmpListener } from '../qmp/events.ts';
 import type { QmpEvent } from '../qmp/messages.ts';
 import type { GuestChange, VsockDevice } from '../streams/transport.ts';
 import type { Logger, VmObserver } from './common.ts';
@@ -81,7 +80,6 @@ export class Session {
   readonly #gone = Promise.withResolvers<void>();
   readonly #ended = Promise.withResolvers<void>();
   #qmp: QmpClient | undefined;
-  #pump: Promise<void> = Promise.resolve();
   readonly #reader = new QemuEventReader();
   /** The newest event that was handed on; undefined before the first of this session. */
   #lastHeard: string | undefined;
@@ -200,8 +198,8 @@ export class Session {
   }
 
   /** What the guest had open is gone, with its memory unless it is said with what, or is about to be. */
-  resetStreams(why = 'the VM was reset'): void {
-    this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: ${why}`));
+  resetStreams(why = 'the VM was reset', details: JsonObject = {}): void {
+    this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: ${why}`, { details }));
   }
 
   /** The agent leaves and the process stays. */
@@ -210,20 +208,15 @@ export class Session {
     this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the agent is shutting down`));
     this.#ended.resolve();
     await Promise.all([this.#qmp?.close(), this.#readyListener?.[Symbol.asyncDispose]()]);
-    await this.#pump;
   }
 
   #use(qmp: QmpClient): void {
     this.#qmp = qmp;
-    this.#pump = this.#pumpEvents(qmp.listen({ names: QMP_EVENTS }));
-  }
-
-  async #pumpEvents(events: QmpListener): Promise<void> {
-    using _ = events;
-    for await (const event of events) {
+    // At once, so that a command's caller never goes on before what the command has caused is known here.
+    qmp.onEvent(QMP_EVENTS, (event) => {
       this.#options.observer?.onEvent(event.name);
       if (!this.#caughtUp.delete(keyOf(event))) this.#onEvent(event);
-    }
+    });
   }
 
   #onEvent(event: QmpEvent): void {
@@ -254,8 +247,7 @@ export class Session {
   }
 
   async #onExit(exit: ProcessExit): Promise<void> {
-    const closed = this.#qmp?.closed.then(() => this.#pump);
-    if (closed !== undefined) await settledWithin(closed, DRAIN_MS);
+    if (this.#qmp !== undefined) await settledWithin(this.#qmp.closed, DRAIN_MS);
     if (this.signal.aborted) return;
     // QMP may have broken before the last words; the trail has them all the same.
     this.catchUp();
