@@ -17,7 +17,7 @@ import type { Line } from '../shared/line/line.ts';
 import type { MessageSocket } from '../shared/line/message-socket.ts';
 import { MuxChannel } from '../shared/mux/channel.ts';
 import { channelDuplex } from '../shared/node/channel-duplex.ts';
-import { WS_OPTIONS, wsSocket, zeroMask } from '../shared/node/ws-socket.ts';
+import { maskOptions, WS_OPTIONS, wsSocket } from '../shared/node/ws-socket.ts';
 import { changesSomething } from '../shared/protocol/changes.ts';
 import { type ErrorCode, isErrorCode } from '../shared/protocol/error-table.ts';
 import { Refusal } from '../shared/protocol/handshake.ts';
@@ -172,7 +172,7 @@ async function dial(
   const { promise, resolve, reject } = Promise.withResolvers<MessageSocket>();
   const socket = new WebSocket(url, SUBPROTOCOL, {
     ...WS_OPTIONS,
-    ...(url.protocol === 'wss:' && { generateMask: zeroMask }),
+    ...maskOptions(url),
     headers: { authorization: `Bearer ${context.token}` },
     handshakeTimeout: options.timeoutMs,
     ...(ca !== undefined && { ca }),

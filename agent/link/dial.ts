@@ -7,7 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
 import type { HostKey } from '../../shared/node/host-key.ts';
-import { WS_OPTIONS, zeroMask } from '../../shared/node/ws-socket.ts';
+import { maskOptions, WS_OPTIONS } from '../../shared/node/ws-socket.ts';
 import {
   CHANNEL_BINDING_BYTES,
   CHANNEL_BINDING_LABEL,
@@ -72,7 +72,8 @@ async function upgrade<T>(proof: ConnectProof, tls: TLSSocket | undefined, optio
     ...WS_OPTIONS,
     headers: { authorization: formatAuthorization(proof) },
     followRedirects: false,
-    ...(tls === undefined ? {} : { createConnection: () => tls, generateMask: zeroMask }),
+    ...maskOptions(url),
+    ...(tls === undefined ? {} : { createConnection: () => tls }),
   });
   const fail = (error: unknown) => {
     signal.removeEventListener('abort', onAbort);

@@ -14,6 +14,8 @@ export class ByteQueue {
   /** Where the last chunk was copied to, and how much of it is taken. */
   #slab: Uint8Array | undefined;
   #slabUsed = 0;
+  /** Whether a part of the first chunk has been taken. */
+  #isCut = false;
 
   /** Bytes that wait. */
   get length(): number {
@@ -34,6 +36,12 @@ export class ByteQueue {
     this.#length += chunk.length;
   }
 
+  /** Whether `shift` will give the very chunk that was pushed, neither cut nor copied. */
+  isWhole(maxBytes: number): boolean {
+    const chunk = this.#chunks[this.#head];
+    return chunk !== undefined && !this.#isCut && chunk.length >= COPY_BELOW_BYTES && chunk.length <= maxBytes;
+  }
+
   /** The next bytes, at most `maxBytes` and at most one chunk. */
   shift(maxBytes: number): Uint8Array | undefined {
     const chunk = this.#chunks[this.#head];
@@ -41,9 +49,11 @@ export class ByteQueue {
     if (chunk.length > maxBytes) {
       this.#chunks[this.#head] = chunk.subarray(maxBytes);
       this.#length -= maxBytes;
+      this.#isCut = true;
       return chunk.subarray(0, maxBytes);
     }
     this.#length -= chunk.length;
+    this.#isCut = false;
     this.#dropHead();
     return chunk;
   }
@@ -53,6 +63,7 @@ export class ByteQueue {
     this.#head = 0;
     this.#length = 0;
     this.#slab = undefined;
+    this.#isCut = false;
   }
 
   #append(chunk: Uint8Array): void {

@@ -138,6 +138,13 @@ export function writeHeader(type: FrameType, flags: number, length: number, stre
   return header;
 }
 
+/** The whole frame of a payload that is still a view of the message it came in, whose header there nobody needs any more. */
+export function rewriteHeader(payload: Uint8Array, type: FrameType, flags: number, streamId: number): Uint8Array {
+  const frame = new Uint8Array(payload.buffer, payload.byteOffset - WIRE.headerBytes, WIRE.headerBytes + payload.length);
+  fillHeader(frame, type, flags, payload.length, streamId);
+  return frame;
+}
+
 /** Room for a whole control frame with its header written; the payload begins at byte 8. */
 export function newFrame(type: FrameType, flags: number, length: number, streamId: number): Uint8Array {
   const frame = new Uint8Array(WIRE.headerBytes + length);

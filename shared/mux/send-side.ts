@@ -2,11 +2,12 @@
  * What goes out on a stream: bytes that wait, credit, and how far the other end has them.
  *
  * An end keeps what it has sent until it is acked, so that it can send it again (ReplayQueue). A relay keeps nothing: what it was to send
- * again comes from the end behind it.
+ * again comes from the end behind it. And it sends the frames that it got: their headers are written anew where they stand, so that a
+ * message for one stream goes on as it came, without a copy.
  */
 import { FairleadError } from '../errors.ts';
 import { ByteQueue } from './byte-queue.ts';
-import { FLAG, FRAME, type Frame, violation, writeHeader } from './frame.ts';
+import { FLAG, FRAME, type Frame, rewriteHeader, violation, writeHeader } from './frame.ts';
 import { WIRE } from './limits.ts';
 import { type Credit, writeFin } from './payload.ts';
 import { ReplayQueue } from './replay-queue.ts';
@@ -79,7 +80,9 @@ export class SendSide {
 
   /** Put the next frame's parts, at most `maxPayload` of data, into `parts`. Returns the bytes of data; 0 for the FIN. */
   pull(parts: Uint8Array[], maxPayload: number): number {
-    const chunk = this.#queue?.shift(Math.min(maxPayload, this.#limit - this.#sentBytes));
+    const max = Math.min(maxPayload, this.#limit - this.#sentBytes);
+    const hasHeader = this.#queue instanceof ByteQueue && this.#queue.isWhole(max);
+    const chunk = this.#queue?.shift(max);
     if (chunk === undefined) {
       parts.push(writeFin(this.#id, this.#sentBytes));
       this.#finSent = true;
@@ -87,7 +90,9 @@ export class SendSide {
     }
     this.#sentBytes += chunk.length;
     const exhausted = this.#sentBytes === this.#limit || this.#sentBytes === this.#exhaustedAt;
-    parts.push(writeHeader(FRAME.DATA, exhausted ? FLAG.EXHAUSTED : 0, chunk.length, this.#id), chunk);
+    const flags = exhausted ? FLAG.EXHAUSTED : 0;
+    if (hasHeader) join(parts, rewriteHeader(chunk, FRAME.DATA, flags, this.#id));
+    else parts.push(writeHeader(FRAME.DATA, flags, chunk.length, this.#id), chunk);
     return chunk.length;
   }
 
@@ -144,6 +149,16 @@ export class SendSide {
     this.#ackedBytes = acked;
     this.#ended = end;
     if (this.#queue instanceof ReplayQueue) this.#queue.ack(end ? this.#sentBytes : acked);
+  }
+}
+
+/** Parts that lie one behind the other are one. */
+function join(parts: Uint8Array[], part: Uint8Array): void {
+  const last = parts.at(-1);
+  if (last?.buffer === part.buffer && last.byteOffset + last.length === part.byteOffset) {
+    parts[parts.length - 1] = new Uint8Array(last.buffer, last.byteOffset, last.length + part.length);
+  } else {
+    parts.push(part);
   }
 }
 

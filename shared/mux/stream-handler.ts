@@ -54,7 +54,10 @@ export interface RawStream {
   accept(meta: JsonObject, creditBytes: number): void;
   /** Turn an offered stream down. */
   refuse(error: FairleadError): void;
-  /** Queue data; it goes out as credit and the scheduler allow. The payload is not touched afterwards. `exhausted` is for relays. */
+  /**
+   * Queue data; it goes out as credit and the scheduler allow. The payload is not touched afterwards. Relays give it as `onData` gave it to
+   * them, with the header before it in its message, and `exhausted` with it.
+   */
   send(payload: Uint8Array, exhausted?: boolean): void;
   /** Let the other side send up to offset `limit`; bytes below `acked` are consumed. */
   grant(limit: number, acked: number): void;

@@ -24,11 +24,13 @@ export const WS_OPTIONS = {
 const CLOSE_TIMEOUT_MS = 3_000;
 
 /**
- * As `generateMask` of a `wss:` dialler: leaves the mask zero, so that `ws` neither copies nor XORs. Masks protect old proxies on plain
- * connections from what a browser's script may send (RFC 6455 §10.3); under TLS no proxy reads the bytes, and this is no browser.
+ * For `new WebSocket`: leaves the mask zero where it protects nobody, so that `ws` neither copies nor XORs. Masks protect old proxies on plain
+ * connections from what a browser's script may send (RFC 6455 §10.3); under TLS no proxy reads the bytes, on loopback there is none, and this
+ * is no browser.
  */
-export function zeroMask(mask: Uint8Array): void {
-  mask.fill(0);
+export function maskOptions({ protocol, hostname }: URL): { generateMask?: (mask: Uint8Array) => void } {
+  const isPrivate = protocol === 'wss:' || /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
+  return isPrivate ? { generateMask: (mask) => mask.fill(0) } : {};
 }
 
 export function wsSocket(socket: WebSocket): MessageSocket {

@@ -2,12 +2,14 @@
 import { once } from 'node:events';
 import { connect } from 'node:net';
 import { WebSocket } from 'ws';
+import { maskOptions } from '../../../shared/node/ws-socket.ts';
 import { endWithBenchmark, programArgs, tell } from '../../programs.ts';
 
 const { port, path, lines } = programArgs<{ port: number; path: string; lines: boolean }>();
 
 endWithBenchmark();
-const socket = new WebSocket(`ws://127.0.0.1:${port}/agent`, { perMessageDeflate: false });
+const url = new URL(`ws://127.0.0.1:${port}/agent`);
+const socket = new WebSocket(url, { perMessageDeflate: false, ...maskOptions(url) });
 await once(socket, 'open');
 // QMP greets whoever connects, so there has to be somebody to pass it on to.
 const target = connect(path);
