@@ -17,6 +17,7 @@ import { buildArgs } from './argv/build-args.ts';
 import type { HostDevices } from './argv/host.ts';
 import type { Confinement } from './confinement/confinement.ts';
 import type { ProcessGuard } from './confinement/guarded-spawn.ts';
+import { makeConsolePipes } from './console/console-pipes.ts';
 import { type Deadline, orAborted, settledWithin } from './deadline.ts';
 import { type HostDevicesRequest, prepareHostDevices, releaseHostDevices } from './host/host-devices.ts';
 import type { HostProbe } from './host/host-probe.ts';
@@ -64,7 +65,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   await failpoint('start.begun');
   await using undo = new AsyncDisposableStack();
   undo.defer(() => store.removeRunDir(name));
-  await store.makeRunDir(name);
+  await Promise.all([store.makeRunDir(name), makeConsolePipes(paths)]);
   const guard = await context.confinement.enter(record.spec, paths);
   undo.defer(() => context.confinement.leave(name));
   undo.defer(() => releaseHostDevices(name, paths, logger));

@@ -2,6 +2,7 @@
  * What is on disk of each VM:
  *
  *     STATE/vms/NAME/vm.json            the record below, replaced atomically
+ *     STATE/vms/NAME/console.in, .out   the way of what is typed on the serial console
  *     STATE/vms/NAME/logs/qemu.log      QEMU's own words, appended over all starts
  *     STATE/vms/NAME/logs/console.log   the guest's serial console, appended over all starts
  *     RUN/NAME/                         sockets; gone when the VM is not running
@@ -72,7 +73,8 @@ export interface VmPaths {
   readonly runDir: string;
   readonly qmpSocket: string;
   readonly monitorSocket: string;
-  readonly consoleSocket: string;
+  /** `….in` and `….out` of the serial console, see console/console-pipes.ts. */
+  readonly consolePipes: string;
   /** The host's end of the guest agent's virtio-serial port. */
   readonly guestAgentSocket: string;
   /** Guest RAM of a VM whose spec wants it in files. */
@@ -113,7 +115,7 @@ export class VmStore {
       runDir,
       qmpSocket: join(runDir, 'qmp.sock'),
       monitorSocket: join(runDir, 'monitor.sock'),
-      consoleSocket: join(runDir, 'console.sock'),
+      consolePipes: join(dir, 'console'),
       guestAgentSocket: join(runDir, 'agent.sock'),
       ramFile: join(dir, 'ram'),
       addedRamFile: join(dir, 'ram-added'),
@@ -200,8 +202,8 @@ async function takeBack(directory: string): Promise<void> {
   await lchown(directory, geteuid(), getegid());
 }
 
-function checkSocketPaths({ monitorSocket, consoleSocket, qmpSocket }: VmPaths): void {
-  for (const path of [monitorSocket, consoleSocket, `${qmpSocket}.new`]) {
+function checkSocketPaths({ monitorSocket, guestAgentSocket, qmpSocket }: VmPaths): void {
+  for (const path of [monitorSocket, guestAgentSocket, `${qmpSocket}.new`]) {
     const bytes = Buffer.byteLength(path);
     if (bytes <= MAX_SOCKET_PATH_BYTES) continue;
     const message = `the socket path ${path} has ${bytes} bytes and a unix socket may have ${MAX_SOCKET_PATH_BYTES}`;

@@ -162,7 +162,7 @@ describe.skipIf(missing !== undefined || !isRoot)('QEMU as a user of its own', (
         return String((error as { stdout?: string }).stdout);
       }
     };
-    expect(asUser('cat', join(runDir, 'web/console.sock'))).not.toContain('Permission denied');
+    expect(asUser('cat', join(runDir, 'web/monitor.sock'))).not.toContain('Permission denied');
     for (const path of [stateDir, runDir, join(stateDir, 'vms'), join(stateDir, 'vms/web')]) {
       expect(asUser('ls', path), path).toContain('Permission denied');
     }

@@ -82,7 +82,7 @@ const anyHost = fc
       devices: { vhostNet, taps: { net0: 'fl0', net1: 'fl1', net2: 'fl2' }, blockDevices: ['/dev/sdx'] },
       paths: {
         monitorSocket: '/r/m',
-        consoleSocket: '/r/c',
+        consolePipes: '/r/c',
         consoleLog: '/s/c',
         guestAgentSocket: '/r/a',
         ramFile: '/s/r',

@@ -58,7 +58,7 @@ const hostileSpec = fc
 /** The agent's own directories, which its owner may have named as he likes. */
 const hostilePaths = fc.record({
   monitorSocket: path,
-  consoleSocket: path,
+  consolePipes: path,
   consoleLog: path,
   guestAgentSocket: path,
   ramFile: path,
@@ -75,7 +75,7 @@ const HOST: Omit<ArgvHost, 'paths'> = {
 };
 const PLAIN_PATHS = {
   monitorSocket: '/m',
-  consoleSocket: '/c',
+  consolePipes: '/c',
   consoleLog: '/l',
   guestAgentSocket: '/a',
   ramFile: '/r',
@@ -153,7 +153,7 @@ test('no value of a spec can make, change or end an option', () => {
       const chardevs = byFlag('-chardev').map(readKeys);
       expect(chardevs.flatMap((keys) => keys.get('path') ?? [])).toEqual([
         paths.monitorSocket,
-        paths.consoleSocket,
+        paths.consolePipes,
         paths.guestAgentSocket,
       ]);
       expect(chardevs.flatMap((keys) => keys.get('logfile') ?? [])).toEqual([paths.consoleLog]);

@@ -11,7 +11,7 @@ if (missing !== undefined) console.warn(`skipped: ${missing}`);
 
 const PATHS = {
   monitorSocket: '/r/m',
-  consoleSocket: '/r/c',
+  consolePipes: '/r/c',
   consoleLog: '/s/c',
   guestAgentSocket: '/r/a',
   ramFile: '/s/r',

@@ -16,7 +16,7 @@ const HOST: ArgvHost = {
   vsock: undefined,
   paths: {
     monitorSocket: '/run/fairlead/web/monitor.sock',
-    consoleSocket: '/run/fairlead/web/console.sock',
+    consolePipes: '/var/lib/fairlead/vms/web/console',
     consoleLog: '/var/lib/fairlead/vms/web/logs/console.log',
     guestAgentSocket: '/run/fairlead/web/agent.sock',
     ramFile: '/var/lib/fairlead/vms/web/ram',

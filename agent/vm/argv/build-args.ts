@@ -120,9 +120,9 @@ function monitorOptions(paths: ArgvPaths): Option[] {
 }
 
 function consoleOptions(paths: ArgvPaths): Option[] {
-  const socket = `socket,id=console,path=${optionValue(paths.consoleSocket)},server=on,wait=off`;
+  const pipe = `pipe,id=console,path=${optionValue(paths.consolePipes)}`;
   return [
-    ['-chardev', `${socket},logfile=${optionValue(paths.consoleLog)},logappend=on`],
+    ['-chardev', `${pipe},logfile=${optionValue(paths.consoleLog)},logappend=on`],
     ['-serial', 'chardev:console'],
   ];
 }

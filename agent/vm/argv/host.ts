@@ -44,8 +44,8 @@ export interface ArgvVsock {
 export interface ArgvPaths {
   /** A second QMP monitor, for people: the first belongs to the agent, and QEMU serves one client a monitor. */
   readonly monitorSocket: string;
-  /** The serial console, for whoever connects; what the guest writes goes into `consoleLog` whether or not anybody does. */
-  readonly consoleSocket: string;
+  /** The serial console: what people type comes through `….in`, `….out` leads nowhere, what the guest writes goes into `consoleLog`. */
+  readonly consolePipes: string;
   readonly consoleLog: string;
   /** The host's end of the guest agent's virtio-serial port. */
   readonly guestAgentSocket: string;

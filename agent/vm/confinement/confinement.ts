@@ -13,6 +13,7 @@ import { dirname } from 'node:path';
 import { toFairleadError } from '../../../shared/errors.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { Logger } from '../api.ts';
+import { consoleInputOf } from '../console/console-pipes.ts';
 import type { VmPaths } from '../store.ts';
 import { type CgroupLimits, type CgroupSetting, type CgroupSupport, findCgroups } from './cgroup.ts';
 import { inheritedDescriptors, type ProcessGuard } from './guarded-spawn.ts';
@@ -159,6 +160,7 @@ async function makeRoom(spec: VmSpec, paths: VmPaths, user: ProcessUser): Promis
   // Its directory is the agent's, so no link can stand there that leads elsewhere.
   await using log = await open(paths.consoleLog, constants.O_CREAT | constants.O_WRONLY | constants.O_NOFOLLOW, 0o600);
   await log.chown(user.uid, user.gid);
+  await chown(consoleInputOf(paths), user.uid, user.gid);
   await checkAccess(spec.name, user, [
     ...filesOf(spec),
     { field: 'the console log', path: paths.consoleLog, writable: true },

@@ -1,22 +1,21 @@
 /**
- * What people type on a VM's serial console. QEMU serves one client of the console's socket, and that is the agent: it connects when
- * somebody first types, writes what comes from everybody in the order in which it comes, and leaves with the last of them.
- *
- * What the guest writes is not read here: QEMU appends it to the console's log, whether or not anybody is connected, and the log is what
- * everybody watches. But QEMU writes it to its client as well and waits for it, guest and log with it, so it is taken at once and dropped.
+ * What people type on a VM's serial console: from everybody into one pipe, in the order in which it comes. It is open from the first
+ * that is typed until the last who may type has left, and never longer than the VM's process lives, so that nothing is left in it for
+ * the next.
  */
-import { once } from 'node:events';
-import { connect, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { FairleadError } from '../../../shared/errors.ts';
 import type { LiveVm } from '../live-vm.ts';
+import { openConsoleInput } from './console-pipes.ts';
 
 class ConsoleInput {
   readonly #vm: LiveVm;
   #users = 0;
-  #socket: Promise<Socket> | undefined;
+  #pipe: Socket | undefined;
 
   constructor(vm: LiveVm) {
     this.#vm = vm;
+    vm.signal.addEventListener('abort', () => this.#pipe?.destroy(), { once: true });
   }
 
   enter(): void {
@@ -25,40 +24,25 @@ class ConsoleInput {
 
   leave(): void {
     this.#users -= 1;
-    if (this.#users > 0) return;
-    this.#socket?.then((socket) => socket.end()).catch(() => {});
-    this.#socket = undefined;
+    if (this.#users === 0) this.#pipe?.end();
   }
 
-  /** Settles when the guest has taken it, or QEMU's own small buffer has. */
+  /** Settles when the guest has taken it, or the pipe, which holds 64 KiB. */
   async write(bytes: Uint8Array): Promise<void> {
-    this.#socket ??= this.#connect();
-    const socket = await this.#socket;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
-    socket.write(bytes, (error) => (error ? reject(error) : resolve()));
+    this.#opened().write(bytes, (error) => (error ? reject(error) : resolve()));
     try {
       await promise;
     } catch (error) {
-      throw new FairleadError('INTERRUPTED', `the console of VM ${this.#vm.name} took no more input`, { cause: error });
+      throw new FairleadError('INTERRUPTED', `the console of VM ${this.#vm.name} takes no more input`, { cause: error });
     }
   }
 
-  async #connect(): Promise<Socket> {
-    const { paths, signal, name } = this.#vm;
-    const socket = connect({ path: paths.consoleSocket });
-    const forget = (): void => {
-      this.#socket = undefined;
-    };
-    try {
-      await once(socket, 'connect', { signal });
-    } catch (error) {
-      socket.destroy();
-      forget();
-      throw new FairleadError('INTERRUPTED', `could not connect to the console of VM ${name}`, { cause: error });
-    }
-    socket.on('error', () => {}).on('close', forget);
-    socket.resume();
-    return socket;
+  #opened(): Socket {
+    if (this.#pipe !== undefined && this.#pipe.writable) return this.#pipe;
+    this.#vm.signal.throwIfAborted();
+    this.#pipe = openConsoleInput(this.#vm.paths, this.#vm.name).on('error', () => {});
+    return this.#pipe;
   }
 }
 

@@ -1,7 +1,7 @@
 /**
  * The serial console of a running VM: `vm.console`. What comes is the end of the console's log and then what the guest writes, as the log
  * gets it, so that there is no hole and nothing doubled between the two, and no watcher holds up the guest or another one. What is
- * written goes to the guest (console-input.ts). The stream ends with the VM's process, once all that it wrote has been given.
+ * written goes to the guest (console-input.ts), by another way (console-pipes.ts). The stream ends with the VM's process, once all that it wrote has been given.
  */
 import type { Params } from '../../../shared/protocol/methods.ts';
 import type { Vms } from '../api.ts';
