@@ -23,6 +23,7 @@ const SAMPLES: { readonly [Name in QmpCommandName]?: readonly QmpArguments<Name>
   ],
   'migrate-set-parameters': [{ 'max-bandwidth': 0, 'downtime-limit': 300 }],
   migrate: [{ uri: 'unix:/run/x' }],
+  'migrate-incoming': [{ uri: 'unix:/run/x' }],
   balloon: [{ value: 1 }],
   'qom-set': [{ path: '/machine/peripheral/vmem0', property: 'requested-size', value: 0 }],
   'qom-list': [{ path: '/machine/peripheral' }],
