@@ -6,6 +6,7 @@ import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { expect, test } from 'vitest';
 import { describeFailure } from '../../cli/failure.ts';
+import { GuestText } from '../../cli/guest-text.ts';
 import { Output, type OutputFormat } from '../../cli/output.ts';
 import { FairleadError } from '../../shared/errors.ts';
 
@@ -44,4 +45,18 @@ test('nor does a failure', () => {
   expect(told).toContain('owned');
   expect(told).not.toMatch(CONTROL);
   expect(describeFailure(new FairleadError('NOT_FOUND', 'a\nfairlead: all is well'))).toContain('\n  fairlead: all');
+});
+
+test('nor does the log of a guest, however its bytes come apart', () => {
+  const written = Buffer.from(`\u001b[0;32mok\u001b[0m\tünd\r\n${EVIL}\u001b[2J\u001b[31`);
+  const whole = new GuestText();
+  const expected = whole.push(written) + whole.end();
+  expect(expected).toMatch(/^ok\tünd\na\\u001b\]0;owned/);
+  expect(expected.replaceAll('\t', '')).not.toMatch(CONTROL);
+  for (let size = 1; size < 8; size++) {
+    const pieces = new GuestText();
+    let shown = '';
+    for (let at = 0; at < written.length; at += size) shown += pieces.push(written.subarray(at, at + size));
+    expect(shown + pieces.end()).toBe(expected);
+  }
 });

@@ -12,11 +12,13 @@ import { lstat, symlink } from 'node:fs/promises';
 import { Socket } from 'node:net';
 import { promisify } from 'node:util';
 import { FairleadError } from '../../../shared/errors.ts';
-import type { VmPaths } from '../store.ts';
 
 const { O_NOFOLLOW, O_NONBLOCK, O_WRONLY } = constants;
 
-type Pipes = Pick<VmPaths, 'consolePipes'>;
+interface Pipes {
+  /** Path without `.in` and `.out`. */
+  readonly consolePipes: string;
+}
 
 export function consoleInputOf({ consolePipes }: Pipes): string {
   return `${consolePipes}.in`;
