@@ -133,7 +133,7 @@ describe.skipIf(reason !== undefined)(
       const over = once(followed.stream, 'end');
       await fleet.hub.call('vm.delete', { vm: 'web', force: true });
       await over;
-      await writeFile(join(fleet.directory, 'done'), '');
+      followed.stream.destroy();
     });
   },
 );
