@@ -33,6 +33,7 @@ import { Telemetry } from './telemetry.ts';
 import type { HostVsock, Logger, Vms } from './vm/api.ts';
 import { DeviceOperations } from './vm/devices/device-operations.ts';
 import { Guests } from './vm/guest-agent/guests.ts';
+import { parseGuestService } from './vm/guest-ports/guest-service.ts';
 
 export interface AgentOptions {
   readonly config: AgentConfig;
@@ -198,6 +199,7 @@ class FairleadAgent implements Agent {
       labels,
       qemuBinary,
       observer: this.#telemetry,
+      guestServices: config.vsockServices.flatMap((text) => parseGuestService(text) ?? []),
       confinement: {
         user: config.qemuUser,
         group: config.qemuGroup,

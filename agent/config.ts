@@ -13,6 +13,7 @@ import { Bytes, HostPath, Labels, Name } from '../shared/protocol/common.ts';
 import { hubEndpoints, isLoopbackHost } from '../shared/protocol/handshake.ts';
 import { parseWith } from '../shared/protocol/parse-with.ts';
 import { entriesOf, list, listOf, parseAddress, path, splitList, toggle, value, whole } from '../shared/settings.ts';
+import { parseGuestService } from './vm/guest-ports/guest-service.ts';
 
 const DURATION_UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
@@ -61,6 +62,11 @@ const FIRMWARE_DIRECTORIES = ['/usr/share/qemu', '/usr/share/seabios', '/usr/sha
 
 /** A name, or with `*` at its end all that start so. */
 const Pattern = v.pipe(v.string(), v.regex(/^(\*|[a-zA-Z0-9._-]+\*?)$/, 'must be a name, a prefix with * at its end, or *'));
+/** What guests may dial of this host. */
+const GuestServiceText = v.pipe(
+  v.string(),
+  v.check((text) => parseGuestService(text) !== undefined, 'must be PORT=unix:/path or PORT=tcp:ADDRESS:PORT'),
+);
 const PortRange = v.pipe(v.string(), v.regex(/^(\*|\d{1,10}(-\d{1,10})?)$/, 'must be a port, a range such as 1024-65535, or *'));
 
 const AGENT_SETTINGS = {
@@ -110,6 +116,11 @@ const AGENT_SETTINGS = {
   methods: list(v.optional(listOf(Pattern), ['*']), 'methods that the hub may call'),
   qmpCommands: list(v.optional(listOf(Pattern), ['query-*']), 'QMP commands that vm.qmp may send'),
   vsockPorts: list(v.optional(listOf(PortRange), ['*']), 'ports of guests that streams may go to'),
+  listenPorts: list(v.optional(listOf(PortRange), ['*']), 'ports on which operators may hear what guests dial'),
+  vsockServices: list(
+    v.optional(listOf(GuestServiceText), []),
+    'services of this host that its guests may dial: PORT=unix:/path or PORT=tcp:ADDRESS:PORT',
+  ),
   imageRoots: list(
     v.optional(listOf(HostPath)),
     'directories whose files guests may be given as kernel, initrd or disk, links followed first; by default images in the state directory',

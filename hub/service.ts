@@ -3,6 +3,7 @@ import type { HttpBindings } from '@hono/node-server';
 import type { Hono } from 'hono';
 import type { Clock } from '../shared/clock.ts';
 import { toFairleadError } from '../shared/errors.ts';
+import { bearerIn } from '../shared/protocol/bearer.ts';
 import type { EnrolRequest } from '../shared/protocol/handshake.ts';
 import { enrol } from './auth/enrolment.ts';
 import { Gate } from './auth/gate.ts';
@@ -107,7 +108,8 @@ export function createService(options: ServiceOptions): HubService {
         const message = `${config.maxOperators} operators are connected; try again later`;
         throw new HandshakeRefused('LIMIT_EXCEEDED', 'capacity', message, { status: 503, retryAfterMs: 5000 });
       }
-      return gate.operator({ authorization: request.headers.authorization, origin: request.headers.origin });
+      const { authorization, origin, 'sec-websocket-protocol': protocols } = request.headers;
+      return gate.operator({ authorization: authorization ?? bearerIn(protocols), origin });
     },
     onAuthenticated: (socket) => strangers.authenticated(socket),
     onAgent: (host, socket, tcp, address) => sessions.addAgent(host, socket, tcp, address),

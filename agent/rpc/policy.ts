@@ -11,6 +11,7 @@ export interface PolicyConfig {
   readonly methods: readonly string[];
   readonly qmpCommands: readonly string[];
   readonly vsockPorts: readonly string[];
+  readonly listenPorts: readonly string[];
   readonly imageRoots: readonly string[];
   readonly firmwareRoots: readonly string[];
   readonly pciDevices: readonly string[];
@@ -54,6 +55,11 @@ export class Policy {
   checkPort(port: number): void {
     if (isInRanges(this.#config.vsockPorts, port)) return;
     throw denied(`streams to vsock port ${port} may not be opened on this host`, 'vsockPorts');
+  }
+
+  checkListenPort(port: number): void {
+    if (isInRanges(this.#config.listenPorts, port)) return;
+    throw denied(`what guests dial on vsock port ${port} may not be heard on this host`, 'listenPorts');
   }
 
   /**

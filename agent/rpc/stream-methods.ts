@@ -1,8 +1,11 @@
 /** Methods that are called by opening a stream: policy first, then the stream at this end and the answer that opens it at the other. */
 import type { Duplex } from 'node:stream';
+import { FairleadError } from '../../shared/errors.ts';
 import { isMethodName, methodContract, type Params, type Result, type StreamMethodName } from '../../shared/protocol/methods.ts';
+import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { Vms } from '../vm/api.ts';
 import { openConsole } from '../vm/console/console.ts';
+import { openSubscription } from '../vm/guest-ports/subscription-stream.ts';
 import { openVmLog } from '../vm/logs/vm-logs.ts';
 import type { Policy } from './policy.ts';
 
@@ -25,6 +28,16 @@ export function streamMethods(vms: Vms, policy: Policy): StreamMethods {
       const { stream, ...result } = await vms.openStream(params, { signal });
       return { stream, halfClose: result.halfClose, result };
     },
+    'stream.listen': async (params) => {
+      policy.checkListenPort(params.port);
+      const { spec, generation } = vms.get(params.vm);
+      requireVsock(params, spec);
+      return { stream: await openSubscription(vms.guestPorts, params), halfClose: true, result: { generation } };
+    },
+    'stream.accept': async ({ vm, port, connection }) => {
+      const { stream, halfClose, transport, generation } = vms.guestPorts.take(vm, port, connection);
+      return { stream, halfClose, result: { transport, halfClose, generation } };
+    },
     'vm.console': async (params, signal) => {
       const { stream, ...result } = await openConsole(vms, params, signal);
       return { stream, halfClose: true, result };
@@ -34,6 +47,13 @@ export function streamMethods(vms: Vms, policy: Policy): StreamMethods {
       return { stream, halfClose: true, result };
     },
   };
+}
+
+/** @throws FairleadError UNSUPPORTED for a guest that can dial nobody, CONFLICT for the port that has a meaning already */
+function requireVsock({ vm, port }: Params<'stream.listen'>, { vsock }: VmSpec): void {
+  if (vsock === undefined) throw new FairleadError('UNSUPPORTED', `VM ${vm} cannot dial its host: its spec has no vsock`);
+  if (vsock.readyPort !== port) return;
+  throw new FairleadError('CONFLICT', `VM ${vm} says on port ${port} that it is ready (readyPort); let it dial another`);
 }
 
 export function isStreamMethod(method: unknown): method is StreamMethodName {

@@ -68,7 +68,7 @@ async function takeOver(
   { process: about, trail, leaving }: { process: ProcessRecord; trail: Trail; leaving: AbortSignal },
 ): Promise<void> {
   const { name: vm, record } = life;
-  const { logger, store, observer } = context;
+  const { logger, store, observer, guestPorts } = context;
   context.confinement.adopt(record.spec);
   const device = await adoptDevice(context, vm, about);
   const { qmpSocket, trail: trailPath } = store.paths(vm);
@@ -83,13 +83,14 @@ async function takeOver(
     heardUntilMs: known.untilMs,
     logger,
     observer,
+    guestPorts,
     handlers: life.handlers(),
   });
   life.own(session, known.state);
   session.catchUp();
   if (record.state === 'starting') life.saveLater({ state: 'running' });
   const { readyPort } = record.spec.vsock ?? {};
-  if (device !== undefined && readyPort !== undefined) await session.listenForReady(readyPort);
+  await session.listenToGuest(readyPort);
   logger.info({ vm, pid: about.pid, state: life.state }, 'adopted a VM');
   try {
     await session.connect(FIRST_ANSWER_MS);

@@ -14,8 +14,10 @@ import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { VsockTransport } from '../streams/transport.ts';
 import type { CallOptions, Logger, VmObserver } from './common.ts';
 import type { Deadline } from './deadline.ts';
+import type { GuestPorts } from './guest-ports/guest-ports.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
 import type { LogInUse } from './logs/log-keeper.ts';
+import type { Durability } from './snapshot/suspension.ts';
 
 export type { CallOptions, Logger, VmObserver };
 
@@ -78,6 +80,8 @@ export interface Vms extends AsyncDisposable {
   readonly broken: readonly BrokenVm[];
   /** Controllers of the control groups that hold VMs to their sizes; none where the host has delegated none. */
   readonly limitedBy: readonly string[];
+  /** Who hears what guests dial. */
+  readonly guestPorts: GuestPorts;
 
   /** That whoever QEMU runs as can open the files of the spec. @throws FairleadError PERMISSION_DENIED */
   checkFiles(spec: VmSpec): Promise<void>;
@@ -91,6 +95,9 @@ export interface Vms extends AsyncDisposable {
   list(): VmInfo[];
   pause(name: string, options?: CallOptions): Promise<VmInfo>;
   resume(name: string, options?: CallOptions): Promise<VmInfo>;
+  /** Saves the guest and ends its process; whoever wants something of it then wakes it. */
+  suspend(name: string, options: CallOptions & { readonly durability: Durability }): Promise<Result<'vm.suspend'>>;
+  hold(name: string, options: CallOptions & { readonly forMs: number }): Promise<Result<'vm.hold'>>;
   reset(name: string, options?: CallOptions): Promise<VmInfo>;
   powerdown(name: string, options?: CallOptions): Promise<VmInfo>;
   stop(name: string, options?: CallOptions & { readonly graceMs?: number | undefined }): Promise<Result<'vm.stop'>>;

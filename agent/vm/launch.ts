@@ -19,6 +19,7 @@ import type { Confinement } from './confinement/confinement.ts';
 import type { ProcessGuard } from './confinement/guarded-spawn.ts';
 import { makeConsolePipes } from './console/console-pipes.ts';
 import { type Deadline, orAborted, settledWithin } from './deadline.ts';
+import type { GuestPorts } from './guest-ports/guest-ports.ts';
 import { type HostDevicesRequest, prepareHostDevices, releaseHostDevices } from './host/host-devices.ts';
 import type { HostProbe } from './host/host-probe.ts';
 import { sizeOf, tailOf } from './logs/log-file.ts';
@@ -35,6 +36,7 @@ export interface LaunchContext {
   readonly observer?: VmObserver | undefined;
   readonly checkSpec?: VmPolicy['checkSpec'];
   readonly tscKhz: number | undefined;
+  readonly guestPorts: GuestPorts;
   readonly logger: Logger;
 }
 
@@ -93,8 +95,19 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   device?.spawned();
   await failpoint('start.spawned');
 
-  const { observer } = context;
-  const session = new Session({ vm: name, generation, process, device, qmpSocket, trail: trailFile, handlers, logger, observer });
+  const { observer, guestPorts } = context;
+  const session = new Session({
+    vm: name,
+    generation,
+    process,
+    device,
+    qmpSocket,
+    trail: trailFile,
+    handlers,
+    logger,
+    observer,
+    guestPorts,
+  });
   undo.defer(() => session.close());
   const about: ProcessRecord = {
     ...process.identity,
@@ -112,7 +125,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
     await settleAll([
       connect(session, paths, deadline, context),
       save({ process: about }),
-      readyPort === undefined ? undefined : session.listenForReady(readyPort),
+      session.listenToGuest(readyPort),
     ]);
     await failpoint('start.process-recorded');
     // The guest of another VM may have written to an image meanwhile; from here on QEMU's lock keeps it from that.

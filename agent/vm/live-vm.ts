@@ -106,7 +106,7 @@ export function liveVm({ session, paths, process, prepareVsock, record, state, s
         await session.useDevice(device);
         const { process: current, spec } = record();
         if (current !== undefined) await save({ process: { ...current, vsock: device?.state } });
-        if (device !== undefined && spec.vsock?.readyPort !== undefined) await session.listenForReady(spec.vsock.readyPort);
+        await session.listenToGuest(spec.vsock?.readyPort);
       },
       async quiet() {
         session.resetStreams('its vsock is being taken away');

@@ -27,6 +27,8 @@ import { Deadline, orAborted, settledWithin } from './deadline.ts';
 import { EventStore } from './event-store.ts';
 import { EVENT_CAPACITY, EventLog } from './events.ts';
 import { shutdownGuest } from './guest-agent/shutdown.ts';
+import { GuestPorts } from './guest-ports/guest-ports.ts';
+import type { GuestService } from './guest-ports/guest-service.ts';
 import { findHostDevices } from './host/host-devices.ts';
 import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
 import { HostProbe } from './host/host-probe.ts';
@@ -54,6 +56,8 @@ export interface VmManagerOptions {
   readonly ladderTimes?: LadderTimes | undefined;
   /** Whom VMs run as and what they may take. Default: as the agent, all there is. */
   readonly confinement?: ConfinementSettings | undefined;
+  /** Services of the host that guests may dial. Default: none. */
+  readonly guestServices?: readonly GuestService[] | undefined;
 }
 
 /** A proof that does not succeed ends by itself within 3 s. */
@@ -94,6 +98,11 @@ export class VmManager implements Vms {
       tscKhz: readTscKhz(),
       logger,
       observer,
+      guestPorts: new GuestPorts({
+        services: options.guestServices ?? [],
+        maxStreamsPerVm: limits.maxStreamsPerVm,
+        logger,
+      }),
       checkSpec: policy.checkSpec,
       events: this.events,
       limits,
@@ -123,6 +132,10 @@ export class VmManager implements Vms {
   get limitedBy(): readonly string[] {
     const { cgroups } = this.#context.confinement;
     return cgroups.available ? cgroups.tree.controllers : [];
+  }
+
+  get guestPorts(): GuestPorts {
+    return this.#context.guestPorts;
   }
 
   checkFiles(spec: VmSpec): Promise<void> {
@@ -204,7 +217,9 @@ export class VmManager implements Vms {
     const vm = this.#find(name);
     await vm.delete(options);
     // Not if another VM has got the name meanwhile.
-    if (this.#vms.get(name) === vm) this.#vms.delete(name);
+    if (this.#vms.get(name) !== vm) return;
+    this.#vms.delete(name);
+    this.guestPorts.forget(name);
   }
 
   async qmp(
@@ -265,6 +280,7 @@ export class VmManager implements Vms {
   async close(): Promise<void> {
     await Promise.all([...this.#vms.values()].map((vm) => vm.close()));
     this.#leaving.abort();
+    this.guestPorts[Symbol.dispose]();
     this.#logs[Symbol.dispose]();
     this.#eventStore[Symbol.dispose]();
     // What it finds out is written into the state directory, which belongs to the next agent from here on.

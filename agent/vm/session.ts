@@ -15,6 +15,7 @@ import type { QmpEvent } from '../qmp/messages.ts';
 import type { GuestChange, VsockDevice } from '../streams/transport.ts';
 import type { Logger, VmObserver } from './common.ts';
 import { settledWithin } from './deadline.ts';
+import type { GuestPorts } from './guest-ports/guest-ports.ts';
 import type { VmInput } from './machine.ts';
 import { MemoryGauge } from './memory/memory-gauge.ts';
 import { inputOfRunState, millisecondsOf, QemuEventReader, type QemuNotice, QMP_EVENTS } from './qemu-events.ts';
@@ -51,6 +52,8 @@ export interface SessionOptions {
   readonly handlers: SessionHandlers;
   readonly logger: Logger;
   readonly observer?: VmObserver | undefined;
+  /** What listens to the guest besides the agent itself. */
+  readonly guestPorts?: GuestPorts | undefined;
 }
 
 /** What QEMU still has to say when it is gone lies in the socket. */
@@ -86,7 +89,8 @@ export class Session {
   /** Events that were taken from the trail, and that QMP may bring once more. */
   readonly #caughtUp = new Set<string>();
   #shutdownReason: string | undefined;
-  #readyListener: AsyncDisposable | undefined;
+  /** What the guest is heard by: a word that it is ready, and what else it may dial. */
+  #listening: readonly AsyncDisposable[] = [];
 
   constructor(options: SessionOptions) {
     this.vm = options.vm;
@@ -169,9 +173,20 @@ export class Session {
     void this.#connectUntilGone();
   }
 
-  async listenForReady(port: number): Promise<void> {
+  /** Hears what the guest dials: once for each vsock device that the VM has. */
+  async listenToGuest(readyPort: number | undefined): Promise<void> {
+    const { device, signal, streams, vm, generation } = this;
+    if (device === undefined) return;
+    const guest = { vm, generation, device, streams, readyPort, signal };
+    const ready = readyPort === undefined ? undefined : await this.#listenForReady(device, readyPort);
+    const others = await this.#options.guestPorts?.attach(guest);
+    this.#listening = [ready, others].filter((listener) => listener !== undefined);
+    if (signal.aborted) await this.#fallSilent();
+  }
+
+  #listenForReady(device: VsockDevice, port: number): Promise<AsyncDisposable> {
     let heardAt = -1;
-    this.#readyListener = await this.device?.listen(port, (stream) => {
+    return device.listen(port, (stream) => {
       stream.on('error', () => {});
       // One word a life of the guest is enough; a guest that dials on and on is not served.
       if (heardAt === this.streams.resets || this.signal.aborted) return void stream.destroy();
@@ -189,11 +204,10 @@ export class Session {
 
   /** Streams go through this device from here on, or through none; those through the one before are reset, and it is given back. */
   async useDevice(device: VsockDevice | undefined): Promise<void> {
-    const [before, listener] = [this.#device, this.#readyListener];
+    const before = this.#device;
     this.#device = device;
-    this.#readyListener = undefined;
     this.resetStreams('its vsock was taken away');
-    await listener?.[Symbol.asyncDispose]();
+    await this.#fallSilent();
     await before?.[Symbol.asyncDispose]();
   }
 
@@ -207,7 +221,13 @@ export class Session {
     this.#over.abort(new FairleadError('INTERRUPTED', 'the agent is shutting down'));
     this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the agent is shutting down`));
     this.#ended.resolve();
-    await Promise.all([this.#qmp?.close(), this.#readyListener?.[Symbol.asyncDispose]()]);
+    await Promise.all([this.#qmp?.close(), this.#fallSilent()]);
+  }
+
+  async #fallSilent(): Promise<void> {
+    const listening = this.#listening;
+    this.#listening = [];
+    await Promise.all(listening.map((listener) => listener[Symbol.asyncDispose]()));
   }
 
   #use(qmp: QmpClient): void {
@@ -255,7 +275,7 @@ export class Session {
     this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the VM ended`));
     this.#options.handlers.onEnd({ ...exit, shutdownReason: this.#shutdownReason });
     this.#ended.resolve();
-    await Promise.allSettled([this.#qmp?.close(), this.#readyListener?.[Symbol.asyncDispose]()]);
+    await Promise.allSettled([this.#qmp?.close(), this.#fallSilent()]);
   }
 
   async #connectUntilGone(): Promise<void> {

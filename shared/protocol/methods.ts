@@ -17,17 +17,21 @@ import { HUB_METHODS } from './methods-hub.ts';
 import { MEMORY_METHODS } from './methods-memory.ts';
 import { MIGRATION_METHODS } from './methods-migration.ts';
 import { OPERATION_METHODS } from './methods-operation.ts';
+import { STREAM_METHODS } from './methods-streams.ts';
+import { SUSPEND_METHODS } from './methods-suspend.ts';
 import { VM_METHODS } from './methods-vm.ts';
 
 export const METHODS = {
   ...HOST_METHODS,
   ...VM_METHODS,
+  ...SUSPEND_METHODS,
   ...OPERATION_METHODS,
   ...MEMORY_METHODS,
   ...MIGRATION_METHODS,
   ...DEVICE_METHODS,
   ...GUEST_METHODS,
   ...CONSOLE_METHODS,
+  ...STREAM_METHODS,
   ...HUB_METHODS,
 } as const satisfies Record<string, MethodContract>;
 

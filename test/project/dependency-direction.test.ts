@@ -21,15 +21,16 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   native: [],
   agent: ['shared', 'native'],
   hub: ['shared', 'native'],
-  cli: ['shared'],
-  bin: ['shared', 'agent', 'hub', 'cli', 'native'],
-  scripts: ['shared', 'agent', 'hub', 'cli', 'native', 'bin'],
-  bench: ['shared', 'agent', 'hub', 'cli', 'native', 'bin', 'scripts'],
+  client: ['shared'],
+  cli: ['shared', 'client'],
+  bin: ['shared', 'agent', 'hub', 'cli', 'client', 'native'],
+  scripts: ['shared', 'agent', 'hub', 'cli', 'client', 'native', 'bin'],
+  bench: ['shared', 'agent', 'hub', 'cli', 'client', 'native', 'bin', 'scripts'],
 };
 
 /** Packages that only some files may import, by the folders or files that may. Tests may import anything. */
 const CONFINED: Readonly<Record<string, readonly string[]>> = {
-  ws: ['agent/link', 'hub', 'cli', 'shared/node', 'bench', 'scripts'],
+  ws: ['agent/link', 'hub', 'client/dial-node.ts', 'shared/node', 'bench', 'scripts'],
   hono: ['agent/http', 'hub'],
   '@hono/node-server': ['agent/http', 'hub'],
   pino: ['agent/main.ts', 'agent/logger.ts', 'hub/main.ts', 'hub/logger.ts', 'bench', 'bin', 'shared/node/logger.ts'],

@@ -38,7 +38,7 @@ test('a guest has said that it is ready when it has said a little', async () => 
     logger: silent,
     handlers: { onInput() {}, onNotice() {}, onReady: () => void (readies += 1), onEnd() {} },
   });
-  await session.listenForReady(1023);
+  await session.listenToGuest(1023);
   const stream = new PassThrough();
   dialled(stream);
   stream.write('{"ready":true}\n');

@@ -3,9 +3,11 @@ import { PassThrough } from 'node:stream';
 import * as v from 'valibot';
 import type { OpenedStream, Vms } from '../../agent/vm/api.ts';
 import { EventLog } from '../../agent/vm/events.ts';
+import { GuestPorts } from '../../agent/vm/guest-ports/guest-ports.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import type { VmInfo, VmState } from '../../shared/protocol/vm.ts';
 import { VmSpec } from '../../shared/protocol/vm-spec.ts';
+import { silent } from './vm.ts';
 
 export function fakeVmInfo(name: string, state: VmState = 'running'): VmInfo {
   return {
@@ -25,6 +27,7 @@ export class FakeVms implements Vms {
   readonly events = new EventLog();
   readonly broken = [];
   readonly limitedBy: readonly string[] = [];
+  readonly guestPorts = new GuestPorts({ services: [], maxStreamsPerVm: 16, logger: silent });
 
   async checkFiles(): Promise<void> {}
   readonly calls: unknown[][] = [];
@@ -41,6 +44,9 @@ export class FakeVms implements Vms {
   start: Vms['start'] = async (name) => this.#record('start', name) ?? this.get(name);
   pause: Vms['pause'] = async (name) => this.#record('pause', name) ?? this.get(name);
   resume: Vms['resume'] = async (name) => this.#record('resume', name) ?? this.get(name);
+  suspend: Vms['suspend'] = async (name, { durability }) => this.#record('suspend', name, durability) ?? { vm: this.get(name) };
+  hold: Vms['hold'] = async (name, { forMs }) =>
+    this.#record('hold', name, forMs) ?? { vm: this.get(name), until: '2026-01-01T00:00:00.000Z' };
   reset: Vms['reset'] = async (name) => this.#record('reset', name) ?? this.get(name);
   powerdown: Vms['powerdown'] = async (name) => this.#record('powerdown', name) ?? this.get(name);
   stop: Vms['stop'] = async (name, options) =>

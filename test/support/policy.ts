@@ -5,6 +5,7 @@ export const OPEN_POLICY: PolicyConfig = {
   methods: ['*'],
   qmpCommands: ['query-*'],
   vsockPorts: ['*'],
+  listenPorts: ['*'],
   imageRoots: ['/'],
   firmwareRoots: ['/'],
   pciDevices: ['*'],

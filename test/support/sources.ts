@@ -7,7 +7,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 
 export const ROOT = join(import.meta.dirname, '../..');
-const FOLDERS = ['agent', 'bench', 'bin', 'cli', 'hub', 'native', 'scripts', 'shared', 'test'];
+const FOLDERS = ['agent', 'bench', 'bin', 'cli', 'client', 'hub', 'native', 'scripts', 'shared', 'test'];
 const SKIPPED = new Set(['node_modules', 'dist', 'build', '.cache']);
 
 export interface Import {

@@ -5,6 +5,7 @@ import { createAgent } from '../../../agent/agent.ts';
 import { parseAgentConfig } from '../../../agent/config.ts';
 import type { Logger, Vms } from '../../../agent/vm/api.ts';
 import { EventLog } from '../../../agent/vm/events.ts';
+import { GuestPorts } from '../../../agent/vm/guest-ports/guest-ports.ts';
 import { FairleadError } from '../../../shared/errors.ts';
 import { endWithBenchmark, programArgs, tell } from '../../programs.ts';
 
@@ -22,10 +23,18 @@ function refuse(): never {
 
 const refuseLater = async (): Promise<never> => refuse();
 
+const logger: Logger = {
+  debug() {},
+  info() {},
+  warn() {},
+  error: (fields, message) => void process.stderr.write(`agent: ${message} ${JSON.stringify(fields)}\n`),
+};
+
 const vms: Vms = {
   events: new EventLog(),
   broken: [],
   limitedBy: [],
+  guestPorts: new GuestPorts({ services: [], maxStreamsPerVm: 0, logger }),
   checkFiles: async () => {},
   list: () => [],
   async openStream() {
@@ -53,16 +62,9 @@ const vms: Vms = {
   [Symbol.asyncDispose]: async () => {},
 };
 
-const logger: Logger = {
-  debug() {},
-  info() {},
-  warn() {},
-  error: (fields, message) => void process.stderr.write(`agent: ${message} ${JSON.stringify(fields)}\n`),
-};
-
 endWithBenchmark();
 const agent = createAgent({
-  config: parseAgentConfig({ hub, token, host, stateDir, vsock: 'off', httpListen: 'off' }),
+  config: parseAgentConfig({ hub, token, host, stateDir, vsock: 'off', httpListen: 'off', insecure: true }),
   logger,
   searchPath: '',
   openVms: async () => vms,

@@ -1,0 +1,114 @@
+/**
+ * A MuxChannel as the two streams of the web (Streams Standard), with back pressure both ways.
+ *
+ *   readable: a chunk is taken from the channel, which gives its credit back, when the reader asks for one
+ *   writable: a write resolves when the next may follow; close() ends our direction alone; abort() resets the stream
+ *
+ * A reset errors both with the same FairleadError. Cancelling the readable resets the stream, since nobody would ever take the rest.
+ */
+import type { FairleadError } from '../shared/errors.ts';
+import type { MuxChannel } from '../shared/mux/channel.ts';
+import { RESET_CODES } from '../shared/mux/reset-codes.ts';
+
+export interface WebStream {
+  readonly readable: ReadableStream<Uint8Array>;
+  readonly writable: WritableStream<Uint8Array>;
+}
+
+/** Takes the channel over: nobody else may use it. */
+export function webStream(channel: MuxChannel): WebStream {
+  const pending = new Pending(channel);
+  const readable = new ReadableStream<Uint8Array>(
+    {
+      start: (controller) => pending.readBy(controller),
+      pull: () => pending.pull(),
+      cancel: () => channel.reset(RESET_CODES.CANCELLED, 'the reader takes no more'),
+    },
+    { highWaterMark: 0 },
+  );
+  const writable = new WritableStream<Uint8Array>({
+    start: (controller) => pending.writtenBy(controller),
+    // A writer may use its bytes again once the write has resolved.
+    write: (chunk) => (channel.write(chunk.slice()) ? undefined : pending.drained()),
+    close: () => channel.end(),
+    abort: (reason) => channel.reset(RESET_CODES.CANCELLED, reason instanceof Error ? reason.message : 'the writer gave up'),
+  });
+  channel.attach({
+    onReadable: () => pending.onReadable(),
+    onDrain: () => pending.onDrain(),
+    onClose: (error) => pending.onClose(error),
+  });
+  return { readable, writable };
+}
+
+/** What the streams wait for of their channel. */
+class Pending {
+  readonly #channel: MuxChannel;
+  #reader: ReadableStreamDefaultController<Uint8Array> | undefined;
+  #writer: WritableStreamDefaultController | undefined;
+  #pulled: PromiseWithResolvers<void> | undefined;
+  #drain: PromiseWithResolvers<void> | undefined;
+
+  constructor(channel: MuxChannel) {
+    this.#channel = channel;
+  }
+
+  readBy(controller: ReadableStreamDefaultController<Uint8Array>): void {
+    this.#reader = controller;
+  }
+
+  writtenBy(controller: WritableStreamDefaultController): void {
+    this.#writer = controller;
+  }
+
+  /** Settles when a chunk was given, or there is none any more: nothing is read ahead of its reader. */
+  pull(): Promise<void> | undefined {
+    if (this.#give()) return undefined;
+    this.#pulled = Promise.withResolvers<void>();
+    return this.#pulled.promise;
+  }
+
+  drained(): Promise<void> {
+    this.#drain = Promise.withResolvers<void>();
+    return this.#drain.promise;
+  }
+
+  onReadable(): void {
+    if (this.#pulled !== undefined && this.#give()) this.#settle();
+    // The end is no chunk, and comes without being asked for.
+    else if (this.#channel.ended) this.#close();
+  }
+
+  onDrain(): void {
+    this.#drain?.resolve();
+    this.#drain = undefined;
+  }
+
+  onClose(error: FairleadError | undefined): void {
+    if (error !== undefined) {
+      this.#reader?.error(error);
+      this.#writer?.error(error);
+      this.#reader = undefined;
+    }
+    this.#settle();
+    this.onDrain();
+  }
+
+  #give(): boolean {
+    const chunk = this.#channel.read();
+    if (chunk !== undefined) this.#reader?.enqueue(chunk);
+    if (this.#channel.ended) this.#close();
+    return chunk !== undefined || this.#channel.ended;
+  }
+
+  #close(): void {
+    this.#reader?.close();
+    this.#reader = undefined;
+    this.#settle();
+  }
+
+  #settle(): void {
+    this.#pulled?.resolve();
+    this.#pulled = undefined;
+  }
+}
