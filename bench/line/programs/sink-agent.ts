@@ -49,8 +49,6 @@ const vms: Vms = {
   run: refuseLater,
   pause: refuseLater,
   resume: refuseLater,
-  suspend: refuseLater,
-  hold: refuseLater,
   reset: refuseLater,
   powerdown: refuseLater,
   stop: refuseLater,
