@@ -107,7 +107,7 @@ export function commandFailed(facts: CommandFacts, error: QmpErrorObject): Fairl
 
 export function commandTimedOut(facts: CommandFacts, timeoutMs: number): FairleadError {
   const what = facts.sent ? 'had no answer' : 'could not be sent behind those before it';
-  const message = `QMP command '${facts.command}' ${what} on ${facts.monitor} within ${timeoutMs} ms`;
+  const message = `QMP command '${facts.command}' ${what} on ${facts.monitor} within ${Math.round(timeoutMs)} ms`;
   return new FairleadError('TIMEOUT', message, { details: { command: facts.command, sent: facts.sent } });
 }
 

@@ -3,7 +3,7 @@
  * Disposing lets go of the timer and the caller's signal.
  */
 import type { Cancellation } from '../../shared/cancellation.ts';
-import { FairleadError } from '../../shared/errors.ts';
+import { FairleadError, isFairleadError } from '../../shared/errors.ts';
 import type { CallOptions } from './common.ts';
 
 /** The longest delay of a timer (2^31 − 1 ms); Node fires a longer one at once. */
@@ -43,9 +43,12 @@ export class Deadline implements Disposable {
     this.#caller?.removeEventListener('abort', this.#onCancel);
   }
 
+  /** The caller's own deadline comes as its signal, and now and then before ours. */
   readonly #onCancel = (): void => {
     const cause: unknown = this.#caller?.reason;
-    this.#end(new FairleadError('CANCELLED', `${this.#what} was cancelled`, { cause }));
+    const isLate = isFairleadError(cause) && cause.code === 'TIMEOUT';
+    const what = isLate ? 'did not end within its deadline' : 'was cancelled';
+    this.#end(new FairleadError(isLate ? 'TIMEOUT' : 'CANCELLED', `${this.#what} ${what}`, { cause }));
   };
 
   #end(reason: FairleadError): void {
