@@ -47,6 +47,29 @@ export const FAILPOINTS = [
   'detach.device-gone', // the guest has let go; backend and record still have it
   'detach.backend-removed', // QEMU has nothing of it; the record does
   'detach.recorded', // the record has it no more; nobody was told
+
+  'snapshot.intended', // a draft that says what to put right; the VM is as it was
+  'snapshot.unplugged', // the guest has let go of what cannot be saved
+  'snapshot.stopped', // and stands still
+  'snapshot.state-saved', // devices, and with mode stream memory, are in the draft
+  'snapshot.copied', // disks and RAM files are, too; the guest still stands still
+  'snapshot.resumed', // the guest goes on, without what it let go of
+  'snapshot.sealed', // the VM is as it was; the draft has no manifest
+  'snapshot.kept', // there is a snapshot; nobody was told
+
+  'suspend.begun', // nothing has changed
+  'suspend.recorded', // the record says that a suspend is under way; the guest runs
+  'suspend.vsock-unplugged', // the guest has let go of its vsock, and runs
+  'suspend.paused', // the guest does not run; nothing is saved
+  'suspend.saved', // all of it is on disk; the record does not say so
+  'suspend.committed', // it is suspended; its process is still there
+  'suspend.process-ended', // no process; the record may still name one
+
+  'resume.begun', // nothing has changed
+  'resume.spawned', // a process that is in no record, with nothing loaded
+  'resume.loaded', // it could go on there; the record says that it is suspended
+  'resume.committed', // what was saved is used up; the guest has not run yet
+  'resume.running', // the guest runs; its vsock is not there yet
 ] as const;
 export type Failpoint = (typeof FAILPOINTS)[number];
 

@@ -5,6 +5,8 @@
  *     at rest                             a process with our uuid               it is ended: nobody knows of it
  *     running, stopping or starting       that process (pid, start time, boot,  it is taken over; a stop is finished (supervisor.ts)
  *                                         our uuid in its arguments)
+ *     suspending or resuming              that process                          it is taken over, and goes on (snapshot/sleeper.ts)
+ *     suspended                           whatever                              a process is ended; the guest stays as it was left
  *     starting, and the guest never ran   that process, or one with our uuid    it is ended: nobody was told that it started
  *     running, stopping or starting       none of these                         stopped or crashed, by what it said of its end; a
  *                                                                               start that had not come to its end is `stopped`
@@ -18,7 +20,7 @@ import { isAlive, type ProcessIdentity } from '../process-identity.ts';
 import type { VsockDevice } from '../streams/transport.ts';
 import { releaseHostDevices } from './host/host-devices.ts';
 import type { LifeContext, VmLife } from './life.ts';
-import { GUEST_STATES, transition } from './machine.ts';
+import { GUEST_STATES, REST_STATES, transition } from './machine.ts';
 import { millisecondsOf, QemuEventReader } from './qemu-events.ts';
 import { Session } from './session.ts';
 import { adoptedProcess } from './spawn.ts';
@@ -40,11 +42,16 @@ export async function adopt(context: LifeContext, life: VmLife, { strays, leavin
   const { record, name } = life;
   const paths = context.store.paths(name);
   const owner = { uuid: record.uuid, monitorSocket: paths.monitorSocket, runDir: paths.runDir };
-  if (record.process === undefined && record.state !== 'starting') {
+  if (record.state === 'suspended' || (record.process === undefined && REST_STATES.includes(record.state))) {
     await strays.end(owner);
-    await releaseHostDevices(name, paths, context.logger);
+    const { suspension } = record;
+    if (suspension !== undefined && suspension.durability !== 'host' && suspension.bootId !== context.bootId) {
+      return life.foundDead({ shutdownReason: undefined, otherwise: 'host-restart', at: new Date() });
+    }
+    await releaseHostDevices(name, paths, { logger: context.logger, keepsRam: suspension !== undefined });
     await context.confinement.leave(name);
     await context.store.removeRunDir(name);
+    if (record.process !== undefined) life.saveLater({ process: undefined });
     return;
   }
   const trail = readTrail(paths.trail);
@@ -110,6 +117,8 @@ function lastKnown({ events }: LifeContext, life: VmLife, trail: Trail): { state
   const untilMs = told === undefined ? Date.now() : Date.parse(told.time) + 1;
   // Asked for by us, so no event of QEMU says so.
   if (life.record.stop !== undefined) return { state: 'stopping', untilMs };
+  // QEMU says nothing of the sleep either; whether its CPUs run is not its state meanwhile.
+  if (life.record.state === 'suspending' || life.record.state === 'resuming') return { state: life.record.state, untilMs };
   const wasThere = told !== undefined && GUEST_STATES.includes(told.state);
   if (!trail.isWhole) return { state: wasThere ? told.state : 'running', untilMs };
   const reader = new QemuEventReader();

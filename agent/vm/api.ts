@@ -17,6 +17,7 @@ import type { Deadline } from './deadline.ts';
 import type { GuestPorts } from './guest-ports/guest-ports.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
 import type { LogInUse } from './logs/log-keeper.ts';
+import type { Durability } from './snapshot/suspension.ts';
 
 export type { CallOptions, Logger, VmObserver };
 
@@ -94,6 +95,9 @@ export interface Vms extends AsyncDisposable {
   list(): VmInfo[];
   pause(name: string, options?: CallOptions): Promise<VmInfo>;
   resume(name: string, options?: CallOptions): Promise<VmInfo>;
+  /** Saves the guest and ends its process; whoever wants something of it then wakes it. */
+  suspend(name: string, options: CallOptions & { readonly durability: Durability }): Promise<Result<'vm.suspend'>>;
+  hold(name: string, options: CallOptions & { readonly forMs: number }): Promise<Result<'vm.hold'>>;
   reset(name: string, options?: CallOptions): Promise<VmInfo>;
   powerdown(name: string, options?: CallOptions): Promise<VmInfo>;
   stop(name: string, options?: CallOptions & { readonly graceMs?: number | undefined }): Promise<Result<'vm.stop'>>;

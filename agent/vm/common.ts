@@ -20,4 +20,7 @@ export interface VmObserver {
   onCommand(outcome: { readonly command: string; readonly ok: boolean; readonly durationMs: number }): void;
   /** An event that the supervisor listens for. */
   onEvent(name: string): void;
+  /** A suspend or a resume that succeeded, from its turn among the commands of the VM to its end. */
+  onSuspended?(outcome: { readonly durationMs: number; readonly deviceStateBytes: number }): void;
+  onResumed?(outcome: { readonly durationMs: number }): void;
 }

@@ -4,6 +4,8 @@
  *     vsock device, directory, record `starting` (side by side) → spawn → record of the process, QMP session, ready listener
  *     (side by side) → `cont`
  *
+ * A guest that goes on from where it was saved is loaded between the two (snapshot/incoming.ts).
+ *
  * Whatever fails or is cancelled on the way, everything is given back in reverse: the process is gone, its sockets and its vsock device
  * too, before the error is told. A QEMU that ends by itself meanwhile is noticed at once, and its last words are in the error.
  */
@@ -24,6 +26,7 @@ import { type HostDevicesRequest, prepareHostDevices, releaseHostDevices } from 
 import type { HostProbe } from './host/host-probe.ts';
 import { sizeOf, tailOf } from './logs/log-file.ts';
 import { Session, type SessionHandlers } from './session.ts';
+import type { Incoming } from './snapshot/incoming.ts';
 import { type ProcessExit, type QemuProcess, spawnQemu } from './spawn.ts';
 import type { ProcessRecord, VmPaths, VmRecord, VmStore } from './store.ts';
 
@@ -47,6 +50,7 @@ export interface LaunchRequest {
   readonly save: (change: Partial<VmRecord>) => Promise<void>;
   readonly handlers: SessionHandlers;
   readonly deadline: Deadline;
+  readonly incoming?: Incoming | undefined;
 }
 
 /** How long a process that broke its QMP connection is given to end, so that the reason can be told instead of the symptom. */
@@ -58,7 +62,7 @@ const LAST_WORDS_MS = 500;
  */
 export async function launch(context: LaunchContext, request: LaunchRequest): Promise<Session> {
   const { store, logger } = context;
-  const { record, save, deadline, handlers } = request;
+  const { record, save, deadline, handlers, incoming } = request;
   const { name } = record.spec;
   const { signal } = deadline;
   const paths = store.paths(name);
@@ -70,14 +74,16 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   await Promise.all([store.makeRunDir(name), makeConsolePipes(paths)]);
   const guard = await context.confinement.enter(record.spec, paths);
   undo.defer(() => context.confinement.leave(name));
-  undo.defer(() => releaseHostDevices(name, paths, logger));
+  const facts = incoming?.facts;
+  const keepsRam = incoming !== undefined && incoming.ram.kind !== 'fresh';
+  undo.defer(() => releaseHostDevices(name, paths, { logger, keepsRam }));
   const [qemu, accelerator, machine, devices, device] = await settleAll([
     orAborted(context.probe.qemu(), signal),
-    orAborted(context.probe.accelerator(record.spec.accelerator), signal),
-    orAborted(context.probe.machine(record.spec.machine), signal),
-    hostDevices(context, { spec: record.spec, paths, user: guard.user, signal }),
+    facts?.accelerator ?? orAborted(context.probe.accelerator(record.spec.accelerator), signal),
+    facts?.machine ?? orAborted(context.probe.machine(record.spec.machine), signal),
+    hostDevices(context, { spec: record.spec, paths, user: guard.user, keepsRam, signal }),
     prepareDevice(context.vsock, record, { paths, guard, signal }).then((made) => (made === undefined ? made : undo.use(made))),
-    save({ state: 'starting', generation, ready: false, process: undefined }),
+    incoming?.commit === undefined ? save({ state: 'starting', generation, ready: false, process: undefined }) : undefined,
   ]);
   signal.throwIfAborted();
   await failpoint('start.recorded');
@@ -85,7 +91,8 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const vsock = device === undefined ? undefined : { cid: device.cid, backend: device.backend };
   const { sandbox } = qemu;
   const { tscKhz } = context;
-  const argv = buildArgs(record.spec, { uuid: record.uuid, accelerator, machine, sandbox, tscKhz, vsock, devices, paths });
+  const host = { uuid: record.uuid, accelerator, machine, sandbox, tscKhz, vsock, devices, paths, ports: facts?.ports };
+  const argv = [...buildArgs(record.spec, host), ...(incoming === undefined ? [] : ['-incoming', 'defer'])];
   const logOffset = sizeOf(paths.qemuLog);
   const vhostFd = device?.vhostFd;
   const { binary } = qemu;
@@ -124,13 +131,15 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   try {
     await settleAll([
       connect(session, paths, deadline, context),
-      save({ process: about }),
+      incoming?.commit === undefined ? save({ process: about }) : undefined,
       session.listenToGuest(readyPort),
     ]);
     await failpoint('start.process-recorded');
+    await incoming?.load(session, deadline);
     // The guest of another VM may have written to an image meanwhile; from here on QEMU's lock keeps it from that.
     await context.checkSpec?.(record.spec);
-    await letRun(session, signal);
+    await incoming?.commit?.(about, generation);
+    if (incoming?.then !== 'pause') await letRun(session, signal);
     await failpoint('start.resumed');
     if (process.hasExited()) throw new FairleadError('PROCESS_FAILED', `QEMU of VM ${name} ended`);
   } catch (error) {

@@ -14,9 +14,10 @@ import type { EventLog } from './events.ts';
 import { releaseHostDevices } from './host/host-devices.ts';
 import type { LaunchContext } from './launch.ts';
 import { tailOf } from './logs/log-file.ts';
-import { transition, type VmInput } from './machine.ts';
+import { SLEEP_STATES, transition, type VmInput } from './machine.ts';
 import { type DueRestart, isCrashLoop, planRestart, waitOf } from './restart.ts';
 import type { Session, SessionEnd, SessionHandlers } from './session.ts';
+import { wholeSpec } from './snapshot/suspension.ts';
 import type { EndedBy } from './stop-ladder.ts';
 import type { VmRecord } from './store.ts';
 
@@ -38,6 +39,8 @@ export class VmLife {
   readonly name: string;
   /** How the ladder is ending the process; undefined while nobody is. */
   rung: EndedBy | undefined;
+  /** All of the guest is on disk: the end of its process is not its end, from here to the next launch. */
+  isGuestSaved = false;
   readonly #context: LifeContext;
   readonly #onRest: () => void;
   #record: VmRecord;
@@ -78,12 +81,17 @@ export class VmLife {
   }
 
   info(): VmInfo {
-    const { uuid, ready, generation, createdAt, exit, spec, process, restarts } = this.#record;
+    const { uuid, ready, generation, createdAt, exit, process, restarts, suspension } = this.#record;
+    const spec = wholeSpec(this.#record);
     const device = this.#session?.device;
     const memory = this.#session?.memory.actualBytes(spec.memory.bytes);
     const info: VmInfo = { name: this.name, uuid, state: this.#state, ready, generation, labels: spec.labels, createdAt, spec };
     if (exit !== undefined) info.exit = exit;
     if (restarts !== undefined) info.restart = restarts;
+    if (suspension !== undefined) {
+      const { at, durability, deviceState } = suspension;
+      info.suspended = { at, durability, deviceStateBytes: deviceState.bytes };
+    }
     if (process !== undefined) {
       const { pid, startedAt, accelerator, qemuVersion } = process;
       Object.assign(info, { pid, startedAt, accelerator, qemuVersion });
@@ -139,6 +147,7 @@ export class VmLife {
   /** Has a process from here on: one that was launched, or one of before in the state that it is in. */
   own(session: Session, state: VmState = this.#state): void {
     this.#session = session;
+    this.isGuestSaved = false;
     this.#state = state;
   }
 
@@ -165,9 +174,10 @@ export class VmLife {
   async foundDead(end: FoundEnd): Promise<void> {
     const { state, process, stop, generation, restarts: before } = this.#record;
     const isHalfStarted = state === 'starting';
-    const { reason, isClean } = isHalfStarted
-      ? { reason: 'start-failed', isClean: true }
-      : judgeEnd({ ...end, rung: stop?.rung });
+    const judged = isHalfStarted ? { reason: 'start-failed', isClean: true } : judgeEnd({ ...end, rung: stop?.rung });
+    const { reason } = judged;
+    // Whatever its process said: a guest that was to go on is lost.
+    const isClean = judged.isClean && !SLEEP_STATES.includes(state);
     const exit: VmExit = { at: end.at.toISOString(), reason, code: null, signal: null, stderrTail: this.#lastWords() };
     const ranMs = isHalfStarted || process === undefined ? 0 : end.at.getTime() - Date.parse(process.startedAt);
     // Who asked for a start that did not come to its end is told so, and may ask again; the policy's own attempts go on.
@@ -179,18 +189,28 @@ export class VmLife {
     this.#state = isClean ? 'stopped' : 'crashed';
     const last = this.#context.events.lastOf(this.name);
     const isTold = last?.data.generation === generation && (last.state === 'stopped' || last.state === 'crashed');
-    await releaseHostDevices(this.name, this.#context.store.paths(this.name), this.#context.logger);
-    await this.#context.confinement.leave(this.name);
-    await this.#context.store.removeRunDir(this.name);
-    await this.save({ state: this.#state, ready: false, process: undefined, stop: undefined, exit, restarts });
+    await this.#release({ keepsRam: false });
+    await this.save({ ...this.#atRest(), state: this.#state, exit, restarts });
     if (!isTold) this.tell(isClean ? 'vm.stopped' : 'vm.crashed', { reason, code: null, signal: null }, end.at.getTime());
     this.#tellPlan(restarts);
+    this.#onRest();
+  }
+
+  /** A guest that sleeps is given up. */
+  async discard(): Promise<void> {
+    const exit: VmExit = { at: new Date().toISOString(), reason: 'discarded', code: null, signal: null, stderrTail: '' };
+    await this.save({ ...this.#atRest(), state: 'stopped', exit, restarts: undefined });
+    this.apply('discard', { reason: exit.reason, code: null, signal: null });
+    await this.#release({ keepsRam: false });
   }
 
   handlers(): SessionHandlers {
     return {
       onInput: (input, data, at) => this.apply(input, data, at),
-      onNotice: ({ type, data }, at) => this.tell(type, data, at),
+      onNotice: ({ type, data }, at) => {
+        // How a guest is saved and brought back is nobody's migration.
+        if (type !== 'vm.migration-changed' || !SLEEP_STATES.includes(this.#state)) this.tell(type, data, at);
+      },
       onReady: () => this.#onReady(),
       onEnd: (end) => this.#onEnd(end),
     };
@@ -213,38 +233,48 @@ export class VmLife {
     const session = this.#session;
     // While it starts, the end of the process is the start's failure.
     if (session === undefined) return;
+    if (this.isGuestSaved) {
+      this.#session = undefined;
+      this.#record = { ...this.#record, process: undefined };
+      this.#cleaned = this.#cleanUp(session, { keepsRam: true });
+      return;
+    }
     const otherwise = this.#context.confinement.wasOutOfMemory(this.name) ? 'out-of-memory' : 'lost';
     const { reason, isClean } = judgeEnd({ shutdownReason, rung: this.rung, otherwise });
     const exit: VmExit = { at: new Date().toISOString(), reason, code, signal, stderrTail: this.#lastWords() };
     const { stop, process } = this.#record;
     const isByHand = stop !== undefined || this.rung !== undefined;
     const ranMs = process === undefined ? 0 : Date.now() - Date.parse(process.startedAt);
-    const restarts = this.#plan({ isClean, isByHand, ranMs });
+    const wasAwake = !SLEEP_STATES.includes(this.#state);
+    const restarts = this.#plan({ isClean: isClean && wasAwake, isByHand, ranMs });
     this.#session = undefined;
     this.apply(isClean ? 'exit-clean' : 'exit-unexpected', { reason, code, signal });
-    this.#record = {
-      ...this.#record,
-      state: isClean ? 'stopped' : 'crashed',
-      ready: false,
-      process: undefined,
-      stop: undefined,
-      exit,
-      restarts,
-    };
+    this.#record = { ...this.#record, ...this.#atRest(), state: isClean && wasAwake ? 'stopped' : 'crashed', exit, restarts };
     this.#tellPlan(restarts);
-    this.#cleaned = this.#cleanUp(session);
+    this.#cleaned = this.#cleanUp(session, { keepsRam: false });
     this.#onRest();
   }
 
-  async #cleanUp(session: Session): Promise<void> {
+  /** What the record of a VM without a guest does not have. */
+  #atRest(): Partial<VmRecord> {
+    const gone = { process: undefined, stop: undefined, suspension: undefined, unpluggedVsock: undefined };
+    return { spec: wholeSpec(this.#record), ready: false, ...gone };
+  }
+
+  async #release({ keepsRam }: { readonly keepsRam: boolean }): Promise<void> {
+    const { store, confinement, logger } = this.#context;
+    await releaseHostDevices(this.name, store.paths(this.name), { logger, keepsRam });
+    await confinement.leave(this.name);
+    await store.removeRunDir(this.name);
+  }
+
+  async #cleanUp(session: Session, kept: { readonly keepsRam: boolean }): Promise<void> {
     try {
       await failpoint('stop.process-ended');
       await this.saveIfPossible({});
       await failpoint('stop.end-recorded');
       await session.device?.[Symbol.asyncDispose]();
-      await releaseHostDevices(this.name, this.#context.store.paths(this.name), this.#context.logger);
-      await this.#context.confinement.leave(this.name);
-      await this.#context.store.removeRunDir(this.name);
+      await this.#release(kept);
       await failpoint('stop.cleaned');
     } catch (error) {
       this.#context.logger.error({ vm: this.name, error: toFairleadError(error).message }, 'could not clean up after a VM');

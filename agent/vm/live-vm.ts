@@ -11,7 +11,7 @@
  * like, and so must not depend on the state staying as it is.
  */
 import type { Duplex } from 'node:stream';
-import { FairleadError } from '../../shared/errors.ts';
+import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import type { VmState } from '../../shared/protocol/vm.ts';
 import type { VmEventData, VmEventType } from '../../shared/protocol/vm-events.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
@@ -64,8 +64,8 @@ export interface VsockOfVm {
   prepare(signal: AbortSignal): Promise<VsockDevice>;
   /** Streams go through this device from here on, those of a later agent too, or through none; the one before is given back. */
   use(device: VsockDevice | undefined): Promise<void>;
-  /** Resets the streams, and settles when the guest has heard of it as far as can be known. */
-  quiet(): Promise<void>;
+  /** Resets the streams for that reason, and settles when the guest has heard of it as far as can be known. */
+  quiet(why: string, details?: JsonObject): Promise<void>;
 }
 
 /** How an operation stands to the commands of its VM. */
@@ -76,6 +76,8 @@ export interface Operation {
   readonly inTurn: boolean;
   /** States in which it makes sense. Default: those in which the guest is there. */
   readonly states?: readonly VmState[] | undefined;
+  /** A VM that sleeps is woken for it. For operations that are not in turn. */
+  readonly wakes?: boolean | undefined;
 }
 
 export interface LiveVmParts {
@@ -108,8 +110,8 @@ export function liveVm({ session, paths, process, prepareVsock, record, state, s
         if (current !== undefined) await save({ process: { ...current, vsock: device?.state } });
         await session.listenToGuest(spec.vsock?.readyPort);
       },
-      async quiet() {
-        session.resetStreams('its vsock is being taken away');
+      async quiet(why, details) {
+        session.resetStreams(why, details);
         await session.device?.settle();
       },
     },

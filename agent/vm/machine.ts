@@ -14,11 +14,11 @@
  *   any of the four, or stopping ── exit after SHUTDOWN or by our hand ──▶ stopped
  *                                └─ any other exit ─────────────────────▶ crashed
  *
- *   running, paused ── suspend ──▶ suspending ── suspended ──▶ suspended ── wake ──▶ resuming ── resume ──▶ running
- *          ▲                          │    │                       ▲  │                 │  │
- *          └──── suspend-failed ──────┘  exit: crashed             │  └─ discard:       │  └── exit: crashed
- *                (running)                                         │     stopped        │
- *                                                                  └── wake-failed ─────┘
+ *   running ── suspend ──▶ suspending ── suspended ──▶ suspended ── wake ──▶ resuming ── resume ──▶ running
+ *      ▲                      │    │                       ▲  │                 │  │
+ *      └── suspend-failed ────┘  exit: crashed             │  └─ discard:       │  └── exit: crashed
+ *                                                          │     stopped        │
+ *                                                          └── wake-failed ─────┘
  *
  * QEMU says STOP together with GUEST_PANICKED and BLOCK_IO_ERROR, before or after: it never hides the more telling state. What it says
  * of its CPUs in the course of a suspend or a resume is part of that. A command's answer and the event that it causes are both fed; the
@@ -72,7 +72,7 @@ const TABLE: Readonly<Record<VmState, Row>> = {
   crashed: start,
   starting: { resume: { state: 'running', event: 'vm.started' } },
   running: { pause: { state: 'paused', event: 'vm.paused' }, ...panic, ...ioError, ...resetIn('running'), ...suspend, ...leave },
-  paused: { ...resume, ...panic, ...ioError, ...resetIn('paused'), ...suspend, ...leave },
+  paused: { ...resume, ...panic, ...ioError, ...resetIn('paused'), ...leave },
   panicked: { ...resume, ...resetIn('panicked'), ...leave },
   'io-error': { ...resume, ...panic, ...resetIn('io-error'), ...leave },
   // A process that ends in the middle of either has lost the guest, whatever it says.
@@ -94,6 +94,9 @@ export function transition(state: VmState, input: VmInput): Transition | undefin
 
 /** States without a QEMU process, and without anything that a start would lose. */
 export const REST_STATES: readonly VmState[] = ['created', 'stopped', 'crashed'];
+
+/** The guest is saved, or being saved or brought back: whoever wants something of it waits, and has it woken. */
+export const SLEEP_STATES: readonly VmState[] = ['suspending', 'suspended', 'resuming'];
 
 /** States in which the guest is there: QEMU has started it and nobody has begun to end it. */
 export const GUEST_STATES: readonly VmState[] = ['running', 'paused', 'panicked', 'io-error'];

@@ -34,6 +34,7 @@ import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
 import { HostProbe } from './host/host-probe.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
 import { type LogInUse, LogKeeper } from './logs/log-keeper.ts';
+import type { Durability } from './snapshot/suspension.ts';
 import { checkFiles, checkHostMemory, checkSpec } from './spec-check.ts';
 import type { LadderTimes } from './stop-ladder.ts';
 import { VmStore } from './store.ts';
@@ -50,6 +51,10 @@ export interface VmManagerOptions {
   readonly policy: VmPolicy;
   readonly agentVersion: string;
   readonly labels: Readonly<Record<string, string>>;
+  /** For the RAM of guests whose spec wants it in files. Default: `ram` in the state directory. */
+  readonly ramDir?: string | undefined;
+  /** Suspends on versions of QEMU, too, on which they were not tested. */
+  readonly untestedSuspend?: boolean | undefined;
   /** Where the host's QEMU is not in PATH, or another one shall be used. */
   readonly qemuBinary?: string | undefined;
   readonly observer?: VmObserver | undefined;
@@ -107,6 +112,7 @@ export class VmManager implements Vms {
       events: this.events,
       limits,
       ladderTimes,
+      untestedSuspend: options.untestedSuspend,
       shutdownGuest: (vm, limits) => shutdownGuest(vm, limits),
     };
     this.#logs = new LogKeeper({ paths: () => this.#growingLogs(), logger });
@@ -194,6 +200,14 @@ export class VmManager implements Vms {
 
   async resume(name: string, options: CallOptions = {}): Promise<VmInfo> {
     return this.#find(name).resume(options);
+  }
+
+  async suspend(name: string, options: CallOptions & { readonly durability: Durability }): Promise<Result<'vm.suspend'>> {
+    return this.#find(name).suspend(options);
+  }
+
+  async hold(name: string, options: CallOptions & { readonly forMs: number }): Promise<Result<'vm.hold'>> {
+    return this.#find(name).hold(options);
   }
 
   async reset(name: string, options: CallOptions = {}): Promise<VmInfo> {

@@ -5,6 +5,8 @@
  *     STATE/vms/NAME/console.in, .out   the way of what is typed on the serial console
  *     STATE/vms/NAME/logs/qemu.log      QEMU's own words, appended over all starts
  *     STATE/vms/NAME/logs/console.log   the guest's serial console, appended over all starts
+ *     STATE/vms/NAME/suspended          the state of its devices, while it is suspended
+ *     RAM/NAME.ram, NAME.ram-added      its RAM, where the spec wants it in files; RAM is STATE/ram unless told otherwise
  *     RUN/NAME/                         sockets; gone when the VM is not running
  *
  * A directory without a record is a `create` or `delete` that was cut short; the next start of the agent removes it. A record that
@@ -20,6 +22,8 @@ import { VmExit } from '../../shared/protocol/vm.ts';
 import { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { failpoint } from '../failpoint.ts';
 import { syncDirectory, writeFileAtomic } from './atomic-file.ts';
+import { removeRamFiles } from './snapshot/ram-file.ts';
+import { Suspension, UnpluggedVsock } from './snapshot/suspension.ts';
 import { RUNGS } from './stop-ladder.ts';
 
 /** A QEMU process, with all that a later agent needs to know it again and to go on with it. */
@@ -52,14 +56,19 @@ const VmRecord = v.strictObject({
   generation: Count,
   /**
    * `starting` from before the spawn until the guest was told to run; `running` then, whatever the guest does, until the process ends or
-   * a stop begins (`stopping`).
+   * a stop begins (`stopping`). A suspend is `suspending` until its guest is saved, and a resume stays `suspended` until its commit
+   * point: from there on, until the guest was told to run, it is `resuming`.
    */
-  state: v.picklist(['created', 'starting', 'running', 'stopping', 'stopped', 'crashed']),
+  state: v.picklist(['created', 'starting', 'running', 'suspending', 'suspended', 'resuming', 'stopping', 'stopped', 'crashed']),
   ready: v.boolean(),
   process: v.optional(ProcessRecord),
   exit: v.optional(VmExit),
   /** The stop that is under way, for whoever has to finish it. */
   stop: v.optional(v.strictObject({ graceMs: v.number(), rung: v.picklist(RUNGS) })),
+  /** Of a guest that sleeps, and of no other. */
+  suspension: v.optional(Suspension),
+  /** What the guest had to let go of to be suspended, and has not got back yet; it is not in `spec` meanwhile. */
+  unpluggedVsock: v.optional(UnpluggedVsock),
   /** Where the restart policy stands, see restart.ts. */
   restarts: v.optional(v.strictObject({ attempts: Count, dueAt: v.optional(Timestamp) })),
 });
@@ -80,6 +89,8 @@ export interface VmPaths {
   /** Guest RAM of a VM whose spec wants it in files. */
   readonly ramFile: string;
   readonly addedRamFile: string;
+  /** The state of the devices of a guest that sleeps. */
+  readonly deviceState: string;
   /** What QEMU tells of itself, see trail.ts. */
   readonly trail: string;
 }
@@ -94,10 +105,12 @@ const MAX_SOCKET_PATH_BYTES = 107;
 export class VmStore {
   readonly #stateDir: string;
   readonly #runDir: string;
+  readonly #ramDir: string;
 
-  constructor({ stateDir, runDir }: { stateDir: string; runDir: string }) {
+  constructor({ stateDir, runDir, ramDir }: { stateDir: string; runDir: string; ramDir?: string | undefined }) {
     this.#stateDir = stateDir;
     this.#runDir = runDir;
+    this.#ramDir = ramDir ?? join(stateDir, 'ram');
   }
 
   get #vms(): string {
@@ -117,8 +130,9 @@ export class VmStore {
       monitorSocket: join(runDir, 'monitor.sock'),
       consolePipes: join(dir, 'console'),
       guestAgentSocket: join(runDir, 'agent.sock'),
-      ramFile: join(dir, 'ram'),
-      addedRamFile: join(dir, 'ram-added'),
+      ramFile: join(this.#ramDir, `${name}.ram`),
+      addedRamFile: join(this.#ramDir, `${name}.ram-added`),
+      deviceState: join(dir, 'suspended'),
       trail: join(runDir, 'trail.jsonl'),
     };
   }
@@ -151,11 +165,16 @@ export class VmStore {
   }
 
   async remove(name: string): Promise<void> {
-    const { dir, record, runDir } = this.paths(name);
+    const paths = this.paths(name);
+    const { dir, record, runDir } = paths;
     // The record first: what is left without one after a crash counts as deleted.
     await rm(record, { force: true });
     await failpoint('delete.record-removed');
-    await Promise.all([rm(dir, { recursive: true, force: true }), rm(runDir, { recursive: true, force: true })]);
+    await Promise.all([
+      rm(dir, { recursive: true, force: true }),
+      rm(runDir, { recursive: true, force: true }),
+      removeRamFiles(paths),
+    ]);
     await failpoint('delete.files-removed');
   }
 

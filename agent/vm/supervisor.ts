@@ -17,18 +17,20 @@ import { launch } from './launch.ts';
 import { type LifeContext, VmLife } from './life.ts';
 import { type CommandLimits, type LiveVm, liveVm, type Operation } from './live-vm.ts';
 import { tailOf } from './logs/log-file.ts';
-import { GUEST_STATES, QMP_STATES, REST_STATES, requireState } from './machine.ts';
+import { GUEST_STATES, QMP_STATES, REST_STATES, requireState, SLEEP_STATES } from './machine.ts';
 import { openStream } from './open-stream.ts';
 import { RestartTimer } from './restart-timer.ts';
 import type { Session } from './session.ts';
+import { IdleWatch } from './snapshot/idle-watch.ts';
+import { type SleepContext, Sleeper } from './snapshot/sleeper.ts';
+import type { Durability } from './snapshot/suspension.ts';
 import { checkFiles } from './spec-check.ts';
-import { descend, LADDER_TIMES, type LadderTarget, type LadderTimes } from './stop-ladder.ts';
+import { descend, LADDER_TIMES, type LadderTarget } from './stop-ladder.ts';
 import type { VmRecord } from './store.ts';
 import type { StrayProcesses } from './strays.ts';
 
-export interface SupervisorContext extends LifeContext {
+export interface SupervisorContext extends LifeContext, SleepContext {
   readonly limits: VmLimits;
-  readonly ladderTimes?: LadderTimes | undefined;
   /** Asks the agent in a guest that has one to shut it down. Rejects where it does not hear. */
   readonly shutdownGuest?: ((vm: LiveVm, limits: CommandLimits) => Promise<void>) | undefined;
 }
@@ -43,6 +45,8 @@ export class Supervisor {
   readonly #life: VmLife;
   readonly #queue = new CommandQueue();
   readonly #restart: RestartTimer;
+  readonly #sleeper: Sleeper;
+  readonly #idle: IdleWatch;
   readonly #leaving = new AbortController();
   /** The attempt of the restart policy that is under way, or was last. Never rejects. */
   #restarting: Promise<void> = Promise.resolve();
@@ -55,6 +59,17 @@ export class Supervisor {
       this.#restarting = this.#startAgain();
     });
     this.#life = new VmLife(context, record, () => this.#restart.set(this.#life.record.restarts));
+    this.#sleeper = new Sleeper({
+      context,
+      life: this.#life,
+      live: () => this.#live(),
+      ladderTarget: (session) => this.#ladderTarget(session),
+    });
+    this.#idle = new IdleWatch({
+      policy: () => this.#life.record.spec.idle,
+      isAwake: () => this.state === 'running' && (this.record.ready || this.record.spec.vsock?.readyPort === undefined),
+      suspend: () => this.#suspendIdle(),
+    });
   }
 
   get state(): VmState {
@@ -99,10 +114,33 @@ export class Supervisor {
 
   resume(options: CallOptions): Promise<VmInfo> {
     return this.#command('resuming', options, async (deadline) => {
-      requireState(this.name, this.state, ['running', 'paused', 'io-error'], 'resume');
+      requireState(this.name, this.state, ['running', 'paused', 'io-error', 'suspended'], 'resume');
+      if (this.state === 'suspended') {
+        await this.#sleeper.resume(deadline);
+        return this.info();
+      }
       if (this.state !== 'running') await this.#qmp('cont', deadline);
       this.#life.apply('resume');
       return this.info();
+    });
+  }
+
+  /** A repeat finds it suspended and answers the same. */
+  suspend({ durability, ...options }: CallOptions & { durability: Durability }): Promise<Result<'vm.suspend'>> {
+    return this.#command('suspending', { timeoutMs: START_TIMEOUT_MS, ...options }, async (deadline) => {
+      requireState(this.name, this.state, ['running', 'suspended'], 'suspend');
+      if (this.state === 'running') await this.#sleeper.suspend(durability, deadline);
+      return { vm: this.info() };
+    });
+  }
+
+  /** Awake for so long at least, whatever its idle policy says; woken now if it sleeps. */
+  hold({ forMs, ...options }: CallOptions & { forMs: number }): Promise<Result<'vm.hold'>> {
+    return this.#command('holding', { timeoutMs: START_TIMEOUT_MS, ...options }, async (deadline) => {
+      const until = this.#idle.hold(forMs);
+      if (this.state === 'suspended') await this.#sleeper.resume(deadline);
+      requireState(this.name, this.state, GUEST_STATES, 'hold');
+      return { vm: this.info(), until: until.toISOString() };
     });
   }
 
@@ -143,6 +181,14 @@ export class Supervisor {
   stop({ graceMs = DEFAULT_GRACE_MS, ...options }: CallOptions & { graceMs?: number | undefined }): Promise<Result<'vm.stop'>> {
     const unlimited = { timeoutMs: Number.POSITIVE_INFINITY, ...options };
     return this.#command('stopping', unlimited, async (deadline) => {
+      if (this.state === 'suspended') {
+        if (graceMs === 0) {
+          await this.#sleeper.discard();
+          return { vm: this.info(), endedBy: 'discarded' };
+        }
+        // What it has not written yet is lost unless it shuts down by itself, and for that it must be awake.
+        await this.#sleeper.resume(deadline);
+      }
       const endedBy = await this.#end(graceMs, deadline.signal);
       return { vm: this.info(), endedBy };
     });
@@ -152,7 +198,8 @@ export class Supervisor {
     return this.#command('deleting', { timeoutMs: Number.POSITIVE_INFINITY, ...options }, async (deadline) => {
       if (!force) requireState(this.name, this.state, REST_STATES, 'delete');
       await failpoint('delete.begun');
-      await this.#end(0, deadline.signal);
+      if (this.state === 'suspended') await this.#sleeper.discard();
+      else await this.#end(0, deadline.signal);
       await this.#life.saved;
       await failpoint('delete.process-ended');
       await this.#context.store.remove(this.name);
@@ -173,11 +220,13 @@ export class Supervisor {
 
   /** See live-vm.ts. @throws FairleadError WRONG_STATE, or what the operation throws. */
   operate<T>(
-    { doing, inTurn, states = GUEST_STATES }: Operation,
+    { doing, inTurn, wakes = false, states = GUEST_STATES }: Operation,
     options: CallOptions,
     run: (vm: LiveVm, deadline: Deadline) => Promise<T>,
   ): Promise<T> {
     const operation = async (deadline: Deadline): Promise<T> => {
+      using _ = this.#idle.use();
+      if (wakes && !inTurn) await this.#wake(deadline);
       requireState(this.name, this.state, states, `do this (${doing}) to`);
       return run(this.#live(), deadline);
     };
@@ -187,6 +236,22 @@ export class Supervisor {
 
   /** Not in the queue: streams are opened side by side, and while a command hangs. */
   async openStream(target: { port: number; connectTimeoutMs: number }, signal: AbortSignal | undefined): Promise<OpenedStream> {
+    using use = new DisposableStack();
+    use.use(this.#idle.use());
+    await this.#wake({ signal });
+    const opened = await this.#openStream(target, signal).catch(async (error: unknown) => {
+      if (!this.#isAsleep) throw error;
+      // It fell asleep under the dial, by a command; it does not by itself while it is in use.
+      await this.#wake({ signal });
+      return this.#openStream(target, signal);
+    });
+    const untilClosed = use.move();
+    if (opened.stream.closed) untilClosed.dispose();
+    else opened.stream.once('close', () => untilClosed.dispose());
+    return opened;
+  }
+
+  async #openStream(target: { port: number; connectTimeoutMs: number }, signal: AbortSignal | undefined): Promise<OpenedStream> {
     requireState(this.name, this.state, GUEST_STATES, 'open a stream into');
     const session = this.#requireSession();
     const { device } = session;
@@ -216,7 +281,11 @@ export class Supervisor {
    * commands wait for that too, in their turn.
    */
   async adopt(strays: StrayProcesses, leaving: AbortSignal): Promise<void> {
-    await this.#queue.run(undefined, () => adopt(this.#context, this.#life, { strays, leaving }));
+    using _ = this.#idle.use();
+    await this.#queue.run(undefined, async () => {
+      await adopt(this.#context, this.#life, { strays, leaving });
+      await this.#sleeper.recover(leaving);
+    });
     this.#restart.set(this.record.restarts);
     const { stop } = this.record;
     if (stop === undefined || this.#life.session === undefined) return;
@@ -230,6 +299,7 @@ export class Supervisor {
   /** The agent leaves; the VM stays. */
   async close(): Promise<void> {
     this.#restart.cancel();
+    this.#idle[Symbol.dispose]();
     this.#leaving.abort();
     await this.#restarting;
     await this.#life.close();
@@ -239,9 +309,40 @@ export class Supervisor {
     return withDeadline(`${doing} VM ${this.name}`, options, (deadline) =>
       this.#queue.run(deadline.signal, async () => {
         if (this.#deleted) throw new FairleadError('NOT_FOUND', `VM ${this.name} was deleted`);
-        return run(deadline);
+        using _ = this.#idle.use();
+        return await run(deadline);
       }),
     );
+  }
+
+  /** Its guest cannot be reached now, and will be when a command has come to its end: a suspend, a resume, or one to wake it. */
+  get #isAsleep(): boolean {
+    const isBeingOwned = this.#life.session === undefined && GUEST_STATES.includes(this.state);
+    return SLEEP_STATES.includes(this.state) || isBeingOwned || this.record.unpluggedVsock !== undefined;
+  }
+
+  /** Before anything of the guest is used. Callers side by side cause one resume: the others find it done in their turn. */
+  async #wake(options: CallOptions): Promise<void> {
+    if (!this.#isAsleep) return;
+    await this.#command('waking', { timeoutMs: START_TIMEOUT_MS, ...options }, async (deadline) => {
+      if (this.state === 'suspended') await this.#sleeper.resume(deadline);
+      else if (this.state === 'running') await this.#sleeper.giveVsockBack();
+    });
+  }
+
+  /** By the idle policy, unless somebody has come meanwhile. Never rejects. */
+  async #suspendIdle(): Promise<void> {
+    try {
+      const limits = { timeoutMs: START_TIMEOUT_MS, signal: this.#leaving.signal };
+      await withDeadline(`suspending VM ${this.name}`, limits, (deadline) =>
+        this.#queue.run(deadline.signal, async () => {
+          if (this.state === 'running' && this.#idle.isIdle) await this.#sleeper.suspend('process', deadline);
+        }),
+      );
+    } catch (error) {
+      if (this.#leaving.signal.aborted) return;
+      this.#context.logger.warn({ vm: this.name, error: toFairleadError(error).message }, 'could not suspend an idle VM');
+    }
   }
 
   /** `restarts` is where the policy stands when the attempt is its own. */

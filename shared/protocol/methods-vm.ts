@@ -71,10 +71,10 @@ export const VM_METHODS = {
     ...agentCall,
     role: 'operator',
     idempotent: true,
-    summary: 'Let a paused guest go on',
+    summary: 'Let a guest go on that is paused or suspended',
     params: Vm,
     result: VmInfo,
-    errors: ['NOT_FOUND', 'WRONG_STATE', 'QMP_FAILED'],
+    errors: ['NOT_FOUND', 'WRONG_STATE', 'UNSUPPORTED', 'LIMIT_EXCEEDED', 'PROCESS_FAILED', 'QMP_FAILED'],
   },
   'vm.reset': {
     ...agentCall,
@@ -101,10 +101,13 @@ export const VM_METHODS = {
     summary: 'Stop a VM: power button, then quit, SIGTERM, SIGKILL, each with its time; answers once the process is gone',
     params: v.strictObject({
       vm: Name,
-      /** How long the guest has to shut down by itself; 0 goes to `quit` at once. */
+      /** How long the guest has to shut down by itself, for which one that sleeps is woken; 0 goes to `quit` at once, and gives up one that sleeps. */
       graceMs: v.optional(Milliseconds, 10_000),
     }),
-    result: v.strictObject({ vm: VmInfo, endedBy: v.picklist(['guest', 'quit', 'sigterm', 'sigkill', 'already-stopped']) }),
+    result: v.strictObject({
+      vm: VmInfo,
+      endedBy: v.picklist(['guest', 'quit', 'sigterm', 'sigkill', 'discarded', 'already-stopped']),
+    }),
     errors: ['NOT_FOUND', 'PROCESS_FAILED'],
   },
   'vm.delete': {

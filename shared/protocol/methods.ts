@@ -18,11 +18,13 @@ import { MEMORY_METHODS } from './methods-memory.ts';
 import { MIGRATION_METHODS } from './methods-migration.ts';
 import { OPERATION_METHODS } from './methods-operation.ts';
 import { STREAM_METHODS } from './methods-streams.ts';
+import { SUSPEND_METHODS } from './methods-suspend.ts';
 import { VM_METHODS } from './methods-vm.ts';
 
 export const METHODS = {
   ...HOST_METHODS,
   ...VM_METHODS,
+  ...SUSPEND_METHODS,
   ...OPERATION_METHODS,
   ...MEMORY_METHODS,
   ...MIGRATION_METHODS,

@@ -3,7 +3,7 @@ import * as v from 'valibot';
 import { Count, Labels, Name, Timestamp } from './common.ts';
 import { VmSpec } from './vm-spec.ts';
 
-/** The states of the supervisor's machine (drawn in agent/vm/machine.ts). Nothing reaches `suspending … resuming` before there are snapshots. */
+/** The states of the supervisor's machine (drawn in agent/vm/machine.ts). */
 export const VM_STATES = [
   'created',
   'starting',
@@ -26,7 +26,7 @@ export const VmExit = v.strictObject({
   at: Timestamp,
   /**
    * `guest-shutdown`, `host-qmp-quit`, … from QEMU's SHUTDOWN event; else `sigkill` by a stop, `start-failed`, `host-restart`, `out-of-memory`
-   * (of its control group), or `lost` when nothing is known.
+   * (of its control group), `discarded` for a guest that was given up in its sleep, or `lost` when nothing is known.
    */
   reason: v.string(),
   code: v.nullable(v.number()),
@@ -62,6 +62,8 @@ export const VmInfo = v.strictObject({
   memory: v.optional(v.strictObject({ actualBytes: Count })),
   vsock: v.optional(VsockInfo),
   exit: v.optional(VmExit),
+  /** Of a guest that is saved, for as long as it sleeps. `host`: it outlives a restart of its host. */
+  suspended: v.optional(v.strictObject({ at: Timestamp, durability: v.picklist(['process', 'host']), deviceStateBytes: Count })),
   /** Where its restart policy stands; `dueAt` is when it is started again. */
   restart: v.optional(v.strictObject({ attempts: Count, dueAt: v.optional(Timestamp) })),
   spec: VmSpec,

@@ -237,6 +237,22 @@ test('a call that is cancelled half-way is carried to its end', async () => {
   expect(qemu.ids()).toEqual(['data']);
 });
 
+test('a disk whose drive is let go of only after its device was told as gone is detached all the same', async () => {
+  await using qemu = await scripted();
+  await qemu.operations.attachDisk(qemu.disk, {});
+  qemu.faults.set('device_del', unplugs('DEVICE_DELETED', qemu.devices));
+  let refusals = 2;
+  const inUse: Fault = (peer, command) => {
+    refusals -= 1;
+    if (refusals === 0) qemu.faults.delete('blockdev-del');
+    peer.fail(command, 'GenericError', 'Node data-throttle is in use');
+  };
+  qemu.faults.set('blockdev-del', inUse);
+  expect(await qemu.operations.detachDisk({ vm: 'web', id: 'data' }, {})).toEqual({ changed: true });
+  expect(refusals).toBe(0);
+  expect([...qemu.parts]).toEqual([]);
+});
+
 test('a device that is asked to leave while another call detaches it is asked for once more, and gone for both', async () => {
   await using qemu = await scripted();
   await qemu.operations.attachDisk(qemu.disk, {});

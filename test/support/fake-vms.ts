@@ -44,6 +44,9 @@ export class FakeVms implements Vms {
   start: Vms['start'] = async (name) => this.#record('start', name) ?? this.get(name);
   pause: Vms['pause'] = async (name) => this.#record('pause', name) ?? this.get(name);
   resume: Vms['resume'] = async (name) => this.#record('resume', name) ?? this.get(name);
+  suspend: Vms['suspend'] = async (name, { durability }) => this.#record('suspend', name, durability) ?? { vm: this.get(name) };
+  hold: Vms['hold'] = async (name, { forMs }) =>
+    this.#record('hold', name, forMs) ?? { vm: this.get(name), until: '2026-01-01T00:00:00.000Z' };
   reset: Vms['reset'] = async (name) => this.#record('reset', name) ?? this.get(name);
   powerdown: Vms['powerdown'] = async (name) => this.#record('powerdown', name) ?? this.get(name);
   stop: Vms['stop'] = async (name, options) =>

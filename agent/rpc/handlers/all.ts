@@ -9,6 +9,7 @@ import { hostHandlers } from './host.ts';
 import { memoryHandlers } from './memory.ts';
 import { migrationHandlers } from './migration.ts';
 import { type OperationBook, operationHandlers } from './operation.ts';
+import { suspendHandlers } from './suspend.ts';
 import type { Handlers } from './types.ts';
 import { vmHandlers } from './vm.ts';
 
@@ -22,6 +23,7 @@ export function allHandlers(
   return {
     ...hostHandlers(vms),
     ...vmHandlers(vms, policy),
+    ...suspendHandlers(vms),
     ...memoryHandlers(vms),
     ...migrationHandlers(vms, policy),
     ...deviceHandlers(devices),

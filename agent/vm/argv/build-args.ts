@@ -25,7 +25,7 @@ export function buildArgs(spec: VmSpec, host: ArgvHost): string[] {
     ...bootOptions(spec, host),
     ...monitorOptions(host.paths),
     ...consoleOptions(host.paths),
-    ...portOptions(spec),
+    ...portOptions(spec, host.ports),
     ...diskOptions(spec, devices),
     ...networkOptions(spec, devices),
     ...vsockOptions(spec, host.vsock),

@@ -21,6 +21,8 @@ export interface ArgvHost {
   /** Rate of the host's time stamp counter, where it is constant and known. */
   readonly tscKhz: number | undefined;
   readonly vsock: ArgvVsock | undefined;
+  /** PCIe ports for devices that come and go, where the machine has been made with them already. Default: what the spec asks for. */
+  readonly ports?: number | undefined;
   /** Default: none of it. */
   readonly devices?: HostDevices | undefined;
   readonly paths: ArgvPaths;

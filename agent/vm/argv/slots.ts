@@ -67,8 +67,8 @@ export function portsOf(argv: readonly string[]): number {
   return argv.filter((argument) => argument.startsWith(`{"driver":"${PORT_DRIVER}","id":"slot`)).length;
 }
 
-export function portOptions(spec: VmSpec): Option[] {
-  const ports = Array.from({ length: portCount(spec) }, (_, slot) => portOption(`slot${slot}`, FIRST_SLOT, slot, slot + 1));
+export function portOptions(spec: VmSpec, count = portCount(spec)): Option[] {
+  const ports = Array.from({ length: count }, (_, slot) => portOption(`slot${slot}`, FIRST_SLOT, slot, slot + 1));
   const firstChassis = 0x80;
   const passthrough = spec.pciDevices.map((_, index) =>
     portOption(`pci${index}-port`, FIRST_PASSTHROUGH, index, firstChassis + index + 1),

@@ -169,7 +169,7 @@ async function makeRoom(spec: VmSpec, paths: VmPaths, user: ProcessUser): Promis
 }
 
 /** A directory that lets its owner alone in lets the user's group pass; one that is shared already stays as its owner wants it. */
-async function openPassage(path: string, { uid, gid }: ProcessUser): Promise<void> {
+export async function openPassage(path: string, { uid, gid }: Pick<ProcessUser, 'uid' | 'gid'>): Promise<void> {
   const is = await stat(path);
   const isShared = (is.mode & 0o067) !== 0;
   const isDone = (is.mode & 0o777) === PASSAGE && is.gid === gid;

@@ -18,7 +18,7 @@ export function openConsole(
   { vm: name, historyBytes, readOnly }: Params<'vm.console'>,
   signal: AbortSignal,
 ): Promise<OpenedConsole> {
-  const operation = { doing: 'opening the console of', inTurn: false, states: QMP_STATES } as const;
+  const operation = { doing: 'opening the console of', inTurn: false, wakes: true, states: QMP_STATES } as const;
   return vms.operate(name, operation, { signal }, async (vm) => {
     const writer = readOnly ? undefined : enterConsole(vm);
     try {

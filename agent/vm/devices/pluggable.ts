@@ -12,6 +12,7 @@ import { blockDevicesAmong, findHostDevices } from '../host/host-devices.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { makeTap, removeTap, requireTap } from '../network/tap.ts';
 import type { Description, Part, UndoList } from './plug.ts';
+import { releaseNode } from './release-node.ts';
 
 export interface Placed {
   readonly id: string;
@@ -53,7 +54,7 @@ export const DISKS: Pluggable<DataDisk> = {
   async removeBackend(vm, { id }, limits) {
     const nodes = await vm.execute('query-named-block-nodes', { flat: true }, limits);
     for (const name of [`${id}-throttle`, `${id}-format`, `${id}-file`]) {
-      if (nodes.some((node) => node['node-name'] === name)) await vm.execute('blockdev-del', { 'node-name': name }, limits);
+      if (nodes.some((node) => node['node-name'] === name)) await releaseNode(vm, name, limits);
     }
     if (await hasObject(vm, `${id}-limits`, limits)) await vm.execute('object-del', { id: `${id}-limits` }, limits);
   },

@@ -71,7 +71,7 @@ export const LEAVING_VSOCK: Leaving = {
   id: VSOCK_ID,
   slotIn: ({ vsock }) => vsock?.slot,
   // Its streams end while the guest can still hear of that.
-  prepare: (vm) => vm.vsock.quiet(),
+  prepare: (vm) => vm.vsock.quiet('its vsock is being taken away'),
 };
 
 async function addBackend(vm: LiveVm, device: VsockDevice, limits: CommandLimits, undo: UndoList): Promise<Description> {

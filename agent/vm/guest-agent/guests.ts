@@ -98,7 +98,7 @@ export class Guests implements Disposable {
     { signal, timeoutMs = Number.POSITIVE_INFINITY }: CallOptions,
     ask: (vm: LiveVm, limits: CommandLimits) => Promise<T>,
   ): Promise<T> {
-    const operation = { doing, inTurn: false, states: ['running'] } as const;
+    const operation = { doing, inTurn: false, wakes: true, states: ['running'] } as const;
     return this.#vms.operate(name, operation, { signal, timeoutMs }, (vm, deadline) =>
       ask(vm, { signal: deadline.signal, remainingMs: Math.min(answerTimeoutMs, deadline.remainingMs) }),
     );

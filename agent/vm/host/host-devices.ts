@@ -4,13 +4,14 @@
  * another one left.
  */
 import { constants } from 'node:fs';
-import { access, open, rm, stat } from 'node:fs/promises';
+import { access, rm, stat } from 'node:fs/promises';
 import { toFairleadError } from '../../../shared/errors.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { Logger } from '../api.ts';
 import type { HostDevices } from '../argv/host.ts';
 import { networkMac } from '../argv/networks.ts';
 import { makeTap, removeTaps, requireTap, tapName } from '../network/tap.ts';
+import { makeRamFiles, removeRamFiles } from '../snapshot/ram-file.ts';
 import type { VmPaths } from '../store.ts';
 
 export interface HostDevicesRequest {
@@ -18,17 +19,19 @@ export interface HostDevicesRequest {
   readonly paths: VmPaths;
   /** Whom QEMU runs as, where not as the agent. */
   readonly user: { readonly uid: number; readonly gid: number } | undefined;
+  /** The guest goes on in the RAM that is there, or in somebody else's. */
+  readonly keepsRam: boolean;
   readonly signal: AbortSignal;
 }
 
 /** What fails leaves some of it: release it then. @throws FairleadError what makeTap throws, and errors of the file system. */
-export async function prepareHostDevices({ spec, paths, user, signal }: HostDevicesRequest): Promise<HostDevices> {
+export async function prepareHostDevices({ spec, paths, user, keepsRam, signal }: HostDevicesRequest): Promise<HostDevices> {
   const owner = { vm: spec.name, dir: paths.dir };
   for (const network of spec.networks) {
     if (network.type === 'tap') await requireTap(owner, network);
     if (network.type === 'bridge') await makeTap(owner, network, { mac: networkMac(spec.name, network), user, signal });
   }
-  await makeRamFiles(spec, paths, user);
+  if (!keepsRam) await makeRamFiles(spec, paths, user);
   return findHostDevices(spec, paths);
 }
 
@@ -39,10 +42,15 @@ export async function findHostDevices(spec: VmSpec, { dir }: VmPaths): Promise<H
   return { vhostNet, taps: Object.fromEntries(bridged.map(({ id, slot }) => [id, tapName({ dir }, slot)])), blockDevices };
 }
 
-/** Never throws: what cannot be removed is tried again at the agent's next start. */
-export async function releaseHostDevices(vm: string, { dir, ramFile, addedRamFile }: VmPaths, logger: Logger): Promise<void> {
+/** With `keepsRam` the guest is to go on later. Never throws: what cannot be removed is tried again at the agent's next start. */
+export async function releaseHostDevices(
+  vm: string,
+  paths: VmPaths,
+  { logger, keepsRam }: { readonly logger: Logger; readonly keepsRam: boolean },
+): Promise<void> {
   try {
-    await Promise.all([removeTaps({ vm, dir }), rm(ramFile, { force: true }), rm(addedRamFile, { force: true })]);
+    await removeTaps({ vm, dir: paths.dir });
+    if (!keepsRam) await Promise.all([removeRamFiles(paths), rm(paths.deviceState, { force: true })]);
   } catch (error) {
     logger.error({ vm, error: toFairleadError(error).message }, 'could not remove what a VM had on its host');
   }
@@ -68,18 +76,4 @@ export async function blockDevicesAmong(paths: readonly (string | undefined)[]):
     ),
   );
   return there.filter((_, index) => kinds[index]);
-}
-
-/** Made here, for QEMU would let everybody read them. Sparse: they take what the guest has touched. */
-async function makeRamFiles(spec: VmSpec, paths: VmPaths, user: HostDevicesRequest['user']): Promise<void> {
-  const { memory } = spec;
-  if (memory.backing !== 'file') return;
-  const files: (readonly [path: string, bytes: number])[] = [[paths.ramFile, memory.bytes]];
-  if (memory.maxBytes !== undefined) files.push([paths.addedRamFile, memory.maxBytes - memory.bytes]);
-  for (const [path, bytes] of files) {
-    await rm(path, { force: true });
-    await using file = await open(path, 'wx', 0o600);
-    if (user !== undefined) await file.chown(user.uid, user.gid);
-    await file.truncate(bytes);
-  }
 }

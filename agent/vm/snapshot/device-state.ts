@@ -58,7 +58,7 @@ export async function saveDeviceState(
   await rm(path, { force: true });
   await using file = await open(path, 'wx', 0o600);
   const socketPath = join(runDir, SOCKET);
-  const server = await listen(socketPath, owner);
+  const server = await listenOnce(socketPath, owner);
   try {
     using events = vm.listen({ names: ['MIGRATION'] });
     const arriving = once(server, 'connection', { signal: limits.signal });
@@ -130,7 +130,8 @@ export async function migrationEnd(vm: MigratingVm, events: QmpListener, limits:
   }
 }
 
-async function listen(path: string, owner: FileOwner | undefined): Promise<Server> {
+/** A socket that only the owner can connect to, and only once. */
+export async function listenOnce(path: string, owner: FileOwner | undefined): Promise<Server> {
   await rm(path, { force: true });
   const server = createServer({ allowHalfOpen: true });
   server.maxConnections = 1;

@@ -33,7 +33,10 @@ export interface Incoming {
   readonly facts?: MachineFacts | undefined;
   /** Fills a QEMU that waits. It is paused afterwards. */
   load(session: Session, limits: CommandLimits): Promise<void>;
-  /** After the load, before the guest runs. */
+  /**
+   * After the load, before the guest runs. Where there is one, the record stays as it is until then, and it is what records the process:
+   * an agent that dies before finds a process that nobody knows of, and what was saved.
+   */
   commit?(process: ProcessRecord, generation: number): Promise<void>;
   /** Whether the guest runs afterwards. */
   readonly then: 'run' | 'pause';

@@ -12,6 +12,7 @@ import * as v from 'valibot';
 import { FairleadError } from '../../../shared/errors.ts';
 import { Count } from '../../../shared/protocol/common.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
+import { openPassage } from '../confinement/confinement.ts';
 import type { VmPaths } from '../store.ts';
 
 /** By which a file is known again: one that was replaced has another inode. */
@@ -46,7 +47,7 @@ export async function makeRamFiles(spec: VmSpec, paths: RamPaths, owner: FileOwn
   const files = ramFilesOf(spec, paths);
   if (files.length === 0) return;
   const directory = dirname(paths.ramFile);
-  await openRamDirectory(directory);
+  await openRamDirectory(directory, owner);
   await removeRamFiles(paths);
   await checkRoom(spec.name, directory, files);
   try {
@@ -113,7 +114,7 @@ export async function requireDisk(vm: string, files: readonly { readonly path: s
 }
 
 /** @throws FairleadError PERMISSION_DENIED for a directory that others can look into or change. */
-async function openRamDirectory(path: string): Promise<void> {
+async function openRamDirectory(path: string, user: FileOwner | undefined): Promise<void> {
   await mkdir(path, { recursive: true, mode: 0o700 });
   const is = await lstat(path);
   const wrong = !is.isDirectory()
@@ -123,7 +124,7 @@ async function openRamDirectory(path: string): Promise<void> {
       : (is.mode & 0o066) !== 0
         ? `its mode is ${(is.mode & 0o777).toString(8)}, which lets others in`
         : undefined;
-  if (wrong === undefined) return;
+  if (wrong === undefined) return user === undefined ? undefined : openPassage(path, user);
   throw new FairleadError(
     'PERMISSION_DENIED',
     `RAM of guests cannot be kept in ${path}: ${wrong}; it has to be the agent's own, mode 700`,

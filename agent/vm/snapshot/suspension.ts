@@ -5,6 +5,7 @@
  */
 import * as v from 'valibot';
 import { Count, Timestamp, VsockPort } from '../../../shared/protocol/common.ts';
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import { DeviceStateSum } from './device-state.ts';
 import { RamFileIdentity } from './ram-file.ts';
 
@@ -29,3 +30,9 @@ export type Suspension = v.InferOutput<typeof Suspension>;
 
 /** The vsock of a guest that had to let go of it for a suspend; it gets one like it when it goes on. */
 export const UnpluggedVsock = v.strictObject({ slot: Count, readyPort: v.optional(VsockPort) });
+
+/** The VM as its owner has it, whatever it is without at the moment. */
+export function wholeSpec(record: { readonly spec: VmSpec; readonly unpluggedVsock?: VmSpec['vsock'] }): VmSpec {
+  const { spec, unpluggedVsock } = record;
+  return spec.vsock !== undefined || unpluggedVsock === undefined ? spec : { ...spec, vsock: unpluggedVsock };
+}

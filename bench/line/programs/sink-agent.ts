@@ -49,6 +49,8 @@ const vms: Vms = {
   run: refuseLater,
   pause: refuseLater,
   resume: refuseLater,
+  suspend: refuseLater,
+  hold: refuseLater,
   reset: refuseLater,
   powerdown: refuseLater,
   stop: refuseLater,

@@ -1,0 +1,238 @@
+/**
+ * The sleep of one VM: its suspends and resumes as commands of its supervisor, which calls them in turn and in the right state, and what a
+ * new agent makes of one that was cut short.
+ *
+ *     record says     and there is                     then
+ *     suspending      its process                      the guest goes on there: running
+ *                     none                             it is lost: crashed
+ *     suspended       a process, or none               the process is ended; suspended
+ *                     another boot of the host since   with durability host: suspended; else it is lost: crashed
+ *     resuming        its process                      the guest goes on there: running
+ *                     none                             it is lost: crashed
+ *
+ * `suspended` is in the record with all that is needed to go on (suspension.ts), and goes out of it before the guest runs again. So of one
+ * state the guest goes on at most once, whoever dies when.
+ */
+import { rm } from 'node:fs/promises';
+import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
+import { failpoint } from '../../failpoint.ts';
+import type { CallOptions } from '../common.ts';
+import { Deadline } from '../deadline.ts';
+import { attachVsock } from '../devices/vsock.ts';
+import { type LaunchContext, launch } from '../launch.ts';
+import type { VmLife } from '../life.ts';
+import type { LiveVm } from '../live-vm.ts';
+import { inputOfRunState } from '../qemu-events.ts';
+import type { Session } from '../session.ts';
+import { descend, LADDER_TIMES, type LadderTarget, type LadderTimes } from '../stop-ladder.ts';
+import type { ProcessRecord } from '../store.ts';
+import { incomingOf } from './resume.ts';
+import { requireSuspendable, saveGuest, unsaveGuest } from './suspend.ts';
+import type { Durability } from './suspension.ts';
+
+export interface SleepContext extends LaunchContext {
+  readonly ladderTimes?: LadderTimes | undefined;
+  /** On versions of QEMU, too, on which it was not tested. */
+  readonly untestedSuspend?: boolean | undefined;
+}
+
+export interface SleeperOptions {
+  readonly context: SleepContext;
+  readonly life: VmLife;
+  /** @throws FairleadError where there is no process. */
+  readonly live: () => LiveVm;
+  readonly ladderTarget: (session: Session) => LadderTarget;
+}
+
+/** An agent that finds a guest half way does the rest within this time, or leaves it to the next one. */
+const RECOVER_MS = 60_000;
+const REPLUG_MS = 15_000;
+
+export class Sleeper {
+  readonly #options: SleeperOptions;
+
+  constructor(options: SleeperOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * From `running`. Whatever fails or is cancelled before the guest is saved, it goes on.
+   * @throws FairleadError UNSUPPORTED, CONFLICT, GUEST_UNRESPONSIVE, QMP_FAILED; PROCESS_FAILED for a process that does not end afterwards.
+   */
+  async suspend(durability: Durability, deadline: Deadline): Promise<void> {
+    const { context, life, live } = this.#options;
+    const startedAt = performance.now();
+    const vm = live();
+    await requireSuspendable(vm, { durability, isUntestedAllowed: context.untestedSuspend === true, limits: deadline });
+    await failpoint('suspend.begun');
+    life.apply('suspend');
+    try {
+      await life.save({ state: 'suspending' });
+      await failpoint('suspend.recorded');
+      const suspension = await saveGuest(vm, {
+        durability,
+        bootId: context.bootId,
+        owner: context.confinement.guardOf(vm.name).user,
+        deadline,
+        onUnplug: () => life.save({ unpluggedVsock: vm.spec.vsock }),
+      });
+      await failpoint('suspend.saved');
+      // Without a process by now it has crashed, and is not taken back from that.
+      vm.signal.throwIfAborted();
+      life.isGuestSaved = true;
+      await life.save({ state: 'suspended', suspension });
+    } catch (error) {
+      await this.#goOn(vm);
+      throw error;
+    }
+    life.apply('suspended');
+    await failpoint('suspend.committed');
+    await this.#endProcess();
+    await failpoint('suspend.process-ended');
+    const deviceStateBytes = life.record.suspension?.deviceState.bytes ?? 0;
+    context.observer?.onSuspended?.({ durationMs: performance.now() - startedAt, deviceStateBytes });
+  }
+
+  /** From `suspended`. Until its commit point whatever fails leaves it so. @throws FairleadError */
+  async resume(deadline: Deadline): Promise<void> {
+    const { context, life } = this.#options;
+    const startedAt = performance.now();
+    await this.#endProcess();
+    const { record, name } = life;
+    const { suspension } = record;
+    if (suspension === undefined) throw new FairleadError('INTERNAL', `VM ${name} is suspended and its record does not say how`);
+    await failpoint('resume.begun');
+    life.apply('wake');
+    let isCommitted = false;
+    const commit = async (process: ProcessRecord, generation: number): Promise<void> => {
+      isCommitted = true;
+      await life.save({ state: 'resuming', process, generation, suspension: undefined });
+    };
+    try {
+      const { version: qemuVersion } = await context.probe.qemu();
+      const paths = context.store.paths(name);
+      const isUntestedAllowed = context.untestedSuspend === true;
+      const incoming = await incomingOf({ vm: name, suspension, paths, qemuVersion, isUntestedAllowed, commit });
+      const save = (): Promise<void> => Promise.resolve();
+      life.own(await launch(context, { record, save, handlers: life.handlers(), deadline, incoming }));
+    } catch (error) {
+      if (isCommitted) await life.foundDead({ shutdownReason: undefined, otherwise: 'lost', at: new Date() });
+      else life.apply('wake-failed');
+      throw error;
+    }
+    life.apply('resume');
+    life.saveLater({ state: 'running' });
+    await failpoint('resume.running');
+    await this.#awake();
+    context.observer?.onResumed?.({ durationMs: performance.now() - startedAt });
+  }
+
+  /** The guest is given up. From `suspended`. */
+  async discard(): Promise<void> {
+    const { life } = this.#options;
+    await this.#endProcess();
+    await life.discard();
+  }
+
+  /** Once the agent has taken over the VM. Never rejects: what cannot be done is logged, and tried by the next one who wants the VM. */
+  async recover(leaving: AbortSignal): Promise<void> {
+    const { life, live, context } = this.#options;
+    const { record, name } = life;
+    if (life.session === undefined) return;
+    try {
+      if (record.state === 'suspending') await this.#goOn(live());
+      if (record.state === 'resuming') await this.#finishResume({ timeoutMs: RECOVER_MS, signal: leaving });
+      else if (record.unpluggedVsock !== undefined) await this.giveVsockBack();
+    } catch (error) {
+      if (leaving.aborted) return;
+      context.logger.error(
+        { vm: name, error: toFairleadError(error).message },
+        'could not let a VM go on after its sleep was cut short',
+      );
+    }
+  }
+
+  /** Where the guest has let go of its vsock and has not got one since. @throws FairleadError what attachVsock throws. */
+  async giveVsockBack(): Promise<void> {
+    const { life, live, context } = this.#options;
+    const { unpluggedVsock: vsock } = life.record;
+    if (vsock === undefined) return;
+    const vm = live();
+    using deadline = new Deadline(`giving VM ${vm.name} its vsock back`, { timeoutMs: REPLUG_MS, signal: vm.signal });
+    const checkPolicy = async (): Promise<void> => context.checkSpec?.(vm.spec);
+    if (vm.spec.vsock === undefined) await attachVsock(vm, vsock, { deadline, checkPolicy });
+    await life.save({ unpluggedVsock: undefined });
+  }
+
+  /** After a suspend that failed, or was cut short. Never rejects. */
+  async #goOn(vm: LiveVm): Promise<void> {
+    const { life, context } = this.#options;
+    const wasSaved = life.isGuestSaved;
+    life.isGuestSaved = false;
+    if (vm.signal.aborted) {
+      // It ended when it could have been done without, but then the record could not be written.
+      if (wasSaved) await life.foundDead({ shutdownReason: undefined, otherwise: 'lost', at: new Date() });
+      return;
+    }
+    try {
+      await unsaveGuest(vm);
+    } catch (error) {
+      const { message } = toFairleadError(error);
+      context.logger.error(
+        { vm: vm.name, error: message },
+        'a VM that was not suspended may stay paused: its QEMU does not answer',
+      );
+    }
+    life.apply('suspend-failed');
+    await life.saveIfPossible({ state: 'running', suspension: undefined });
+    await this.#tellRunState(vm);
+    await this.#replug();
+  }
+
+  /** A guest that stopped for another reason meanwhile is told so. */
+  async #tellRunState(vm: LiveVm): Promise<void> {
+    const limits = { signal: vm.signal, remainingMs: REPLUG_MS };
+    const { status } = await vm.execute('query-status', {}, limits).catch(() => ({ status: 'running' }));
+    this.#options.life.apply(inputOfRunState(status), {});
+  }
+
+  async #finishResume(options: CallOptions): Promise<void> {
+    const { life, live } = this.#options;
+    const vm = live();
+    using deadline = new Deadline(`letting VM ${vm.name} go on`, options);
+    if (life.state !== 'running') await vm.execute('cont', {}, deadline);
+    life.apply('resume');
+    life.saveLater({ state: 'running' });
+    await this.#awake();
+  }
+
+  async #awake(): Promise<void> {
+    const { context, life } = this.#options;
+    // Used up: nobody is to find in it what the guest knew.
+    await rm(context.store.paths(life.name).deviceState, { force: true });
+    await this.#replug();
+  }
+
+  /** A VM that cannot be reached runs all the same; the next one who wants to reach it tries again. */
+  async #replug(): Promise<void> {
+    const { life, context } = this.#options;
+    try {
+      await this.giveVsockBack();
+    } catch (error) {
+      context.logger.error({ vm: life.name, error: toFairleadError(error).message }, 'could not give a VM its vsock back');
+    }
+  }
+
+  /** Of a guest that is saved. @throws FairleadError PROCESS_FAILED */
+  async #endProcess(): Promise<void> {
+    const { life, ladderTarget, context } = this.#options;
+    const { session } = life;
+    if (session !== undefined) {
+      const times = context.ladderTimes ?? LADDER_TIMES;
+      // Nobody's limit: it is to end, whoever still waits for that.
+      await descend(ladderTarget(session), { graceMs: 0, times, signal: new AbortController().signal, onRung: () => {} });
+      await session.ended;
+    }
+    await life.cleaned;
+  }
+}
