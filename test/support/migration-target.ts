@@ -68,7 +68,7 @@ function machineOf(argv: readonly string[]): string[] {
   for (let at = 0; at < argv.length; at++) {
     const [option = '', value = ''] = argv.slice(at, at + 2);
     const isOfTheProcess =
-      option === '-mon' || (option === '-chardev' && /^(socket|stdio),id=(qmp|monitor|trail|console)\b/.test(value));
+      option === '-mon' || (option === '-chardev' && /^(socket|stdio|pipe),id=(qmp|monitor|trail|console)\b/.test(value));
     if (isOfTheProcess) at++;
     else if (option !== '-S') kept.push(option);
   }
