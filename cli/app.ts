@@ -31,13 +31,19 @@ export interface Session {
 }
 
 /** Runs a command's body with a connection that is closed whatever happens. */
-export async function withHub(app: App, command: Command, body: (session: Session) => Promise<void>): Promise<void> {
+export async function withHub(
+  app: App,
+  command: Command,
+  body: (session: Session) => Promise<void>,
+  { lasting = false }: { readonly lasting?: boolean } = {},
+): Promise<void> {
   const options = globalOptions(command);
   const context = await resolveContext(options, app.env);
   await using hub = await connectHub(context, {
     timeoutMs: options.timeout,
     signal: app.signal,
     commandId: options.commandId,
+    lasting,
   });
   await body({ hub, output: outputOf(app, command), options });
 }

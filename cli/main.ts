@@ -7,12 +7,16 @@ import { registerConnect } from './commands/connect.ts';
 import { registerConsole } from './commands/console.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerExec } from './commands/exec.ts';
+import { registerForward } from './commands/forward.ts';
 import { registerGuest } from './commands/guest.ts';
 import { registerHost } from './commands/host.ts';
 import { registerImage } from './commands/image.ts';
+import { registerListen } from './commands/listen.ts';
 import { registerLogs } from './commands/logs.ts';
 import { registerOp } from './commands/op.ts';
+import { registerProxy } from './commands/proxy.ts';
 import { registerRpc } from './commands/rpc.ts';
+import { registerSsh } from './commands/ssh.ts';
 import { registerToken } from './commands/token.ts';
 import { registerVm } from './commands/vm.ts';
 import { parseDuration } from './duration.ts';
@@ -69,6 +73,10 @@ function buildProgram(app: App): Command {
     registerVm,
     registerToken,
     registerConnect,
+    registerForward,
+    registerListen,
+    registerProxy,
+    registerSsh,
     registerExec,
     registerGuest,
     registerConsole,

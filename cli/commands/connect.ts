@@ -5,11 +5,11 @@
  * closed too. Where it cannot, the end of input is kept here: the command waits for the guest to close, or for `--idle-timeout`
  * without a byte from it.
  */
-import type { Duplex } from 'node:stream';
-import { type Command, InvalidArgumentError, Option } from 'commander';
-import { FairleadError } from '../../shared/errors.ts';
+import { type Command, Option } from 'commander';
 import { type App, outputOf, withHub } from '../app.ts';
 import { parseDuration } from '../duration.ts';
+import { joinTerminal } from '../join-terminal.ts';
+import { parsePort } from '../port.ts';
 
 interface ConnectOptions {
   readonly host?: string;
@@ -53,42 +53,4 @@ export function registerConnect(program: Command, app: App): void {
         await joinTerminal(app, stream, opened.halfClose ? undefined : options.idleTimeout);
       }),
     );
-}
-
-/** Settles when the guest has closed its side and everything it sent is written out; rejects when the stream is reset. */
-async function joinTerminal(app: App, stream: Duplex, idleTimeoutMs: number | undefined): Promise<void> {
-  const { stdin, stdout } = app.streams;
-  const ended = Promise.withResolvers<void>();
-  let idle: NodeJS.Timeout | undefined;
-  const abort = (): void => ended.reject(new FairleadError('CANCELLED', 'the connection was interrupted'));
-
-  stream.on('error', ended.reject);
-  stdout.on('error', ended.reject);
-  stream.on('end', () => ended.resolve());
-  stream.on('close', () => ended.resolve());
-  stream.pipe(stdout, { end: false });
-  stream.on('data', () => idle?.refresh());
-  stdin.pipe(stream, { end: false });
-  stdin.on('end', () => {
-    if (idleTimeoutMs === undefined) stream.end();
-    else idle = setTimeout(() => ended.resolve(), idleTimeoutMs);
-  });
-  app.signal.addEventListener('abort', abort, { once: true });
-  try {
-    await ended.promise;
-  } finally {
-    clearTimeout(idle);
-    app.signal.removeEventListener('abort', abort);
-    stdin.unpipe(stream);
-    stream.unpipe(stdout);
-    stdin.pause();
-    stream.destroy();
-  }
-}
-
-function parsePort(text: string): number {
-  const port = Number(text);
-  if (!/^\d+$/.test(text) || port > 0xfffffffe)
-    throw new InvalidArgumentError('It is no vsock port: write a number from 0 to 4294967294.');
-  return port;
 }
