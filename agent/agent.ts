@@ -185,11 +185,13 @@ class FairleadAgent implements Agent {
 
   async #openManager(vsock: HostVsock): Promise<Vms> {
     const { config, logger } = this.#options;
-    const { stateDir, runDir, maxVms, maxStreamsPerVm, labels, qemuBinary } = config;
+    const { stateDir, runDir, ramDir, untestedSuspend, maxVms, maxStreamsPerVm, labels, qemuBinary } = config;
     const { VmManager } = await import('./vm/manager.ts');
     return VmManager.open({
       stateDir,
       runDir,
+      ramDir,
+      untestedSuspend,
       vsock,
       logger,
       limits: { maxVms, maxStreamsPerVm },

@@ -5,6 +5,7 @@
  * The host's owner decides here what the hub may do on it. Unless told otherwise the hub may call every method, but QEMU's monitor
  * only to ask, and guests get files of `<stateDir>/images` and nothing else of the host, no networks and no PCI devices included.
  */
+import { createHash } from 'node:crypto';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import * as v from 'valibot';
@@ -86,6 +87,11 @@ const AGENT_SETTINGS = {
 
   stateDir: path(HostPath, "the host's key, its VMs and, by default, the images that guests may have; kept"),
   runDir: path(v.optional(HostPath), 'sockets of running VMs; must outlive the agent, and be short: unix sockets take 107 bytes'),
+  ramDir: path(
+    v.optional(HostPath),
+    "RAM of guests whose spec wants it in files: memory (tmpfs, hugetlbfs) or a disk, and the agent's alone; by default a directory of its own in /dev/shm",
+  ),
+  untestedSuspend: toggle('suspend guests on versions of QEMU on which that was not tested, too'),
   httpListen: value(
     v.optional(HttpListen, '127.0.0.1:7081'),
     'health, metrics and version: ADDRESS:PORT of loopback, unix:/path or off',
@@ -164,6 +170,7 @@ const ConfigSchema = v.pipe(
     ...config,
     host: config.host ?? defaultHostName(),
     runDir: config.runDir ?? join(config.stateDir, 'run'),
+    ramDir: config.ramDir ?? join('/dev/shm', `fairlead-${shortHash(config.stateDir)}`),
     imageRoots: config.imageRoots ?? [join(config.stateDir, 'images')],
   })),
   v.check(({ host }) => v.is(Name, host), 'host: the name of this machine is no valid host name: set one'),
@@ -189,6 +196,11 @@ export function parseHttpListen(text: string): HttpListen | undefined {
   if (text.startsWith('unix:/')) return { path: text.slice('unix:'.length) };
   const address = parseAddress(text);
   return address !== undefined && isLoopbackHost(address.host) ? address : undefined;
+}
+
+/** Tells the directories of two agents of one host apart. */
+function shortHash(text: string): string {
+  return createHash('sha256').update(text).digest('hex').slice(0, 8);
 }
 
 /** The first label of the machine's name, as far as it can be one. */

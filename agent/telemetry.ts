@@ -71,6 +71,14 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
     this.#tell((metrics) => metrics.qmpEvent(name));
   }
 
+  onSuspended({ durationMs, deviceStateBytes }: { durationMs: number; deviceStateBytes: number }): void {
+    this.#tell((metrics) => metrics.vmSuspended(durationMs, deviceStateBytes));
+  }
+
+  onResumed({ durationMs }: { durationMs: number }): void {
+    this.#tell((metrics) => metrics.vmResumed(durationMs));
+  }
+
   opened(guest: Duplex): void {
     this.#streams.add(guest);
   }

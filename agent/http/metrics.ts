@@ -42,6 +42,9 @@ export class AgentMetrics {
   readonly #inFlight: Gauge;
   readonly #qmpCommands: Counter<'command' | 'result'>;
   readonly #qmpEvents: Counter<'event'>;
+  readonly #suspends: Histogram;
+  readonly #suspendBytes: Counter;
+  readonly #resumes: Histogram;
   readonly #journalSyncs: Histogram;
   readonly #journalFaults: Counter<'fault'>;
 
@@ -77,6 +80,23 @@ export class AgentMetrics {
       name: 'fairlead_qmp_events_total',
       help: 'QMP events that came',
       labelNames: ['event'],
+      registers,
+    });
+    this.#suspends = new Histogram({
+      name: 'fairlead_vm_suspend_duration_seconds',
+      help: 'Time from a suspend to the end of the process of the VM',
+      buckets: DURATION_BUCKETS_S,
+      registers,
+    });
+    this.#suspendBytes = new Counter({
+      name: 'fairlead_vm_suspend_bytes_total',
+      help: 'Device state that suspends have written',
+      registers,
+    });
+    this.#resumes = new Histogram({
+      name: 'fairlead_vm_resume_duration_seconds',
+      help: 'Time from the resume of a suspended VM to a guest that runs with all of its devices',
+      buckets: DURATION_BUCKETS_S,
       registers,
     });
     this.#journalSyncs = new Histogram({
@@ -127,6 +147,15 @@ export class AgentMetrics {
 
   qmpEvent(event: string): void {
     this.#qmpEvents.inc({ event });
+  }
+
+  vmSuspended(durationMs: number, deviceStateBytes: number): void {
+    this.#suspends.observe(durationMs / 1000);
+    this.#suspendBytes.inc(deviceStateBytes);
+  }
+
+  vmResumed(durationMs: number): void {
+    this.#resumes.observe(durationMs / 1000);
   }
 
   journalSynced(durationMs: number): void {

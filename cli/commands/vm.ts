@@ -1,7 +1,6 @@
 /** `fairlead vm …`: the life of a VM. `--host` is needed only where the hub cannot tell the host by the VM's name. */
 import type { Command } from 'commander';
 import type { ParamsInput } from '../../shared/protocol/methods.ts';
-import type { VmInfo } from '../../shared/protocol/vm.ts';
 import type { VmEvent } from '../../shared/protocol/vm-events.ts';
 import { type App, withHub } from '../app.ts';
 import { parseDuration } from '../duration.ts';
@@ -10,9 +9,11 @@ import { allVms } from '../lists.ts';
 import { age, humanBytes, type Output } from '../output.ts';
 import { specFromFlags } from '../vm-spec-flags.ts';
 import { type SpecFlags, specOptions } from '../vm-spec-options.ts';
+import { printVm, vmLines } from '../vm-text.ts';
 import { registerVmDevices } from './vm-devices.ts';
 import { registerVmMemory } from './vm-memory.ts';
 import { registerVmMigration } from './vm-migration.ts';
+import { registerVmSuspend } from './vm-suspend.ts';
 
 interface HostOption {
   readonly host?: string;
@@ -28,6 +29,7 @@ export function registerVm(program: Command, app: App): void {
   registerVmMemory(vm, app);
   registerVmMigration(vm, app);
   registerVmDevices(vm, app);
+  registerVmSuspend(vm, app);
 }
 
 function registerMaking(vm: Command, app: App): void {
@@ -93,7 +95,7 @@ function registerSteering(vm: Command, app: App): void {
   for (const [verb, method, description] of [
     ['start', 'vm.start', 'start it'],
     ['pause', 'vm.pause', 'stop its CPUs'],
-    ['resume', 'vm.resume', 'let it go on'],
+    ['resume', 'vm.resume', 'let it go on, paused or suspended'],
     ['reset', 'vm.reset', 'press its reset button'],
     ['powerdown', 'vm.powerdown', 'press its power button once'],
   ] as const) {
@@ -108,7 +110,11 @@ function registerSteering(vm: Command, app: App): void {
 function registerEnding(vm: Command, app: App): void {
   hostOption(vm.command('stop <vm>'))
     .description('stop it: power button first, force when the time is over')
-    .option('--grace <duration>', 'time for the guest to shut down by itself; 0 for none', parseDuration)
+    .option(
+      '--grace <duration>',
+      'time for the guest to shut down by itself, woken for it if it is suspended; 0 for none',
+      parseDuration,
+    )
     .action(async (name: string, options: HostOption & { grace?: number }, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
         const params: ParamsInput<'vm.stop'> = options.grace === undefined ? { vm: name } : { vm: name, graceMs: options.grace };
@@ -168,39 +174,6 @@ function printEvent(output: Output, event: VmEvent): void {
         .trimEnd()}\n`,
     );
   else output.data(`${JSON.stringify(event)}\n`);
-}
-
-function printVm(output: Output, info: VmInfo): void {
-  output.record(info, vmLines(info), info.name);
-}
-
-function vmLines(info: VmInfo): readonly (readonly [string, string | number | undefined])[] {
-  return [
-    ['vm', info.name],
-    ['state', info.ready ? `${info.state}, ready` : info.state],
-    ['uuid', info.uuid],
-    ['generation', info.generation],
-    ['pid', info.pid],
-    ['machine', `${info.spec.machine}, ${info.accelerator ?? info.spec.accelerator}`],
-    ['cpus', info.spec.cpus.count],
-    ['memory', memoryText(info)],
-    ['vsock', info.vsock && `cid ${info.vsock.cid}, ${info.vsock.transport}${info.vsock.halfClose ? '' : ', no half-close'}`],
-    ['created', info.createdAt],
-    ['started', info.startedAt],
-    [
-      'exit',
-      info.exit &&
-        `${info.exit.reason}${info.exit.code === null ? '' : `, code ${info.exit.code}`}${info.exit.signal === null ? '' : `, ${info.exit.signal}`}`,
-    ],
-  ];
-}
-
-/** What it was started with, and what it has where that is something else. */
-function memoryText({ spec, memory }: VmInfo): string {
-  const { bytes, maxBytes } = spec.memory;
-  const most = maxBytes === undefined ? '' : `, at most ${humanBytes(maxBytes)}`;
-  const now = memory === undefined || memory.actualBytes === bytes ? '' : `, ${humanBytes(memory.actualBytes)} at present`;
-  return `${humanBytes(bytes)}${most}${now}`;
 }
 
 function hostOption(command: Command): Command {
