@@ -2,7 +2,8 @@
  * The other files that a qcow2 image makes QEMU open: its backing file and its external data file (QEMU docs/interop/qcow2.txt). Their names
  * stand in the image's header, and a guest that had the file as a raw disk may have written that header itself.
  */
-import { type FileHandle, open } from 'node:fs/promises';
+import { constants } from 'node:fs';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { FairleadError } from '../../shared/errors.ts';
 
@@ -27,12 +28,8 @@ export interface Qcow2Files {
  * @throws FairleadError PERMISSION_DENIED for a header from which it cannot be told what QEMU would open
  */
 export async function filesOfQcow2(path: string): Promise<Qcow2Files | undefined> {
-  let file: FileHandle;
-  try {
-    file = await open(path, 'r');
-  } catch {
-    return undefined;
-  }
+  const file = await openFile(path);
+  if (file === undefined) return undefined;
   await using _ = file;
   const head = Buffer.alloc(FIRST_CLUSTER_BYTES);
   const { bytesRead } = await file.read(head, 0, head.length, 0);
@@ -51,6 +48,17 @@ export async function filesOfQcow2(path: string): Promise<Qcow2Files | undefined
         : { path: fileName(backing, path), format: backingFormat(extensions.get(EXTENSION.BACKING_FORMAT), path) },
     data: hasData && data !== undefined ? fileName(data, path) : undefined,
   };
+}
+
+/** Nothing but a file or block device is opened, and none is waited for: a FIFO would hold a thread until it has a writer. */
+async function openFile(path: string): Promise<FileHandle | undefined> {
+  try {
+    const target = await stat(path);
+    if (!target.isFile() && !target.isBlockDevice()) return undefined;
+    return await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch {
+    return undefined;
+  }
 }
 
 async function backingName(file: FileHandle, head: Buffer, path: string): Promise<string | undefined> {

@@ -1,6 +1,6 @@
 /** What the schema of a spec cannot say: fields that must fit each other and the machine, and files that must be there. */
-import { constants } from 'node:fs';
-import { access } from 'node:fs/promises';
+import { constants, type Stats } from 'node:fs';
+import { access, stat } from 'node:fs/promises';
 import { FairleadError } from '../../shared/errors.ts';
 import { type FieldIssue, invalidValue } from '../../shared/protocol/parse-with.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
@@ -131,7 +131,10 @@ export function checkHostMemory({ name, memory }: VmSpec, hostBytes: number): vo
   });
 }
 
-/** @throws FairleadError NOT_FOUND with the field and the path. */
+/**
+ * What is there is looked at and not opened, for to open a FIFO is to wait, and to open a device can be a deed.
+ * @throws FairleadError NOT_FOUND, INVALID_PARAMS with the field and the path.
+ */
 export async function checkFiles({ name, boot, disks }: VmSpec): Promise<void> {
   const READ = constants.R_OK;
   const WRITE = constants.R_OK | constants.W_OK;
@@ -145,16 +148,32 @@ export async function checkFiles({ name, boot, disks }: VmSpec): Promise<void> {
   await Promise.all(
     files.map(async ({ field, path, mode }) => {
       if (path === undefined) return;
-      try {
-        await access(path, mode);
-      } catch (error) {
+      const what = `spec.${field} of VM ${name} is ${JSON.stringify(path)}`;
+      const found = await look(path, mode).catch((error: unknown) => {
         const code = error instanceof Error && 'code' in error ? String(error.code) : String(error);
         const why = code === 'ENOENT' ? 'there is no such file on the host' : `the agent cannot use it: ${code}`;
-        throw new FairleadError('NOT_FOUND', `spec.${field} of VM ${name} is ${JSON.stringify(path)}: ${why}`, {
+        throw new FairleadError('NOT_FOUND', `${what}: ${why}`, {
           details: { vm: name, field, path, errno: code },
           cause: error,
         });
-      }
+      });
+      if (found.isFile() || (found.isBlockDevice() && field.startsWith('disks'))) return;
+      const wanted = field.startsWith('disks') ? 'a file or block device' : 'a file';
+      throw new FairleadError('INVALID_PARAMS', `${what}, which is ${kindOf(found)}: it has to be ${wanted}`, {
+        details: { vm: name, field, path },
+      });
     }),
   );
+}
+
+async function look(path: string, mode: number): Promise<Stats> {
+  await access(path, mode);
+  return await stat(path);
+}
+
+function kindOf(found: Stats): string {
+  if (found.isDirectory()) return 'a directory';
+  if (found.isFIFO()) return 'a FIFO';
+  if (found.isSocket()) return 'a socket';
+  return found.isCharacterDevice() ? 'a character device' : 'a block device';
 }
