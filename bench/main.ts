@@ -5,23 +5,28 @@
  * 130 interrupted; whichever it is, everything that was started is taken down first.
  */
 import { parseArgs } from 'node:util';
-import { type Measurement, measure, type Row, renderTable } from './measure.ts';
+import { type Contest, hold } from './contest.ts';
+import { type Measurement, measure, type Row } from './measure.ts';
+import { renderTable } from './table.ts';
 
 /** The measurements of a group, and what they have in common, which disposing takes down. */
 export interface Group extends AsyncDisposable {
-  readonly measurements: readonly Measurement[];
+  readonly measurements: readonly (Measurement | Contest)[];
+  /** Rows that follow from the others. */
+  readonly conclude?: (rows: readonly Row[]) => readonly Row[];
 }
 
 interface Options {
   readonly group: () => Promise<Group>;
   readonly json: boolean;
   readonly runs: number;
-  /** Text that the names of the rows to measure contain. */
+  /** Text that the names of the measurements to take contain. */
   readonly only: string;
 }
 
 const GROUPS: Readonly<Record<string, () => Promise<Group>>> = {
   line: async () => (await import('./line/group.ts')).lineGroup(),
+  streams: async () => (await import('./streams/group.ts')).streamsGroup(),
 };
 const FEWEST_RUNS = 5;
 const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;
@@ -53,9 +58,10 @@ async function runGroup({ group: makeGroup, runs, only }: Options, signal: Abort
   const rows: Row[] = [];
   for (const measurement of chosen) {
     process.stderr.write(`${measurement.name}: ${runs} runs of each\n`);
-    rows.push(await measure(measurement, { runs, signal }));
+    if ('figures' in measurement) rows.push(...(await hold(measurement, { runs, signal })));
+    else rows.push(await measure(measurement, { runs, signal }));
   }
-  return rows;
+  return [...rows, ...(group.conclude?.(rows) ?? [])];
 }
 
 function readOptions(argv: readonly string[]): Options | undefined {

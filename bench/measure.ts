@@ -2,14 +2,17 @@
  * How a benchmark is measured: our path and its baseline run by turns in the same run, so that a noisy machine is noisy for both, and the
  * medians are compared. A figure without a baseline says nothing here, except where the promise itself is an absolute one.
  */
-export interface Measurement {
-  readonly name: string;
-  readonly unit: string;
+export interface Promised {
   /** How `ours` must stand to `baseline`: at most, or at least, `limit` times. */
   readonly direction: 'at-most' | 'at-least';
   /** `ratio` holds ours/baseline against the limit; `absolute` holds ours itself and shows the baseline for comparison. */
   readonly kind: 'ratio' | 'absolute';
   readonly limit: number;
+}
+
+export interface Measurement extends Promised {
+  readonly name: string;
+  readonly unit: string;
   /** Starts what both sides need and warms both up. Disposing takes all of it down, also in the middle of a run. */
   readonly prepare: () => Promise<Sides>;
 }
@@ -20,7 +23,7 @@ export interface Sides extends AsyncDisposable {
   baseline(): Promise<number>;
 }
 
-/** One row of the report, the same in every group. */
+/** One row of the report, the same in every group. NaN where there is none; JSON says null. */
 export interface Row {
   readonly name: string;
   readonly unit: string;
@@ -29,6 +32,10 @@ export interface Row {
   readonly ratio: number;
   readonly limit: number;
   readonly holds: boolean;
+  /** Of a contest: the figures of the others, which are not judged. */
+  readonly peers?: Readonly<Record<string, number>>;
+  /** Of a contest: who failed the work, and how. */
+  readonly fails?: Readonly<Record<string, string>>;
 }
 
 /** Rejects with the signal's reason when that fires, after everything has been taken down. */
@@ -50,11 +57,16 @@ function orderOf(run: number): readonly ('ours' | 'baseline')[] {
   return run % 2 === 0 ? ['ours', 'baseline'] : ['baseline', 'ours'];
 }
 
-function judge({ name, unit, direction, kind, limit }: Measurement, ours: number, baseline: number): Row {
+function judge(measurement: Measurement, ours: number, baseline: number): Row {
+  const { name, unit, kind, limit } = measurement;
   const ratio = ours / baseline;
-  const judged = kind === 'ratio' ? ratio : ours;
-  const holds = direction === 'at-most' ? judged <= limit : judged >= limit;
+  const holds = isKept(measurement, kind === 'ratio' ? ratio : ours);
   return { name, unit, ours: round(ours), baseline: round(baseline), ratio: round(ratio), limit, holds };
+}
+
+/** False of NaN. */
+export function isKept({ direction, limit }: Promised, judged: number): boolean {
+  return direction === 'at-most' ? judged <= limit : judged >= limit;
 }
 
 /** NaN of no values. */
@@ -66,7 +78,7 @@ export function median(values: readonly number[]): number {
 }
 
 /** The run that is under way is left to itself: taking the sides down ends it. */
-async function unlessAborted<T>(run: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+export async function unlessAborted<T>(run: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return run;
   const { promise: aborted, reject } = Promise.withResolvers<never>();
   const onAbort = (): void => reject(signal.reason);
@@ -80,22 +92,6 @@ async function unlessAborted<T>(run: Promise<T>, signal: AbortSignal | undefined
   }
 }
 
-function round(value: number): number {
+export function round(value: number): number {
   return Number(value.toPrecision(4));
-}
-
-export function renderTable(rows: readonly Row[]): string {
-  const header = ['measure', 'unit', 'ours', 'baseline', 'ratio', 'limit', 'holds'];
-  const lines = rows.map((row) =>
-    [row.name, row.unit, row.ours, row.baseline, row.ratio, row.limit, row.holds ? 'yes' : 'NO'].map(String),
-  );
-  const widths = header.map((title, index) => Math.max(title.length, ...lines.map((line) => line[index]?.length ?? 0)));
-  return [header, ...lines]
-    .map((line) =>
-      line
-        .map((cell, index) => cell.padEnd(widths[index] ?? 0))
-        .join('  ')
-        .trimEnd(),
-    )
-    .join('\n');
 }

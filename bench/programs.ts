@@ -19,11 +19,15 @@ export interface Program extends AsyncDisposable {
 }
 
 /**
- * Starts `bench/<path>` with `args` as one JSON argument and waits for its first message.
+ * Starts `bench/<path>` with `args` as one JSON argument and waits for its first message. `through` is a command that becomes the one
+ * which is written after it, such as `nsenter`.
  * @throws Error with the program's name when it ends before it is ready.
  */
-export async function startProgram(path: string, args: object = {}): Promise<Program> {
+export async function startProgram(path: string, args: object = {}, through: readonly string[] = []): Promise<Program> {
+  const [execPath, ...execArgv] = [...through, process.execPath];
   const child = fork(fileURLToPath(new URL(path, import.meta.url)), [JSON.stringify(args)], {
+    ...(execPath !== undefined && { execPath }),
+    execArgv,
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     detached: true,
   });
@@ -90,4 +94,13 @@ export function tell(message: object): void {
 /** In a program: end when the benchmark is gone. */
 export function endWithBenchmark(): void {
   process.on('disconnect', () => process.exit());
+}
+
+/** In a program: tell the benchmark how it failed, as `{fails}`; it goes on. */
+export function tellFailures(): void {
+  const fail = (error: unknown): void => {
+    if (process.connected) tell({ fails: error instanceof Error ? error.message : String(error) });
+  };
+  process.on('uncaughtException', fail);
+  process.on('unhandledRejection', fail);
 }

@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
-import { type Measurement, measure, median, type Row, renderTable } from '../../bench/measure.ts';
+import { type Measurement, measure, median, type Row } from '../../bench/measure.ts';
+import { renderTable } from '../../bench/table.ts';
 
 const MAIN = fileURLToPath(new URL('../../bench/main.ts', import.meta.url));
 
@@ -108,7 +109,7 @@ describe('npm run bench', () => {
   ])('with %s says how it is used and ends with 2', async (_what, args) => {
     const { code, stdout, stderr } = await runBench(...args);
     expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
-    expect(stderr).toContain('usage: npm run bench -- line');
+    expect(stderr).toContain('usage: npm run bench -- line|streams');
   });
 
   it('prints one row as JSON, with the exit code that it deserves', async () => {

@@ -1,4 +1,4 @@
-/** A real hub with its data in memory that logs as the program does, and tells the benchmark of each host that connects. */
+/** A real hub with its data in memory, on `address`, that logs as the program does, and tells the benchmark of each host that connects. */
 import { pino } from 'pino';
 import { parseHubConfig } from '../../../hub/config.ts';
 import { createHub } from '../../../hub/hub.ts';
@@ -8,11 +8,11 @@ import { endWithBenchmark, programArgs, tell } from '../../programs.ts';
 /** The session's own word that it serves. */
 const CONNECTED = /^host (\S+) connected$/;
 
-const { logFile } = programArgs<{ logFile: string }>();
+const { logFile, address = '127.0.0.1' } = programArgs<{ logFile: string; address?: string }>();
 
 endWithBenchmark();
 const logger = telling(pino({ base: null }, pino.destination({ dest: logFile, sync: false })));
-const hub = createHub(parseHubConfig({ dataDir: ':memory:', listen: '127.0.0.1:0', drainMs: 0 }), { logger });
+const hub = createHub(parseHubConfig({ dataDir: ':memory:', listen: `${address}:0`, insecure: true, drainMs: 0 }), { logger });
 await hub.start();
 tell({
   url: hub.address.url,

@@ -1,10 +1,11 @@
 /** Baseline, first hop: a bare `ws` server that passes messages between the one that dialled `/agent` and the one that dialled `/operator`. */
 import type { AddressInfo } from 'node:net';
 import { type WebSocket, WebSocketServer } from 'ws';
-import { endWithBenchmark, tell } from '../../programs.ts';
+import { endWithBenchmark, programArgs, tell } from '../../programs.ts';
 
 const HIGH_WATER_BYTES = 1024 * 1024;
-const server = new WebSocketServer({ host: '127.0.0.1', port: 0, perMessageDeflate: false, maxPayload: 1024 * 1024 });
+const { address = '127.0.0.1' } = programArgs<{ address?: string }>();
+const server = new WebSocketServer({ host: address, port: 0, perMessageDeflate: false, maxPayload: 1024 * 1024 });
 const ends: { agent?: WebSocket; operator?: WebSocket } = {};
 
 endWithBenchmark();

@@ -1,0 +1,48 @@
+/** How contenders' lines live: all the time of a contest, or anew for each bout. */
+import type { Contenders, Figures } from '../contest.ts';
+import { CONTENDERS, type Contender } from './contenders.ts';
+import type { ContenderLine } from './line.ts';
+import type { Place } from './place.ts';
+
+export type PlaceOf = (scope: AsyncDisposableStack) => Promise<Place>;
+export type Bout = (line: ContenderLine) => Promise<Figures>;
+
+/** Everybody's line stands from the beginning, and has had a bout to warm up. Who does not get so far fails its first bout. */
+export async function onStandingLines(parent: string, placeOf: PlaceOf, bout: Bout): Promise<Contenders> {
+  await using scope = new AsyncDisposableStack();
+  const place = await placeOf(scope);
+  const lines = CONTENDERS.map((contender) => [contender.name, settled(contender.start(scope, place, parent))] as const);
+  const bouts: Record<string, () => Promise<Figures>> = {};
+  for (const [name, starting] of lines) {
+    const warm = settled(starting.then(async (line) => (await bout(line), line)));
+    await warm.catch(() => {});
+    bouts[name] = async () => bout(await warm);
+  }
+  const all = scope.move();
+  return { bouts, [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/** Each bout has a new line, since it leaves it as no other could use it. */
+export async function eachOnNewLines(
+  parent: string,
+  placeOf: PlaceOf,
+  bout: (contender: Contender, scope: AsyncDisposableStack, place: Place, parent: string) => Promise<Figures>,
+): Promise<Contenders> {
+  await using scope = new AsyncDisposableStack();
+  const place = await placeOf(scope);
+  const bouts = CONTENDERS.map((contender) => {
+    const once = async (): Promise<Figures> => {
+      await using own = new AsyncDisposableStack();
+      return bout(contender, own, place, parent);
+    };
+    return [contender.name, once] as const;
+  });
+  const all = scope.move();
+  return { bouts: Object.fromEntries(bouts), [Symbol.asyncDispose]: () => all.disposeAsync() };
+}
+
+/** A rejection that nobody waits for yet is none that nobody handles. */
+function settled<T>(promise: Promise<T>): Promise<T> {
+  promise.catch(() => {});
+  return promise;
+}
