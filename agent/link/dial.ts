@@ -4,6 +4,7 @@
  * On `wss:` the TLS connection is made first, because the proof is bound to it (RFC 9266), and then handed to `ws`.
  */
 import { randomBytes } from 'node:crypto';
+import type { Socket } from 'node:net';
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
 import type { HostKey } from '../../shared/node/host-key.ts';
@@ -87,11 +88,18 @@ async function upgrade<T>(proof: ConnectProof, tls: TLSSocket | undefined, optio
   socket.on('unexpected-response', (_request, response) => {
     readBody(response, url).then((text) => fail(refusalOf(response, text, url)), fail);
   });
+  socket.on('upgrade', ({ socket: tcp }) => void limitUnsent(tcp));
   socket.on('open', () => {
     signal.removeEventListener('abort', onAbort);
     resolve(onOpen(socket));
   });
   return promise;
+}
+
+/** Loaded behind the line's back: it is of use once there is bulk data, and the line goes on without it. */
+async function limitUnsent(tcp: Socket): Promise<void> {
+  const { limitUnsentBytes } = await import('../../native/unsent.ts');
+  if (!tcp.destroyed) limitUnsentBytes(tcp);
 }
 
 /** `ws` tells what is wrong with an upgrade in messages alone. */

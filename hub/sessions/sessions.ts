@@ -1,6 +1,7 @@
 /** All sessions of the hub: made when an upgrade was accepted, counted, ended together when the hub drains. */
 import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
+import { limitUnsentBytes } from '../../native/unsent.ts';
 import { MAX_TIMEOUT_MS } from '../../shared/jsonrpc/meta.ts';
 import type { PeerHello } from '../../shared/mux/hello.ts';
 import { wsSocket } from '../../shared/node/ws-socket.ts';
@@ -8,7 +9,6 @@ import type { Principal } from '../auth/principal.ts';
 import type { HubConfig } from '../config.ts';
 import type { HubMetrics } from '../http/metrics.ts';
 import type { HubLogger } from '../logger.ts';
-import { limitUnsentBytes } from '../native.ts';
 import type { StreamRelay } from '../relay/stream-relay.ts';
 import type { Dispatcher } from '../rpc/dispatcher.ts';
 import type { HostState } from '../store/records.ts';

@@ -1,7 +1,8 @@
 /**
  * What goes out on a stream: bytes that wait, credit, and how far the other end has them.
  *
- * An end keeps what it has sent until it is acked, so that it can send it again (ReplayQueue). A relay keeps nothing: what it was to send
+ * An end keeps what it has sent until it is acked, so that it can send it again (ReplayQueue). That is memory which the other end's credit
+ * commands: beyond a first allowance it is reserved in the pool, and where there is none left the stream waits for acks. A relay keeps nothing: what it was to send
  * again comes from the end behind it. And it sends the frames that it got: their headers are written anew where they stand, so that a
  * message for one stream goes on as it came, without a copy.
  */
@@ -10,12 +11,20 @@ import { ByteQueue } from './byte-queue.ts';
 import { FLAG, FRAME, type Frame, rewriteHeader, violation, writeHeader } from './frame.ts';
 import { WIRE } from './limits.ts';
 import { type Credit, writeFin } from './payload.ts';
+import type { MemoryPool } from './pool.ts';
 import { ReplayQueue } from './replay-queue.ts';
 import type { ResumeEntry } from './resume-entry.ts';
 
+/** Bytes that each stream may have sent and not acked without asking the pool. */
+const FREE_ALLOWANCE_BYTES = 64 * 1024;
+/** No stream keeps more; as great as the windows that this side gives. */
+const MAX_ALLOWANCE_BYTES = 1024 * 1024;
+
 export class SendSide {
   readonly #id: number;
+  readonly #pool: MemoryPool;
   #keeps = true;
+  #allowanceBytes = FREE_ALLOWANCE_BYTES;
   /** Made with the first byte: most streams of a fleet are idle. */
   #queue: ByteQueue | ReplayQueue | undefined;
   #limit: number;
@@ -27,9 +36,10 @@ export class SendSide {
   #finSent = false;
   #ended = false;
 
-  constructor(id: number, limit: number) {
+  constructor(id: number, limit: number, pool: MemoryPool) {
     this.#id = id;
     this.#limit = limit;
+    this.#pool = pool;
   }
 
   get limit(): number {
@@ -55,7 +65,7 @@ export class SendSide {
 
   get hasWork(): boolean {
     if (this.#finSent) return false;
-    return this.queuedBytes > 0 ? this.#limit > this.#sentBytes : this.#finQueued;
+    return this.queuedBytes > 0 ? this.#room > 0 : this.#finQueued;
   }
 
   /** For relays, before the first byte. */
@@ -80,7 +90,8 @@ export class SendSide {
 
   /** Put the next frame's parts, at most `maxPayload` of data, into `parts`. Returns the bytes of data; 0 for the FIN. */
   pull(parts: Uint8Array[], maxPayload: number): number {
-    const max = Math.min(maxPayload, this.#limit - this.#sentBytes);
+    if (this.#room <= Math.min(maxPayload, this.queuedBytes)) this.#widen();
+    const max = Math.min(maxPayload, this.#room);
     const hasHeader = this.#queue instanceof ByteQueue && this.#queue.isWhole(max);
     const chunk = this.#queue?.shift(max);
     if (chunk === undefined) {
@@ -89,7 +100,7 @@ export class SendSide {
       return 0;
     }
     this.#sentBytes += chunk.length;
-    const exhausted = this.#sentBytes === this.#limit || this.#sentBytes === this.#exhaustedAt;
+    const exhausted = this.#room === 0 || this.#sentBytes === this.#exhaustedAt;
     const flags = exhausted ? FLAG.EXHAUSTED : 0;
     if (hasHeader) join(parts, rewriteHeader(chunk, FRAME.DATA, flags, this.#id));
     else parts.push(writeHeader(FRAME.DATA, flags, chunk.length, this.#id), chunk);
@@ -133,6 +144,24 @@ export class SendSide {
 
   clear(): void {
     this.#queue = undefined;
+    this.#narrow();
+  }
+
+  /** Bytes that may go out now. */
+  get #room(): number {
+    const limit = this.#keeps ? Math.min(this.#limit, this.#ackedBytes + this.#allowanceBytes) : this.#limit;
+    return limit - this.#sentBytes;
+  }
+
+  #widen(): void {
+    if (!this.#keeps || this.#allowanceBytes >= MAX_ALLOWANCE_BYTES || this.#limit <= this.#ackedBytes + this.#allowanceBytes)
+      return;
+    if (this.#pool.reserve(this.#allowanceBytes)) this.#allowanceBytes *= 2;
+  }
+
+  #narrow(): void {
+    this.#pool.release(this.#allowanceBytes - FREE_ALLOWANCE_BYTES);
+    this.#allowanceBytes = FREE_ALLOWANCE_BYTES;
   }
 
   #isAll(received: number): boolean {
@@ -149,6 +178,7 @@ export class SendSide {
     this.#ackedBytes = acked;
     this.#ended = end;
     if (this.#queue instanceof ReplayQueue) this.#queue.ack(end ? this.#sentBytes : acked);
+    if (acked === this.#sentBytes) this.#narrow();
   }
 }
 

@@ -26,6 +26,7 @@ import { FLAG, type Frame, frameName, violation } from './frame.ts';
 import { WIRE } from './limits.ts';
 import type { StreamKey } from './numbers.ts';
 import { type Credit, type Opening, writeOpenOk, writeRefusal, writeReset, writeWindow } from './payload.ts';
+import type { MemoryPool } from './pool.ts';
 import { ReceiveSide } from './receive-side.ts';
 import { RESET_CODES } from './reset-codes.ts';
 import { type ListedEntry, type ResumeEntry, writeResume } from './resume-entry.ts';
@@ -35,6 +36,8 @@ import type { RawStream, StreamHandler } from './stream-handler.ts';
 
 /** What a stream needs of the line it is on, or of the place where it waits for the next one. */
 export interface StreamHost {
+  /** Memory of the session. */
+  readonly pool: MemoryPool;
   queueControl(frame: Uint8Array): void;
   queueReset(stream: MuxStream, frame: Uint8Array): void;
   queueWindow(stream: MuxStream): void;
@@ -78,7 +81,7 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
     this.id = identity.id;
     this.key = identity.key;
     this.#state = state;
-    this.#sending = new SendSide(identity.id, credit.send);
+    this.#sending = new SendSide(identity.id, credit.send, host.pool);
     this.#receiving = new ReceiveSide(identity.id, credit.receive);
   }
 

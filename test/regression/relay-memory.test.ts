@@ -9,7 +9,7 @@ import { RESET_CODES } from '../../shared/mux/reset-codes.ts';
 import type { RawStream } from '../../shared/mux/stream-handler.ts';
 import { MuxPair } from '../support/mux-pair.ts';
 
-const ROOM = 1024 * 1024;
+const ROOM = 256 * 1024;
 const CREDIT = 16 * 1024 * 1024;
 const ignore = { onData() {}, onFin() {}, onReset() {} };
 
