@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toFairleadError } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
+import { parseParams } from '../shared/protocol/validate.ts';
 import type { VmSpec } from '../shared/protocol/vm-spec.ts';
 import { type AgentConfig, parseHttpListen } from './config.ts';
 import type { ReadinessCheck } from './http/readiness.ts';
@@ -30,10 +31,11 @@ import { MIGRATION_RECONCILERS } from './rpc/reconcile-migration.ts';
 import { StreamOpener } from './rpc/stream-open.ts';
 import { chooseTransport } from './streams/choose.ts';
 import { Telemetry } from './telemetry.ts';
-import type { HostVsock, Logger, Vms } from './vm/api.ts';
+import type { CallOptions, HostVsock, Logger, Vms } from './vm/api.ts';
 import { DeviceOperations } from './vm/devices/device-operations.ts';
 import { Guests } from './vm/guest-agent/guests.ts';
 import { parseGuestService } from './vm/guest-ports/guest-service.ts';
+import { Snapshots } from './vm/snapshot/snapshots.ts';
 
 export interface AgentOptions {
   readonly config: AgentConfig;
@@ -73,6 +75,7 @@ class FairleadAgent implements Agent {
   readonly #firstAttempt = Promise.withResolvers<void>();
   readonly #scope = new AsyncDisposableStack();
   #adopted: Vms | undefined;
+  #vsock: HostVsock | undefined;
   #once: Once | undefined;
   #http: HttpEndpoint | undefined;
   #starting: Promise<void> | undefined;
@@ -108,8 +111,9 @@ class FairleadAgent implements Agent {
       };
       const devices = this.#scope.use(new DeviceOperations({ vms, logger, checkPolicy }));
       devices.watch();
+      const snapshots = this.#openSnapshots(vms, guests, checkPolicy);
       const once = this.#takeUpCommands(vms, devices);
-      const handlers = allHandlers(vms, policy, guests, once, devices);
+      const handlers = allHandlers(vms, policy, guests, once, devices, snapshots);
       dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once });
       return dispatcher;
     });
@@ -176,6 +180,7 @@ class FairleadAgent implements Agent {
     const { vsock: want, vhostDeviceVsock: daemon } = config;
     const vsock = await chooseTransport({ want, daemon, path: searchPath, logger });
     if (!vsock.available) logger.warn({ reason: vsock.reason }, 'no vsock on this host');
+    this.#vsock = vsock;
     const vms = await (openVms === undefined ? this.#openManager(vsock) : openVms(vsock));
     this.#scope.use(vms);
     this.#scope.use(vms.events.listen((event) => this.#link.notify('vm.event', event)));
@@ -212,6 +217,14 @@ class FairleadAgent implements Agent {
         maxMemoryBytes: config.maxMemory,
       },
     });
+  }
+
+  #openSnapshots(vms: Vms, guests: Guests, checkPolicy: (spec: VmSpec) => Promise<void>): Snapshots {
+    const { config, logger } = this.#options;
+    const setClock = (vm: string, options: CallOptions) =>
+      guests.setTime(parseParams('guest.setTime', { vm, answerTimeoutMs: options.timeoutMs }), options);
+    const vsockKind = this.#vsock?.available === true ? this.#vsock.transport.kind : undefined;
+    return new Snapshots({ vms, directory: config.snapshotDir, checkPolicy, vsockKind, setClock, logger });
   }
 
   /** What the last agent left under way is settled now, and not when the first command waits for it. */

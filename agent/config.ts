@@ -87,6 +87,10 @@ const AGENT_SETTINGS = {
 
   stateDir: path(HostPath, "the host's key, its VMs and, by default, the images that guests may have; kept"),
   runDir: path(v.optional(HostPath), 'sockets of running VMs; must outlive the agent, and be short: unix sockets take 107 bytes'),
+  snapshotDir: path(
+    v.optional(HostPath),
+    "named snapshots of VMs, with memory and disks of guests: the agent's own, mode 700; by default snapshots in the state directory",
+  ),
   ramDir: path(
     v.optional(HostPath),
     "RAM of guests whose spec wants it in files: memory (tmpfs, hugetlbfs) or a disk, and the agent's alone; by default a directory of its own in /dev/shm",
@@ -171,6 +175,7 @@ const ConfigSchema = v.pipe(
     host: config.host ?? defaultHostName(),
     runDir: config.runDir ?? join(config.stateDir, 'run'),
     ramDir: config.ramDir ?? join('/dev/shm', `fairlead-${shortHash(config.stateDir)}`),
+    snapshotDir: config.snapshotDir ?? join(config.stateDir, 'snapshots'),
     imageRoots: config.imageRoots ?? [join(config.stateDir, 'images')],
   })),
   v.check(({ host }) => v.is(Name, host), 'host: the name of this machine is no valid host name: set one'),

@@ -2,6 +2,7 @@
  * What the host's owner lets the hub do here (agent/config.ts has the settings). Every refusal is PERMISSION_DENIED, names the thing and
  * the setting, and happens before anything else does.
  */
+import { dirname, join } from 'node:path';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { Disk, Network } from '../../shared/protocol/vm-spec-devices.ts';
 import { checkFile, checkImagesBelow, denied, type FileRoots } from './policy-files.ts';
@@ -22,6 +23,8 @@ export interface PolicyConfig {
   readonly maxVmMemory?: number | undefined;
   /** The agent's own files, which no root that holds this directory stands for. */
   readonly stateDir?: string | undefined;
+  /** Disks that the agent has made for a VM may stand on those that it has frozen here. */
+  readonly snapshotDir?: string | undefined;
 }
 
 /** Canonical forms alone: `..` in a path, or a longer one, would pass for a device that it is not. */
@@ -73,16 +76,21 @@ export class Policy {
     const { firmware, kernel, initrd } = spec.boot;
     // Firmware that many guests share lies where the system has it; its variables are the guest's own, as its disks are.
     if (firmware !== undefined) await checkFile('spec.boot.firmware.code', firmware.code, this.#firmware);
-    await this.#checkImage('spec.boot.firmware.vars', firmware?.vars);
+    await this.#checkImage('spec.boot.firmware.vars', firmware?.vars, spec.name);
     await this.#checkImage('spec.boot.kernel', kernel);
     await this.#checkImage('spec.boot.initrd', initrd);
-    for (const [index, disk] of spec.disks.entries()) await this.checkDisk(`spec.disks[${index}]`, disk);
+    for (const [index, disk] of spec.disks.entries()) await this.checkDisk(`spec.disks[${index}]`, disk, spec.name);
   }
 
-  /** `field` is where the disk stands in what the caller wrote. */
-  async checkDisk(field: string, { path, format }: Pick<Disk, 'path' | 'format'>): Promise<void> {
-    await this.#checkImage(`${field}.path`, path);
-    if (path !== undefined && format === 'qcow2') await checkImagesBelow(`${field}.path`, path, this.#images);
+  /** `field` is where the disk stands in what the caller wrote, `vm` whose it is. */
+  async checkDisk(field: string, { path, format }: Pick<Disk, 'path' | 'format'>, vm?: string): Promise<void> {
+    await this.#checkImage(`${field}.path`, path, vm);
+    if (path === undefined || format !== 'qcow2') return;
+    const { snapshotDir } = this.#config;
+    const isOwn = this.#ownDisks(vm).some((directory) => dirname(path) === directory);
+    // A frozen disk is only ever below one that was made for this VM: nobody names one, and nobody else's image does.
+    const more = isOwn && snapshotDir !== undefined ? [snapshotDir] : [];
+    await checkImagesBelow(`${field}.path`, path, { ...this.#images, roots: [...this.#images.roots, ...more] });
   }
 
   /** A tap or bridge by its name, and the ports of the host that a network of QEMU's own leads into the guest. */
@@ -122,8 +130,15 @@ export class Policy {
     }
   }
 
-  async #checkImage(field: string, path: string | undefined): Promise<void> {
-    if (path !== undefined) await checkFile(field, path, this.#images);
+  async #checkImage(field: string, path: string | undefined, vm?: string): Promise<void> {
+    const roots = [...this.#images.roots, ...this.#ownDisks(vm)];
+    if (path !== undefined) await checkFile(field, path, { ...this.#images, roots });
+  }
+
+  /** Where the disks are that the agent itself has made for a VM. */
+  #ownDisks(vm: string | undefined): string[] {
+    const { stateDir } = this.#config;
+    return stateDir === undefined || vm === undefined ? [] : [join(stateDir, 'vms', vm, 'disks')];
   }
 
   get #images(): FileRoots {

@@ -17,7 +17,10 @@ import type { Deadline } from './deadline.ts';
 import type { GuestPorts } from './guest-ports/guest-ports.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
 import type { LogInUse } from './logs/log-keeper.ts';
+import type { FileOwner } from './snapshot/ram-file.ts';
+import type { Restoration } from './snapshot/restoration.ts';
 import type { Durability } from './snapshot/suspension.ts';
+import type { VmPaths } from './store.ts';
 
 export type { CallOptions, Logger, VmObserver };
 
@@ -78,6 +81,8 @@ export interface BrokenVm {
 export interface Vms extends AsyncDisposable {
   readonly events: VmEvents;
   readonly broken: readonly BrokenVm[];
+  /** Whom QEMU runs as, where not as the agent. */
+  readonly fileOwner: FileOwner | undefined;
   /** Controllers of the control groups that hold VMs to their sizes; none where the host has delegated none. */
   readonly limitedBy: readonly string[];
   /** Who hears what guests dial. */
@@ -96,6 +101,8 @@ export interface Vms extends AsyncDisposable {
   pause(name: string, options?: CallOptions): Promise<VmInfo>;
   resume(name: string, options?: CallOptions): Promise<VmInfo>;
   /** Saves the guest and ends its process; whoever wants something of it then wakes it. */
+  /** Starts a VM at rest from a saved guest: `prepare` is called in turn, with the VM's own paths. */
+  restore(name: string, prepare: (paths: VmPaths) => Promise<Restoration>, options?: CallOptions): Promise<VmInfo>;
   suspend(name: string, options: CallOptions & { readonly durability: Durability }): Promise<Result<'vm.suspend'>>;
   hold(name: string, options: CallOptions & { readonly forMs: number }): Promise<Result<'vm.hold'>>;
   reset(name: string, options?: CallOptions): Promise<VmInfo>;

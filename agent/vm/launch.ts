@@ -76,6 +76,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   undo.defer(() => context.confinement.leave(name));
   const facts = incoming?.facts;
   const keepsRam = incoming !== undefined && incoming.ram.kind !== 'fresh';
+  const privateRam = incoming?.ram.kind === 'private' ? incoming.ram.file : undefined;
   undo.defer(() => releaseHostDevices(name, paths, { logger, keepsRam }));
   const [qemu, accelerator, machine, devices, device] = await settleAll([
     orAborted(context.probe.qemu(), signal),
@@ -91,7 +92,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const vsock = device === undefined ? undefined : { cid: device.cid, backend: device.backend };
   const { sandbox } = qemu;
   const { tscKhz } = context;
-  const host = { uuid: record.uuid, accelerator, machine, sandbox, tscKhz, vsock, devices, paths, ports: facts?.ports };
+  const host = { uuid: record.uuid, accelerator, machine, sandbox, tscKhz, vsock, devices, paths, ports: facts?.ports, privateRam };
   const argv = [...buildArgs(record.spec, host), ...(incoming === undefined ? [] : ['-incoming', 'defer'])];
   const logOffset = sizeOf(paths.qemuLog);
   const vhostFd = device?.vhostFd;

@@ -70,7 +70,8 @@ const TABLE: Readonly<Record<VmState, Row>> = {
   created: start,
   stopped: start,
   crashed: start,
-  starting: { resume: { state: 'running', event: 'vm.started' } },
+  // Paused is one that was restored so.
+  starting: { resume: { state: 'running', event: 'vm.started' }, pause: { state: 'paused', event: 'vm.paused' } },
   running: { pause: { state: 'paused', event: 'vm.paused' }, ...panic, ...ioError, ...resetIn('running'), ...suspend, ...leave },
   paused: { ...resume, ...panic, ...ioError, ...resetIn('paused'), ...leave },
   panicked: { ...resume, ...resetIn('panicked'), ...leave },

@@ -34,10 +34,12 @@ import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
 import { HostProbe } from './host/host-probe.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
 import { type LogInUse, LogKeeper } from './logs/log-keeper.ts';
+import type { FileOwner } from './snapshot/ram-file.ts';
+import type { Restoration } from './snapshot/restoration.ts';
 import type { Durability } from './snapshot/suspension.ts';
 import { checkFiles, checkHostMemory, checkSpec } from './spec-check.ts';
 import type { LadderTimes } from './stop-ladder.ts';
-import { VmStore } from './store.ts';
+import { type VmPaths, VmStore } from './store.ts';
 import { StrayProcesses } from './strays.ts';
 import { Supervisor, type SupervisorContext } from './supervisor.ts';
 
@@ -144,6 +146,10 @@ export class VmManager implements Vms {
     return this.#context.guestPorts;
   }
 
+  get fileOwner(): FileOwner | undefined {
+    return this.#context.confinement.user;
+  }
+
   checkFiles(spec: VmSpec): Promise<void> {
     return this.#context.confinement.checkFiles(spec);
   }
@@ -200,6 +206,14 @@ export class VmManager implements Vms {
 
   async resume(name: string, options: CallOptions = {}): Promise<VmInfo> {
     return this.#find(name).resume(options);
+  }
+
+  async restore(
+    name: string,
+    prepare: (paths: VmPaths) => Promise<Restoration>,
+    options: CallOptions = {},
+  ): Promise<VmInfo> {
+    return this.#find(name).restore(prepare, options);
   }
 
   async suspend(name: string, options: CallOptions & { readonly durability: Durability }): Promise<Result<'vm.suspend'>> {

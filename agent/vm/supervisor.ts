@@ -22,11 +22,12 @@ import { openStream } from './open-stream.ts';
 import { RestartTimer } from './restart-timer.ts';
 import type { Session } from './session.ts';
 import { IdleWatch } from './snapshot/idle-watch.ts';
+import { type Restoration, recording, restoring } from './snapshot/restoration.ts';
 import { type SleepContext, Sleeper } from './snapshot/sleeper.ts';
 import type { Durability } from './snapshot/suspension.ts';
 import { checkFiles } from './spec-check.ts';
 import { descend, LADDER_TIMES, type LadderTarget } from './stop-ladder.ts';
-import type { VmRecord } from './store.ts';
+import type { VmPaths, VmRecord } from './store.ts';
 import type { StrayProcesses } from './strays.ts';
 
 export interface SupervisorContext extends LifeContext, SleepContext {
@@ -99,6 +100,17 @@ export class Supervisor {
       requireState(this.name, this.state, REST_STATES, 'start');
       this.#restart.cancel();
       await this.#launch(deadline, undefined);
+      return this.info();
+    });
+  }
+
+  /** A start from a saved guest, in the machine of another spec. Whatever fails before that guest is loaded leaves the VM as it was. */
+  restore(prepare: (paths: VmPaths) => Promise<Restoration>, options: CallOptions): Promise<VmInfo> {
+    return this.#command('restoring', { timeoutMs: Number.POSITIVE_INFINITY, ...options }, async (deadline) => {
+      requireState(this.name, this.state, REST_STATES, 'restore');
+      this.#restart.cancel();
+      const restoration = await prepare(this.#context.store.paths(this.name));
+      await restoring(this.#life, restoration, () => this.#launch(deadline, undefined, restoration));
       return this.info();
     });
   }
@@ -346,20 +358,23 @@ export class Supervisor {
   }
 
   /** `restarts` is where the policy stands when the attempt is its own. */
-  async #launch(deadline: Deadline, restarts: VmRecord['restarts']): Promise<void> {
+  async #launch(deadline: Deadline, restarts: VmRecord['restarts'], restoration?: Restoration): Promise<void> {
     const life = this.#life;
     await life.cleaned;
     const before = this.record;
     life.apply('start');
     try {
-      await checkFiles(before.spec);
+      const spec = restoration?.spec ?? before.spec;
+      await checkFiles(spec);
       const save = (change: Partial<VmRecord>) => life.save({ ...change, restarts });
-      life.own(await launch(this.#context, { record: before, save, handlers: life.handlers(), deadline }));
+      const incoming = restoration && recording(restoration, () => save({ spec }));
+      const request = { record: { ...before, spec }, save, handlers: life.handlers(), deadline, incoming };
+      life.own(await launch(this.#context, request));
     } catch (error) {
       await life.startFailed(before, toFairleadError(error), restarts !== undefined);
       throw error;
     }
-    life.apply('resume');
+    life.apply(restoration?.incoming.then === 'pause' ? 'pause' : 'resume');
     life.saveLater({ state: 'running' });
   }
 

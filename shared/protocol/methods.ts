@@ -18,6 +18,7 @@ import { MEMORY_METHODS } from './methods-memory.ts';
 import { MIGRATION_METHODS } from './methods-migration.ts';
 import { OPERATION_METHODS } from './methods-operation.ts';
 import { STREAM_METHODS } from './methods-streams.ts';
+import { SNAPSHOT_METHODS } from './methods-snapshot.ts';
 import { SUSPEND_METHODS } from './methods-suspend.ts';
 import { VM_METHODS } from './methods-vm.ts';
 
@@ -25,6 +26,7 @@ export const METHODS = {
   ...HOST_METHODS,
   ...VM_METHODS,
   ...SUSPEND_METHODS,
+  ...SNAPSHOT_METHODS,
   ...OPERATION_METHODS,
   ...MEMORY_METHODS,
   ...MIGRATION_METHODS,

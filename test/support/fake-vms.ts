@@ -29,6 +29,8 @@ export class FakeVms implements Vms {
   readonly limitedBy: readonly string[] = [];
   readonly guestPorts = new GuestPorts({ services: [], maxStreamsPerVm: 16, logger: silent });
 
+  readonly fileOwner = undefined;
+
   async checkFiles(): Promise<void> {}
   readonly calls: unknown[][] = [];
   readonly infos: VmInfo[];
@@ -44,6 +46,7 @@ export class FakeVms implements Vms {
   start: Vms['start'] = async (name) => this.#record('start', name) ?? this.get(name);
   pause: Vms['pause'] = async (name) => this.#record('pause', name) ?? this.get(name);
   resume: Vms['resume'] = async (name) => this.#record('resume', name) ?? this.get(name);
+  restore: Vms['restore'] = async (name) => this.#record('restore', name) ?? this.get(name);
   suspend: Vms['suspend'] = async (name, { durability }) => this.#record('suspend', name, durability) ?? { vm: this.get(name) };
   hold: Vms['hold'] = async (name, { forMs }) =>
     this.#record('hold', name, forMs) ?? { vm: this.get(name), until: '2026-01-01T00:00:00.000Z' };

@@ -8,6 +8,7 @@ import { allHandlers } from '../../agent/rpc/handlers/all.ts';
 import { Policy, type PolicyConfig } from '../../agent/rpc/policy.ts';
 import { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import { Guests } from '../../agent/vm/guest-agent/guests.ts';
+import { Snapshots } from '../../agent/vm/snapshot/snapshots.ts';
 import { CancelSource } from '../../shared/cancellation.ts';
 import type { JsonObject } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
@@ -44,7 +45,16 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
   const guests = new Guests(vms, silent);
   const { once } = onceOf(vms);
   const devices = new DeviceOperations({ vms, logger: silent, checkPolicy: (spec) => policy.checkSpec(spec) });
-  const dispatcher = new Dispatcher({ handlers: allHandlers(vms, policy, guests, once, devices), policy, observer, once });
+  const snapshots = new Snapshots({
+    vms,
+    directory: '/none',
+    checkPolicy: (spec) => policy.checkSpec(spec),
+    vsockKind: undefined,
+    setClock: async () => {},
+    logger: silent,
+  });
+  const handlers = allHandlers(vms, policy, guests, once, devices, snapshots);
+  const dispatcher = new Dispatcher({ handlers, policy, observer, once });
   const call = (method: string, params: JsonObject = {}, overrides: Partial<RequestContext> = {}) =>
     dispatcher.request(method, params, context(overrides));
   return { call, outcomes, vms };

@@ -2,6 +2,7 @@
 import type { Vms } from '../../vm/api.ts';
 import type { DeviceOperations } from '../../vm/devices/device-operations.ts';
 import type { Guests } from '../../vm/guest-agent/guests.ts';
+import type { Snapshots } from '../../vm/snapshot/snapshots.ts';
 import type { Policy } from '../policy.ts';
 import { deviceHandlers } from './devices.ts';
 import { guestHandlers } from './guest.ts';
@@ -9,6 +10,7 @@ import { hostHandlers } from './host.ts';
 import { memoryHandlers } from './memory.ts';
 import { migrationHandlers } from './migration.ts';
 import { type OperationBook, operationHandlers } from './operation.ts';
+import { snapshotHandlers } from './snapshot.ts';
 import { suspendHandlers } from './suspend.ts';
 import type { Handlers } from './types.ts';
 import { vmHandlers } from './vm.ts';
@@ -19,11 +21,13 @@ export function allHandlers(
   guests: Guests,
   operations: OperationBook,
   devices: DeviceOperations,
+  snapshots: Snapshots,
 ): Handlers {
   return {
     ...hostHandlers(vms),
     ...vmHandlers(vms, policy),
     ...suspendHandlers(vms),
+    ...snapshotHandlers(snapshots),
     ...memoryHandlers(vms),
     ...migrationHandlers(vms, policy),
     ...deviceHandlers(devices),

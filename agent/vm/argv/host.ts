@@ -23,6 +23,8 @@ export interface ArgvHost {
   readonly vsock: ArgvVsock | undefined;
   /** PCIe ports for devices that come and go, where the machine has been made with them already. Default: what the spec asks for. */
   readonly ports?: number | undefined;
+  /** A file that RAM is mapped from copy on write, whatever the spec says of it: it is somebody else's. Default: none. */
+  readonly privateRam?: string | undefined;
   /** Default: none of it. */
   readonly devices?: HostDevices | undefined;
   readonly paths: ArgvPaths;

@@ -12,7 +12,11 @@ export const MEMORY_BLOCK_BYTES = 2 * MIB;
 export function memoryOptions({ memory }: VmSpec, host: ArgvHost): Option[] {
   const size = `${memory.bytes / MIB}M`;
   const { ramFile, addedRamFile } = host.paths;
-  const ram: Option = ['-object', json({ ...backend(memory, host, ramFile), id: 'ram0', size: memory.bytes })];
+  const kind =
+    host.privateRam === undefined
+      ? backend(memory, host, ramFile)
+      : { 'qom-type': 'memory-backend-file', 'mem-path': host.privateRam, share: false };
+  const ram: Option = ['-object', json({ ...kind, id: 'ram0', size: memory.bytes })];
   if (memory.maxBytes === undefined) return [['-m', size], ram];
   const added = { ...backend(memory, host, addedRamFile), id: 'vmem0-ram', size: memory.maxBytes - memory.bytes, reserve: false };
   const device = {

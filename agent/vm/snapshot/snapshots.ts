@@ -1,0 +1,196 @@
+/** The named snapshots of this host: what the methods on them do. */
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
+import type { Params, Result } from '../../../shared/protocol/methods.ts';
+import { pageFrom } from '../../../shared/protocol/paging.ts';
+import type { SnapshotInfo } from '../../../shared/protocol/snapshot.ts';
+import type { VmInfo } from '../../../shared/protocol/vm.ts';
+import type { CallOptions, Logger, Vms } from '../api.ts';
+import { Deadline } from '../deadline.ts';
+import type { CheckPolicy } from '../devices/attach.ts';
+import { SnapshotCatalogue } from './catalogue.ts';
+import { type CloneTools, cloneNames, cloneSnapshot, plugInto } from './clone.ts';
+import { hashContent, hashStream } from './content.ts';
+import { type CreateOptions, createSnapshot } from './create.ts';
+import { type Manifest, STATE } from './manifest.ts';
+import { undoUnfinished } from './recover.ts';
+import { changedFiles, checkRestorable, restorationOf } from './restoration.ts';
+import { usersOf } from './users.ts';
+
+export interface SnapshotsOptions {
+  readonly vms: Vms;
+  /** Where they are kept: mode 0700, the agent's own. */
+  readonly directory: string;
+  readonly checkPolicy: CheckPolicy;
+  readonly vsockKind: CloneTools['vsockKind'];
+  readonly setClock: CloneTools['setClock'];
+  readonly logger: Logger;
+}
+
+/** stat(2) counts in these. */
+const STAT_BLOCK = 512;
+
+export class Snapshots {
+  readonly #tools: CloneTools;
+  readonly #catalogue: SnapshotCatalogue;
+  readonly #logger: Logger;
+  /** Commands wait until what an earlier agent left half made has been put right. Never rejects. */
+  readonly #ready: Promise<void>;
+
+  constructor({ directory, logger, ...tools }: SnapshotsOptions) {
+    const owner = tools.vms.fileOwner;
+    this.#catalogue = new SnapshotCatalogue({ directory, owner });
+    this.#tools = { ...tools, catalogue: this.#catalogue, owner };
+    this.#logger = logger;
+    this.#ready = this.#recover();
+  }
+
+  async create(params: Params<'snapshot.create'>, options: CreateOptions): Promise<SnapshotInfo> {
+    await this.#ready;
+    return this.#infoOf(await createSnapshot(this.#tools, params, options), []);
+  }
+
+  async list({ vm, ...page }: Params<'snapshot.list'>): Promise<Result<'snapshot.list'>> {
+    const { manifests, broken } = await this.#catalogue.list();
+    const users = await usersOf(this.#tools.vms, this.#catalogue, manifests);
+    const wanted = manifests.filter((manifest) => vm === undefined || manifest.vm === vm);
+    const infos = await Promise.all(wanted.map((manifest) => this.#infoOf(manifest, users.get(manifest.name) ?? [])));
+    const { rows, next } = pageFrom(infos, ({ name }) => name, page);
+    return { snapshots: [...rows], next, broken };
+  }
+
+  async show({ snapshot }: Params<'snapshot.show'>): Promise<Result<'snapshot.show'>> {
+    const manifest = await this.#catalogue.read(snapshot);
+    const { manifests } = await this.#catalogue.list();
+    const users = await usersOf(this.#tools.vms, this.#catalogue, manifests);
+    const disks = manifest.disks.map(({ id, file }) => (file === undefined ? `${id}: where it was` : `${id}: ${file}`));
+    return { snapshot: await this.#infoOf(manifest, users.get(snapshot) ?? []), abi: manifest.abi, disks };
+  }
+
+  /** Reads all that was saved; disks are known by size, inode and time, since to read them would take hours. */
+  async verify({ snapshot }: Params<'snapshot.verify'>, options: CallOptions): Promise<Result<'snapshot.verify'>> {
+    const manifest = await this.#catalogue.read(snapshot);
+    using _ = this.#catalogue.hold(snapshot);
+    using deadline = new Deadline(`verifying snapshot ${snapshot}`, options);
+    const directory = this.#catalogue.directoryOf(snapshot);
+    const problems = await changedFiles(manifest, directory);
+    let readBytes = 0;
+    const check = async (file: string, saved: string, hash: typeof hashContent): Promise<void> => {
+      try {
+        const { sha256 } = await hash(join(directory, file), deadline.signal, (bytes) => {
+          readBytes += bytes;
+        });
+        if (sha256 !== saved) problems.push(`${join(directory, file)} is not what was saved: its SHA-256 differs`);
+      } catch (error) {
+        deadline.signal.throwIfAborted();
+        problems.push(`${join(directory, file)} cannot be read: ${toFairleadError(error).message}`);
+      }
+    };
+    await check(STATE, manifest.state.sha256, hashStream);
+    for (const { file, sha256 } of manifest.ram) await check(file, sha256, hashContent);
+    return { ok: problems.length === 0, problems, readBytes };
+  }
+
+  /** @throws FairleadError CONFLICT while anything stands on it. */
+  async remove({ snapshot }: Params<'snapshot.remove'>): Promise<Result<'snapshot.remove'>> {
+    await this.#ready;
+    const { manifests } = await this.#catalogue.list();
+    const users = (await usersOf(this.#tools.vms, this.#catalogue, manifests)).get(snapshot) ?? [];
+    if (users.length > 0) {
+      const message = `snapshot ${snapshot} cannot be removed: ${users.join(', ')} would lose disks or memory; delete those first`;
+      throw new FairleadError('CONFLICT', message, { details: { snapshot, usedBy: users } });
+    }
+    if (this.#catalogue.isHeld(snapshot)) {
+      throw new FairleadError('CONFLICT', `snapshot ${snapshot} cannot be removed: something is being made from it, or it is`);
+    }
+    return { removed: await this.#catalogue.remove(snapshot) };
+  }
+
+  async prune({ vm, keep }: Params<'snapshot.prune'>): Promise<Result<'snapshot.prune'>> {
+    const { manifests } = await this.#catalogue.list();
+    const wanted = manifests.filter((manifest) => vm === undefined || manifest.vm === vm);
+    const removed: string[] = [];
+    const inUse: string[] = [];
+    for (const own of Map.groupBy(wanted, (manifest) => manifest.vm).values()) {
+      const newestFirst = own.toSorted((a, b) => b.createdAt.localeCompare(a.createdAt));
+      for (const { name } of newestFirst.slice(keep)) {
+        try {
+          await this.remove({ snapshot: name });
+          removed.push(name);
+        } catch (error) {
+          if (toFairleadError(error).code !== 'CONFLICT') throw error;
+          inUse.push(name);
+        }
+      }
+    }
+    return { removed, inUse };
+  }
+
+  async restore({ snapshot, state }: Params<'vm.restore'>, options: CallOptions): Promise<VmInfo> {
+    await this.#ready;
+    const { vms, owner, checkPolicy } = this.#tools;
+    const manifest = await this.#catalogue.read(snapshot);
+    using _ = this.#catalogue.hold(snapshot);
+    using deadline = new Deadline(`restoring snapshot ${snapshot}`, options);
+    const directory = this.#catalogue.directoryOf(snapshot);
+    await checkRestorable(vms, manifest, directory);
+    const { vm: name, vmUuid, unplugged } = manifest;
+    const there = vms.list().find((vm) => vm.name === name);
+    if (there === undefined) {
+      // Its disks are made when it is restored.
+      await vms.create({ ...manifest.spec, disks: [] }, { signal: deadline.signal });
+    } else if (there.uuid !== vmUuid) {
+      const message = `snapshot ${snapshot} is of another VM ${name} than the one that is there: delete that one first, or clone the snapshot`;
+      throw new FairleadError('CONFLICT', message, { details: { snapshot, vm: name } });
+    }
+    const then = state === 'running' ? 'run' : 'pause';
+    // RAM of its own, so that it can be suspended and saved again.
+    const request = { manifest, directory, name, then, sharesRam: false, owner } as const;
+    const { signal, remainingMs } = deadline;
+    try {
+      await vms.restore(name, (paths) => restorationOf(request, paths), { signal, timeoutMs: remainingMs });
+    } catch (error) {
+      if (there === undefined) await vms.delete(name, { force: true });
+      throw error;
+    }
+    await plugInto(this.#tools, name, unplugged, { signal, checkPolicy });
+    return vms.get(name);
+  }
+
+  async clone({ snapshot, count, names }: Params<'vm.clone'>, options: CallOptions): Promise<Result<'vm.clone'>> {
+    await this.#ready;
+    const { vms } = this.#tools;
+    const manifest = await this.#catalogue.read(snapshot);
+    using _ = this.#catalogue.hold(snapshot);
+    await checkRestorable(vms, manifest, this.#catalogue.directoryOf(snapshot));
+    const taken = new Set(vms.list().map(({ name }) => name));
+    const wanted = names ?? cloneNames(manifest.vm, count, (name) => taken.has(name));
+    if (names !== undefined && new Set(names).size !== names.length) {
+      throw new FairleadError('INVALID_PARAMS', 'params.names: each clone needs a name of its own');
+    }
+    return cloneSnapshot(this.#tools, { manifest, names: wanted }, options);
+  }
+
+  async #infoOf(manifest: Manifest, usedBy: readonly string[]): Promise<SnapshotInfo> {
+    const { name, vm, mode, createdAt, clonable, qemuVersion, facts, spec, pausedMs, ram, disks } = manifest;
+    const directory = this.#catalogue.directoryOf(name);
+    const files = [STATE, ...ram.map(({ file }) => file), ...disks.flatMap(({ file }) => file ?? [])];
+    // One that is gone is told by what looks at it.
+    const blocks = await Promise.all(files.map((file) => stat(join(directory, file)).catch(() => ({ blocks: 0 }))));
+    const storedBytes = blocks.reduce((sum, is) => sum + is.blocks * STAT_BLOCK, 0);
+    const about = { name, vm, mode, createdAt, clonable, qemuVersion, machine: facts.machine, pausedMs };
+    return { ...about, memoryBytes: spec.memory.bytes, storedBytes, usedBy: [...usedBy] };
+  }
+
+  async #recover(): Promise<void> {
+    try {
+      for (const name of await this.#catalogue.unfinished()) {
+        const isUndone = await undoUnfinished(this.#tools, this.#catalogue.directoryOf(name), this.#logger);
+        if (isUndone) await this.#catalogue.remove(name);
+      }
+    } catch (error) {
+      this.#logger.error({ error: toFairleadError(error).message }, 'the snapshots of this host cannot be used');
+    }
+  }
+}
