@@ -58,6 +58,7 @@ export async function* guestConnections<Stream>(
     } catch (thrown) {
       if (isOver(signal)) return;
       const { code } = toFairleadError(thrown);
+      if (hub.isClosed) throw thrown;
       const isLost = code === 'INTERRUPTED' || (!isFirst && (code === 'HOST_UNREACHABLE' || code === 'TIMEOUT'));
       if (!isLost) throw thrown;
       await pause(backoff.failed(), signal).catch(() => {});

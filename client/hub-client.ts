@@ -58,6 +58,11 @@ export class HubClient implements AsyncDisposable {
     this.#timeoutMs = options.timeoutMs;
   }
 
+  /** Disposed of. */
+  get isClosed(): boolean {
+    return this.#line.isClosed;
+  }
+
   /** @throws FairleadError what the method's contract names, PROTOCOL_ERROR for an answer of the wrong shape */
   async call<M extends MethodName>(method: M, params: OperatorParams<M>, limits?: CallLimits): Promise<Result<M>> {
     return parseResult(method, await this.callRaw(method, jsonOf(params), limits));

@@ -60,6 +60,11 @@ export class HubLine implements AsyncDisposable {
     return this.#up;
   }
 
+  /** Disposed of: there will be no other line. */
+  get isClosed(): boolean {
+    return this.#closing.signal.aborted;
+  }
+
   /** The line that is up, or the next one. @throws INTERRUPTED when there will be none */
   line(): Promise<Line> {
     return this.#current;

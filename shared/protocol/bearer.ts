@@ -14,9 +14,9 @@ export function bearerProtocol(token: string): string {
   return `${PREFIX}${token}`;
 }
 
-/** The token in a `sec-websocket-protocol` header; undefined where there is none. */
+/** What an `authorization` header would say, from a `sec-websocket-protocol` header; undefined where there is no token in it. */
 export function bearerIn(header: string | undefined): string | undefined {
   const offered = (header ?? '').split(',').map((name) => name.trim());
   const token = offered.find((name) => name.startsWith(PREFIX))?.slice(PREFIX.length);
-  return token !== undefined && TOKEN.test(token) ? token : undefined;
+  return token !== undefined && TOKEN.test(token) ? `Bearer ${token}` : undefined;
 }
