@@ -13,7 +13,7 @@ import type { SettingsSource } from '../shared/node/settings-source.ts';
 import { Bytes, HostPath, Labels, Name } from '../shared/protocol/common.ts';
 import { hubEndpoints, isLoopbackHost } from '../shared/protocol/handshake.ts';
 import { parseWith } from '../shared/protocol/parse-with.ts';
-import { entriesOf, list, listOf, parseAddress, path, splitList, toggle, value, whole } from '../shared/settings.ts';
+import { entriesOf, list, listOf, parseAddress, path, splitList, toggle, value, whole, written } from '../shared/settings.ts';
 import { parseGuestService } from './vm/guest-ports/guest-service.ts';
 
 const DURATION_UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
@@ -56,7 +56,7 @@ const MigrationTarget = v.pipe(
   ),
 );
 /** Of the host's user database. */
-const Account = v.pipe(v.string(), v.regex(/^([a-z_][a-z0-9_-]{0,31}|\d{1,10})$/i, 'must be a name or a number'));
+const Account = v.pipe(written, v.regex(/^([a-z_][a-z0-9_-]{0,31}|\d{1,10})$/i, 'must be a name or a number'));
 const Cgroup = v.union([v.picklist(['auto', 'off']), HostPath], 'must be auto, off or the path of a control group');
 /** Where distributions put the firmware of guests. */
 const FIRMWARE_DIRECTORIES = ['/usr/share/qemu', '/usr/share/seabios', '/usr/share/OVMF', '/usr/share/AAVMF', '/usr/share/edk2'];

@@ -62,9 +62,19 @@ export const whole = (min: number, max: number) =>
     v.maxValue(max),
   );
 
+/** Text. YAML takes ports, uids and whatever else has only digits for numbers. */
+export const written = v.union([v.string(), v.pipe(v.number(), v.safeInteger(), v.transform(String))], 'must be text');
+
 /** A list, or its entries with commas between. */
 export const listOf = <S extends v.GenericSchema<string>>(entry: S, maxLength = 256) =>
-  v.pipe(v.union([v.array(v.string()), v.pipe(v.string(), v.transform(splitList))]), v.array(entry), v.maxLength(maxLength));
+  v.pipe(
+    v.union(
+      [v.array(written), v.pipe(written, v.transform(splitList))],
+      'must be a list of texts, or one text with commas between',
+    ),
+    v.array(entry),
+    v.maxLength(maxLength),
+  );
 
 export function splitList(text: string): string[] {
   return text.split(',').flatMap((entry) => (entry.trim() === '' ? [] : [entry.trim()]));
