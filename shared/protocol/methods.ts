@@ -12,6 +12,7 @@ import type { MethodContract } from './contract.ts';
 import { CONSOLE_METHODS } from './methods-console.ts';
 import { DEVICE_METHODS } from './methods-devices.ts';
 import { GUEST_METHODS } from './methods-guest.ts';
+import { GUEST_FILE_METHODS } from './methods-guest-files.ts';
 import { HOST_METHODS } from './methods-host.ts';
 import { HUB_METHODS } from './methods-hub.ts';
 import { MEMORY_METHODS } from './methods-memory.ts';
@@ -32,6 +33,7 @@ export const METHODS = {
   ...MIGRATION_METHODS,
   ...DEVICE_METHODS,
   ...GUEST_METHODS,
+  ...GUEST_FILE_METHODS,
   ...CONSOLE_METHODS,
   ...STREAM_METHODS,
   ...HUB_METHODS,
