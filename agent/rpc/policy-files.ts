@@ -3,7 +3,7 @@
  * image also those that it names in turn, all the way down.
  */
 import { realpath } from 'node:fs/promises';
-import { join, resolve, sep } from 'node:path';
+import { basename, dirname, join, resolve, sep } from 'node:path';
 import { FairleadError } from '../../shared/errors.ts';
 import { filesOfQcow2 } from './qcow2-files.ts';
 
@@ -64,14 +64,16 @@ async function isAgents(target: string, roots: readonly string[], stateDir: stri
   return !realWithin.some((root) => root !== realState && isBelow(root, realState) && isBelow(target, root));
 }
 
-/** Where a path leads. Of one whose end does not exist, where its directory leads: a link above it must not pass for what it is not. */
+/**
+ * Where a path leads, as the kernel goes: `..` behind a link leads out of where the link leads. Of one whose end does not exist, where its
+ * directory leads: a link above it must not pass for what it is not.
+ */
 async function real(path: string): Promise<string> {
-  const absolute = resolve(path);
   try {
-    return await realpath(absolute);
+    return await realpath(path);
   } catch {
-    const directory = resolve(absolute, '..');
-    return directory === absolute ? absolute : join(await real(directory), absolute.slice(directory.length));
+    const directory = dirname(path);
+    return directory === path ? path : join(await real(directory), basename(path));
   }
 }
 

@@ -72,7 +72,7 @@ describe('a qcow2 image', () => {
     await expect(check({})).resolves.toBeUndefined();
     await expect(check({ backing: 'base.raw', format: 'raw' })).resolves.toBeUndefined();
     await expect(check({ backing: join(images, 'base.raw'), format: 'raw' })).resolves.toBeUndefined();
-    await expect(check({ data: 'base.raw' })).resolves.toBeUndefined();
+    await expect(check({ data: join(images, 'base.raw') })).resolves.toBeUndefined();
   });
 
   it.each<[string, Header]>([
