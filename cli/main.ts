@@ -5,6 +5,7 @@ import type { App } from './app.ts';
 import { OutputWatch } from './broken-output.ts';
 import { registerConnect } from './commands/connect.ts';
 import { registerConsole } from './commands/console.ts';
+import { registerCp } from './commands/cp.ts';
 import { registerDoctor } from './commands/doctor.ts';
 import { registerExec } from './commands/exec.ts';
 import { registerForward } from './commands/forward.ts';
@@ -16,6 +17,7 @@ import { registerLogs } from './commands/logs.ts';
 import { registerOp } from './commands/op.ts';
 import { registerProxy } from './commands/proxy.ts';
 import { registerRpc } from './commands/rpc.ts';
+import { registerSnapshot } from './commands/snapshot.ts';
 import { registerSsh } from './commands/ssh.ts';
 import { registerToken } from './commands/token.ts';
 import { registerVm } from './commands/vm.ts';
@@ -71,8 +73,10 @@ function buildProgram(app: App): Command {
   for (const register of [
     registerHost,
     registerVm,
+    registerSnapshot,
     registerToken,
     registerConnect,
+    registerCp,
     registerForward,
     registerListen,
     registerProxy,

@@ -10,6 +10,7 @@ import { age, humanBytes, type Output } from '../output.ts';
 import { specFromFlags } from '../vm-spec-flags.ts';
 import { type SpecFlags, specOptions } from '../vm-spec-options.ts';
 import { printVm, vmLines } from '../vm-text.ts';
+import { registerVmClone } from './snapshot.ts';
 import { registerVmDevices } from './vm-devices.ts';
 import { registerVmMemory } from './vm-memory.ts';
 import { registerVmMigration } from './vm-migration.ts';
@@ -29,6 +30,7 @@ export function registerVm(program: Command, app: App): void {
   registerVmMemory(vm, app);
   registerVmMigration(vm, app);
   registerVmDevices(vm, app);
+  registerVmClone(vm, app);
   registerVmSuspend(vm, app);
 }
 
