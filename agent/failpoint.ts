@@ -71,14 +71,7 @@ export const FAILPOINTS = [
   'resume.committed', // what was saved is used up; the guest has not run yet
   'resume.running', // the guest runs; its vsock is not there yet
 
-  'snapshot.intended', // a draft that says what to put right; the VM is as it was
-  'snapshot.unplugged', // the guest has let go of what cannot be saved
-  'snapshot.stopped', // and stands still
-  'snapshot.state-saved', // devices, and with mode stream memory, are in the draft
-  'snapshot.copied', // disks and RAM files are, too; the guest still stands still
-  'snapshot.resumed', // the guest goes on, without what it let go of
-  'snapshot.sealed', // the VM is as it was; the draft has no manifest
-  'snapshot.kept', // there is a snapshot; nobody was told
+  'discard.recorded', // a guest that slept is given up; its RAM is there
 
   'restore.loaded', // a process has the saved guest, which has not run; the record has the spec of before
   'restore.spec-recorded', // and of the snapshot

@@ -201,6 +201,7 @@ export class VmLife {
     const exit: VmExit = { at: new Date().toISOString(), reason: 'discarded', code: null, signal: null, stderrTail: '' };
     await this.save({ ...this.#atRest(), state: 'stopped', exit, restarts: undefined });
     this.apply('discard', { reason: exit.reason, code: null, signal: null });
+    await failpoint('discard.recorded');
     await this.#release({ keepsRam: false });
   }
 

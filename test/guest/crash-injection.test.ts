@@ -20,12 +20,14 @@ for (const reason of [missing, whyNoLinux()]) if (reason !== undefined) console.
 
 /** The firmware finds nothing to boot: a guest that costs nothing, and hears no button. */
 const SPEC = { name: 'web', accelerator: 'tcg', memory: { bytes: '64MiB' } } as const;
+const IN_FILE = { ...SPEC, memory: { ...SPEC.memory, backing: 'file' } } as const;
+const LINUX_MEMORY = { bytes: '256MiB', backing: 'file' } as const;
 const ID = 'the-command';
 const DISK = 'data.raw';
 const STATE_OF = { done: 'done', 'not-done': 'failed', unknown: 'unknown' } as const;
 
-/** `lets go`: with a disk, and a guest that lets go of it when it is asked. */
-type Prepared = 'nothing' | 'created' | 'running' | 'lets go';
+/** `lets go`: with a disk, and a guest that lets go of it when it is asked. `in file`: with RAM that can be left; so has `suspended`. */
+type Prepared = 'nothing' | 'created' | 'running' | 'lets go' | 'in file' | 'suspended';
 
 interface Command<M extends AgentMethodName = AgentMethodName> {
   readonly method: M;
@@ -51,6 +53,9 @@ const stop = { method: 'vm.stop', params: { vm: 'web', graceMs: 0 } } as const;
 const pause = { method: 'vm.pause', params: { vm: 'web' } } as const;
 const reset = { method: 'vm.reset', params: { vm: 'web' } } as const;
 const remove = { method: 'vm.delete', params: { vm: 'web', force: true } } as const;
+const suspend = { method: 'vm.suspend', params: { vm: 'web' } } as const;
+const resume = { method: 'vm.resume', params: { vm: 'web' } } as const;
+const discard = { method: 'vm.stop', params: { vm: 'web', graceMs: 0 } } as const;
 const attach = { method: 'disk.attach', params: { vm: 'web', id: 'data', disk: { path: DISK, format: 'raw' } } } as const;
 const detach = { method: 'disk.detach', params: { vm: 'web', id: 'data' } } as const;
 
@@ -95,6 +100,22 @@ const CRASHES: readonly Crash[] = [
   { at: 'detach.device-gone', ...isDone(detach, 'lets go', 'running') },
   { at: 'detach.backend-removed', ...isDone(detach, 'lets go', 'running') },
   { at: 'detach.recorded', ...isDone(detach, 'lets go', 'running') },
+
+  { at: 'suspend.begun', ...notDone(suspend, 'in file', 'running', 'suspended') },
+  { at: 'suspend.recorded', ...notDone(suspend, 'in file', 'running', 'suspended') },
+  { at: 'suspend.vsock-unplugged', ...notDone(suspend, 'lets go', 'running', 'suspended') },
+  { at: 'suspend.paused', ...notDone(suspend, 'in file', 'running', 'suspended') },
+  { at: 'suspend.saved', ...notDone(suspend, 'lets go', 'running', 'suspended') },
+  { at: 'suspend.committed', ...isDone(suspend, 'in file', 'suspended') },
+  { at: 'suspend.process-ended', ...isDone(suspend, 'lets go', 'suspended') },
+
+  { at: 'resume.begun', ...notDone(resume, 'suspended', 'suspended', 'running') },
+  { at: 'resume.spawned', ...notDone(resume, 'suspended', 'suspended', 'running') },
+  { at: 'resume.loaded', ...notDone(resume, 'suspended', 'suspended', 'running') },
+  // What was saved is used up, so the guest goes on by itself.
+  { at: 'resume.committed', ...isDone(resume, 'suspended', 'running') },
+  { at: 'resume.running', ...isDone(resume, 'suspended', 'running') },
+  { at: 'discard.recorded', ...isDone(discard, 'suspended', 'stopped') },
 
   { at: 'journal.accepted', ...notDone(start, 'created', 'created', 'running') },
   {
@@ -158,8 +179,10 @@ async function dieAt(host: CrashingHost, { at, on, method }: Crash, params: Comm
 async function prepare(host: CrashingHost, agent: AgentProcess, on: Prepared): Promise<void> {
   if (on === 'nothing') return;
   const isLinux = on === 'lets go';
-  await agent.call('vm.create', { spec: isLinux ? linuxSpec({ name: 'web' }) : SPEC });
+  const bare = on === 'in file' || on === 'suspended' ? IN_FILE : SPEC;
+  await agent.call('vm.create', { spec: isLinux ? linuxSpec({ name: 'web', memory: LINUX_MEMORY }) : bare });
   if (on !== 'created') await agent.call('vm.start', { vm: 'web' });
+  if (on === 'suspended') await agent.call('vm.suspend', { vm: 'web' });
   if (!isLinux) return;
   await agent.ready;
   await agent.call('disk.attach', onDiskOf(host, attach.params));
@@ -180,6 +203,10 @@ async function expectAgreement(host: CrashingHost, agent: AgentProcess, state: V
   expect(programs.filter(({ isQemu }) => !isQemu)).toHaveLength(isRunning && vms[0]?.vsock !== undefined ? 1 : 0);
   expect(await readdir(join(host.directory, 'state', 'vms'))).toEqual(state === undefined ? [] : ['web']);
   expect(await readdir(join(host.directory, 'run'))).toEqual(isRunning ? ['web'] : []);
+  // RAM in a file is there as long as its guest is.
+  const isThere = state === 'suspended' || (isRunning && vms[0]?.spec.memory.backing === 'file');
+  expect(await readdir(join(host.directory, 'ram')).catch(() => [])).toEqual(isThere ? ['web.ram'] : []);
+  if (isRunning && vms[0]?.spec.vsock !== undefined) expect(vms[0]).toHaveProperty('vsock');
   if (!isRunning) return;
   const { return: blocks } = await agent.call('vm.qmp', { vm: 'web', execute: 'query-block' });
   // SAFETY: the answer of a QEMU that works.

@@ -98,8 +98,8 @@ async function startAgent(
     '--vsock',
     ...vsock,
   ];
-  const state = ['--state-dir', join(directory, 'state'), '--run-dir', join(directory, 'run')];
-  const child = spawn(process.execPath, [ENTRY, 'agent', ...args, ...state, '--log-level', 'warn'], {
+  const folders = (['state', 'run', 'ram'] as const).flatMap((name) => [`--${name}-dir`, join(directory, name)]);
+  const child = spawn(process.execPath, [ENTRY, 'agent', ...args, ...folders, '--log-level', 'warn'], {
     env: {
       PATH: process.env['PATH'] ?? '',
       HOME: directory,
