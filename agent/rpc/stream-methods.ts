@@ -5,6 +5,7 @@ import { isMethodName, methodContract, type Params, type Result, type StreamMeth
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { Vms } from '../vm/api.ts';
 import { openConsole } from '../vm/console/console.ts';
+import { openFileRead, openFileWrite } from '../vm/guest-agent/file-streams.ts';
 import { openSubscription } from '../vm/guest-ports/subscription-stream.ts';
 import { openVmLog } from '../vm/logs/vm-logs.ts';
 import type { Policy } from './policy.ts';
@@ -38,6 +39,8 @@ export function streamMethods(vms: Vms, policy: Policy): StreamMethods {
       const { stream, halfClose, transport, generation } = vms.guestPorts.take(vm, port, connection);
       return { stream, halfClose, result: { transport, halfClose, generation } };
     },
+    'guest.readFile': (params, signal) => openFileRead(vms, params, signal),
+    'guest.writeFile': (params, signal) => openFileWrite(vms, params, signal),
     'vm.console': async (params, signal) => {
       const { stream, ...result } = await openConsole(vms, params, signal);
       return { stream, halfClose: true, result };

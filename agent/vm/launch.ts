@@ -81,7 +81,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const [qemu, accelerator, machine, devices, device] = await settleAll([
     orAborted(context.probe.qemu(), signal),
     facts?.accelerator ?? orAborted(context.probe.accelerator(record.spec.accelerator), signal),
-    facts?.machine ?? orAborted(context.probe.machine(record.spec.machine), signal),
+    orAborted(context.probe.machine(facts?.machine ?? record.spec.machine), signal),
     hostDevices(context, { spec: record.spec, paths, user: guard.user, keepsRam, signal }),
     prepareDevice(context.vsock, record, { paths, guard, signal }).then((made) => (made === undefined ? made : undo.use(made))),
     incoming?.commit === undefined ? save({ state: 'starting', generation, ready: false, process: undefined }) : undefined,

@@ -14,10 +14,10 @@ const Variable = v.pipe(v.string(), v.minLength(1), v.maxLength(255), v.regex(/^
 const Milliseconds = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(24 * HOUR_MS));
 
 /** How long a guest agent that does not answer is tried again: one that starts meanwhile is heard. */
-const answerTimeoutMs = v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(600_000)), 10_000);
+export const answerTimeoutMs = v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(600_000)), 10_000);
 
 const agentCall = { target: 'agent', kind: 'call', since: 1 } as const;
-const UNANSWERED = ['NOT_FOUND', 'WRONG_STATE', 'GUEST_UNREACHABLE', 'GUEST_FAILED', 'UNSUPPORTED', 'PROTOCOL_ERROR'] as const;
+export const UNANSWERED = ['NOT_FOUND', 'WRONG_STATE', 'GUEST_UNREACHABLE', 'GUEST_FAILED', 'UNSUPPORTED', 'PROTOCOL_ERROR'] as const;
 
 export const GUEST_METHODS = {
   'guest.ping': {

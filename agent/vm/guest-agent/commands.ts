@@ -10,6 +10,7 @@ const Text = v.pipe(v.string(), v.maxLength(256));
 const Base64 = v.pipe(v.string(), v.regex(/^[A-Za-z0-9+/]*={0,2}$/, 'must be base64'));
 const NoArguments = v.strictObject({});
 const Nothing = v.object({});
+const Handle = v.strictObject({ handle: Count });
 const MAX_COMMANDS = 256;
 const MAX_INTERFACES = 64;
 const MAX_ADDRESSES = 64;
@@ -72,6 +73,19 @@ export const GUEST_COMMANDS = {
       'err-data': v.optional(v.string()),
     }),
   ),
+  /** Answers with a handle, which is open until it is closed or the agent ends. */
+  'guest-file-open': row(v.strictObject({ path: v.string(), mode: v.picklist(['rb', 'wb']) }), Count),
+  'guest-file-close': row(Handle, Nothing),
+  'guest-file-read': row(
+    v.strictObject({ ...Handle.entries, count: Count }),
+    v.object({ count: Count, 'buf-b64': Base64, eof: v.boolean() }),
+  ),
+  'guest-file-write': row(v.strictObject({ ...Handle.entries, 'buf-b64': Base64 }), v.object({ count: Count, eof: v.boolean() })),
+  'guest-file-seek': row(
+    v.strictObject({ ...Handle.entries, offset: Count, whence: v.picklist(['set', 'end']) }),
+    v.object({ position: v.number(), eof: v.boolean() }),
+  ),
+  'guest-file-flush': row(Handle, Nothing),
   'guest-fsfreeze-status': row(NoArguments, v.picklist(['thawed', 'frozen'])),
   /** Answers with the number of file systems. */
   'guest-fsfreeze-freeze': row(NoArguments, Count),

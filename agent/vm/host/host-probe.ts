@@ -75,8 +75,8 @@ export class HostProbe {
     throw new FairleadError('UNSUPPORTED', `accelerator kvm cannot be used on this host: ${proof.reason}`);
   }
 
-  /** The full name of a machine type. @throws FairleadError UNSUPPORTED where this QEMU has none of that name. */
-  async machine(wanted: VmSpec['machine']): Promise<string> {
+  /** The full name of a machine type, by its alias or by that. @throws FairleadError UNSUPPORTED where this QEMU has none of that name. */
+  async machine(wanted: string): Promise<string> {
     const { machines, binary } = await this.qemu();
     const found = machines.find(({ alias }) => alias === wanted) ?? machines.find(({ name }) => name === wanted);
     if (found !== undefined) return found.name;

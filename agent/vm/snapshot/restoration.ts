@@ -60,15 +60,12 @@ export async function checkRestorable(vms: Vms, manifest: Manifest, directory: s
     const message = `snapshot ${manifest.name} cannot be used: ${problems.join('; ')}`;
     throw new FairleadError('WRONG_STATE', message, { details: { snapshot: manifest.name, problems } });
   }
-  const { qemu } = await vms.hostInfo();
-  const { facts, spec, name } = manifest;
-  const refuse = (differences: readonly string[]): never => {
-    const message = `snapshot ${name} does not fit this host: ${differences.join('; ')}; its guest would not find the machine that it was saved in`;
-    throw new FairleadError('UNSUPPORTED', message, { details: { snapshot: name, differences } });
-  };
-  if (qemu.machines?.includes(facts.machine) === false) refuse([`machine was ${facts.machine} and this QEMU has none`]);
-  const differences = differencesOf(manifest.abi, await abiOn(vms, spec, facts));
-  if (differences.length > 0) refuse(differences);
+  const differences = differencesOf(manifest.abi, await abiOn(vms, manifest.spec, manifest.facts));
+  if (differences.length === 0) return;
+  const message = `snapshot ${manifest.name} does not fit this host: ${differences.join('; ')}`;
+  throw new FairleadError('UNSUPPORTED', `${message}; its guest would not find the machine that it was saved in`, {
+    details: { snapshot: manifest.name, differences },
+  });
 }
 
 /** By size, inode and time of the last write; what is in them is for `snapshot.verify`. */
