@@ -12,9 +12,11 @@ import type { MuxChannel } from '../shared/mux/channel.ts';
 import { channelDuplex } from '../shared/node/channel-duplex.ts';
 import { VERSION } from '../shared/node/version.ts';
 import type { Result, StreamMethodName } from '../shared/protocol/methods.ts';
+import type { WrittenFile } from '../shared/protocol/methods-guest-files.ts';
 import type { OperatorParams } from '../shared/protocol/operator.ts';
 import { dialNode } from './dial-node.ts';
 import { type GuestConnection, guestConnections, type ListenTarget } from './guest-connections.ts';
+import { type GuestFile, readFrom, writeTo } from './guest-files.ts';
 import { HubClient, type OpenLimits, type StreamTarget, streamParams } from './hub-client.ts';
 import { HubLine, type HubLineState } from './hub-line.ts';
 import { operatorUrl } from './hub-url.ts';
@@ -26,7 +28,7 @@ export type { OperatorParams } from '../shared/protocol/operator.ts';
 export type { VmEvent } from '../shared/protocol/vm-events.ts';
 export type { CallLimits } from './hub-client.ts';
 export type { WebStream } from './web-stream.ts';
-export type { GuestConnection, HubLineState, ListenTarget, OpenLimits, StreamTarget };
+export type { GuestConnection, GuestFile, HubLineState, ListenTarget, OpenLimits, StreamTarget };
 export { HubClient };
 
 const DEFAULT_TIMEOUT_MS = 60_000;
@@ -44,6 +46,11 @@ export interface ConnectOptions {
   readonly software?: string;
   /** Told of each line that is up and of each break. Must not throw. */
   readonly onState?: ((state: HubLineState) => void) | undefined;
+}
+
+export interface FileTarget extends OpenLimits {
+  /** The host that the VM is on, where its name alone does not say. */
+  readonly host?: string | undefined;
 }
 
 export interface OpenedStream<M extends StreamMethodName = 'stream.open'> {
@@ -80,6 +87,26 @@ export class Hub extends HubClient {
   ): Promise<OpenedStream<M>> {
     const { channel, opened } = await this.openChannel(method, params, limits);
     return { stream: channelDuplex(channel), opened };
+  }
+
+  /** A file of a guest that has a guest agent. */
+  async readFile(vm: string, path: string, options: FileTarget = {}): Promise<GuestFile> {
+    const { host, ...limits } = options;
+    const { stream, opened } = await this.open('guest.readFile', { vm, path, ...(host !== undefined && { host }) }, limits);
+    return readFrom(stream, opened.sizeBytes);
+  }
+
+  /** Puts a file into a guest that has a guest agent: there is the whole of it, or what was there before. */
+  async writeFile(
+    vm: string,
+    path: string,
+    chunks: AsyncIterable<Uint8Array>,
+    options: FileTarget & { readonly mode?: number | undefined } = {},
+  ): Promise<WrittenFile> {
+    const { host, mode, ...limits } = options;
+    const params = { vm, path, ...(mode !== undefined && { mode }), ...(host !== undefined && { host }) };
+    const { stream } = await this.open('guest.writeFile', params, limits);
+    return writeTo(stream, chunks);
   }
 
   /**
