@@ -6,14 +6,15 @@
  *        ▲                                                        │
  *        └── thaw; time over (tried until it works); the VM is gone ┘
  *
- * The note lies with the VM's sockets, so it goes when the VM's process does, and an agent that starts anew finds it and keeps the lease.
+ * The note lies beside the VM's record, where QEMU's user writes nothing, and is good for one life of the VM: an agent that starts anew finds
+ * it and keeps the lease.
  */
 import { readFile, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import * as v from 'valibot';
 import { toFairleadError } from '../../../shared/errors.ts';
-import { Timestamp } from '../../../shared/protocol/common.ts';
+import { Count, Timestamp } from '../../../shared/protocol/common.ts';
 import type { Result } from '../../../shared/protocol/methods.ts';
 import type { Logger, Vms } from '../api.ts';
 import { writeFileAtomic } from '../atomic-file.ts';
@@ -27,7 +28,9 @@ const FREEZE_MS = 60_000;
 const THAW_MS = 30_000;
 const THAW_AGAIN_MS = { first: 1_000, most: 30_000 } as const;
 
-const Note = v.strictObject({ thawsAt: Timestamp });
+const Note = v.strictObject({ generation: Count, thawsAt: Timestamp });
+/** The contract's most: after a clock that was set back, an earlier agent's lease seems to be longer. */
+const MOST_HOLD_MS = 3_600_000;
 
 export class FreezeLeases implements Disposable {
   readonly #vms: Pick<Vms, 'operate'>;
@@ -50,7 +53,7 @@ export class FreezeLeases implements Disposable {
     const { value: status } = await agent.run('guest-fsfreeze-status', {}, limits);
     // Noted before the freeze: from here on, whatever becomes of this agent, somebody thaws.
     const thawsAt = new Date(Date.now() + holdMs).toISOString();
-    await writeFileAtomic(noteOf(vm), JSON.stringify({ thawsAt }));
+    await writeFileAtomic(noteOf(vm), JSON.stringify({ generation: vm.generation, thawsAt }));
     if (status === 'frozen') {
       this.#thawAt(vm, thawsAt);
       return { status, fileSystems: 0, thawsAt };
@@ -101,7 +104,7 @@ export class FreezeLeases implements Disposable {
     const timer = new AbortController();
     this.#timers.set(name, timer);
     const signal = AbortSignal.any([timer.signal, this.#over.signal]);
-    const holdMs = Math.max(0, Date.parse(thawsAt) - Date.now());
+    const holdMs = Math.min(Math.max(0, Date.parse(thawsAt) - Date.now()), MOST_HOLD_MS);
     this.#thawAfter({ name, generation, holdMs, signal }).catch((error: unknown) => {
       if (!signal.aborted) this.#logger.error({ vm: name, error: toFairleadError(error).message }, 'could not thaw a VM');
     });
@@ -131,10 +134,10 @@ export class FreezeLeases implements Disposable {
 }
 
 function noteOf(vm: LiveVm): string {
-  return join(vm.paths.runDir, 'frozen.json');
+  return join(vm.paths.dir, 'frozen.json');
 }
 
-/** Undefined where there is no note; one that cannot be understood counts as over. */
+/** Undefined where there is no note of this life of the VM; one that cannot be understood counts as over. */
 async function readNote(vm: LiveVm): Promise<string | undefined> {
   let text: string;
   try {
@@ -143,7 +146,8 @@ async function readNote(vm: LiveVm): Promise<string | undefined> {
     return undefined;
   }
   try {
-    return v.parse(Note, JSON.parse(text)).thawsAt;
+    const { generation, thawsAt } = v.parse(Note, JSON.parse(text));
+    return generation === vm.generation ? thawsAt : undefined;
   } catch {
     return new Date(0).toISOString();
   }
