@@ -51,6 +51,8 @@ export interface Answer<Name extends GuestCommandName> {
 interface Connection {
   readonly stream: Duplex;
   readonly parts: ReplyPart[];
+  /** Characters of the replies among them. */
+  unheard: number;
   /** Bytes since the last whole reply. */
   wireBytes: number;
   arrived: PromiseWithResolvers<void>;
@@ -156,6 +158,7 @@ export class GuestAgentClient {
     const connection: Connection = {
       stream,
       parts: [],
+      unheard: 0,
       wireBytes: 0,
       arrived: Promise.withResolvers(),
       isOver: false,
@@ -173,8 +176,9 @@ export class GuestAgentClient {
       if (parts.length === 0) return;
       connection.wireBytes = 0;
       connection.parts.push(...parts);
+      for (const part of parts) connection.unheard += charactersOf(part);
       // Nobody asked for so much.
-      if (connection.parts.length > MAX_PARTS) return void stream.destroy();
+      if (connection.parts.length > MAX_PARTS || connection.unheard > MAX_UNHEARD) return void stream.destroy();
       connection.arrived.resolve();
     });
     return connection;
@@ -232,7 +236,9 @@ export class GuestAgentClient {
       connection.arrived = Promise.withResolvers();
       await orAborted(settledWithin(connection.arrived.promise, Math.max(0, withinMs)), signal);
     }
-    return connection.parts.shift();
+    const part = connection.parts.shift();
+    if (part !== undefined) connection.unheard -= charactersOf(part);
+    return part;
   }
 
   #valueOf(text: string, name: string): unknown {
@@ -269,12 +275,17 @@ export class GuestAgentClient {
   }
 }
 
-/** Parts that lie about unasked for. */
+/** What lies about unasked for: parts, and characters of them. One reply may be as long as it may. */
 const MAX_PARTS = 1_024;
+const MAX_UNHEARD = 2 * REPLY_LIMITS.maxReplyBytes;
 const MAX_WORDS = 500;
 
 function send({ stream }: Connection, command: object): void {
   stream.write(`${JSON.stringify(command)}\n`);
+}
+
+function charactersOf(part: ReplyPart): number {
+  return part.kind === 'reply' ? part.text.length : 0;
 }
 
 function syncedId(text: string): number | undefined {

@@ -32,7 +32,8 @@ export function shownOutput({ base64, cut, encoding, maxBytes }: OutputRequest):
 function droppedBytes(cut: Cut | undefined): number {
   if (cut === undefined) return 0;
   const padding = cut.end.length - cut.end.replaceAll('=', '').length;
-  return (cut.droppedBytes / 4) * 3 - padding;
+  // From a guest that says something else, anything may come: never less than nothing.
+  return Math.max(0, Math.floor((cut.droppedBytes / 4) * 3) - padding);
 }
 
 /** So many bytes from the beginning, at most, as text make JSON of the size allowed, and break no character in two. */
