@@ -51,11 +51,12 @@ export function checkRemoval(command: string, args: Readonly<Record<string, unkn
   const named = argument === undefined ? undefined : args?.[argument];
   if (typeof named !== 'string') return;
   const own = [...OWN_IDS, ...[...spec.disks, ...spec.networks].map(({ id }) => id)];
-  // A device can be named by its path in QEMU's tree as well.
-  const id = named.slice(named.lastIndexOf('/') + 1);
-  if (!own.some((name) => id === name || id.startsWith(`${name}-`))) return;
-  const message = `QMP command ${command} may not be sent to VM ${spec.name} for ${named}: it is of the VM's own, and Fairlead counts on it`;
-  throw new FairleadError('PERMISSION_DENIED', `${message}; use the methods that attach and detach`, {
-    details: { vm: spec.name, command, id: named },
-  });
+  const refuse = (why: string): never => {
+    const message = `QMP command ${command} may not be sent to VM ${spec.name} for ${named}: ${why}`;
+    throw new FairleadError('PERMISSION_DENIED', message, { details: { vm: spec.name, command, id: named } });
+  };
+  // QEMU's tree has many paths to a device, over buses and ports, and takes a path with slashes to spare.
+  if (named.includes('/')) refuse('by a path it cannot be told whose it is: name it by its id');
+  const isOwn = own.some((name) => named === name || named.startsWith(`${name}-`));
+  if (isOwn) refuse("it is of the VM's own, and Fairlead counts on it; use the methods that attach and detach");
 }
