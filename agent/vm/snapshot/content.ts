@@ -7,9 +7,9 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { copyFile, open, rm } from 'node:fs/promises';
+import { chmod, copyFile, open, rm } from 'node:fs/promises';
 import { promisify } from 'node:util';
-import { FairleadError } from '../../../shared/errors.ts';
+import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
 
 const BLOCK_BYTES = 1024 ** 2;
 const run = promisify(execFile);
@@ -61,14 +61,18 @@ export async function hashStream(path: string, signal: AbortSignal, onRead?: (by
  */
 export async function frozenCopy(from: string, to: string, signal: AbortSignal): Promise<'reflink' | 'copy'> {
   await rm(to, { force: true });
-  // With its mode from the beginning: it is a guest's memory or disk.
-  await using file = await open(to, 'wx', 0o600);
   try {
-    await copyFile(from, to, constants.COPYFILE_FICLONE_FORCE);
-    await file.chmod(0o600);
+    await copyFile(from, to, constants.COPYFILE_FICLONE_FORCE | constants.COPYFILE_EXCL);
+    await chmod(to, 0o600);
     return 'reflink';
   } catch {
-    // Not on this file system, or not over two of them.
+    // Not on this file system, or not over two of them; what there was of a copy is gone again.
+  }
+  try {
+    // It is a guest's memory or disk: with its mode from the beginning.
+    await using _ = await open(to, 'wx', 0o600);
+  } catch (error) {
+    throw toFairleadError(error, 'STORAGE_FAILED');
   }
   try {
     await run('cp', ['--sparse=always', '--no-preserve=mode', '--', from, to], { signal, env: { PATH: process.env['PATH'] } });
