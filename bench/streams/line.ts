@@ -88,6 +88,6 @@ export class ContenderLine {
 async function firstFailure(program: Program, part: string): Promise<never> {
   for (;;) {
     const { fails } = await program.next();
-    if (typeof fails === 'string') throw new Error(`its ${part} fell: ${fails}`);
+    if (typeof fails === 'string') throw new Error(`its ${part}: ${fails}`);
   }
 }

@@ -33,7 +33,8 @@ export async function eachOnNewLines(
   const bouts = CONTENDERS.map((contender) => {
     const once = async (): Promise<Figures> => {
       await using own = new AsyncDisposableStack();
-      return bout(contender, own, place, parent);
+      // Awaited here: the line must not end before its bout.
+      return await bout(contender, own, place, parent);
     };
     return [contender.name, once] as const;
   });

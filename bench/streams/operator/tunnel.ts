@@ -87,7 +87,7 @@ async function relay({ address, port }: TunnelAddress & { kind: 'relay' }): Prom
     async open(role) {
       if (role === 'b') return counted();
       if (role === 'e') return echoed;
-      throw new Error('it has no streams, so one reader that stops would stop all');
+      throw new Error('it has one flow and no streams');
     },
     call: () => exchange(echoed, REQUEST),
   };
