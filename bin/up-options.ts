@@ -24,6 +24,8 @@ export const UP_USAGE = `usage: fairlead up [options]
   --host-name NAME     name of this machine at the hub (default: local)
   --log-level LEVEL    debug, info, warn, error, silent (default info); the log goes to standard output, or to DIR/up.log
   --ready-fd N         write one JSON line to this descriptor once the agent is connected, and close it
+Guests may have every file and network of this machine, unless the agent's variables say otherwise (FAIRLEAD_AGENT_IMAGE_ROOTS and all
+others that are not about the line to the hub).
 `;
 
 export const DOWN_USAGE = `usage: fairlead down [--data-dir DIR]

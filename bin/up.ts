@@ -8,12 +8,13 @@ import { closeSync, existsSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Logger, pino } from 'pino';
 import { type Agent, createAgent } from '../agent/agent.ts';
-import { parseAgentConfig } from '../agent/config.ts';
+import { AGENT_SETTINGS_SOURCE, parseAgentConfig } from '../agent/config.ts';
 import { contextPath, removeContext, writeContext } from '../cli/context.ts';
 import { describeFailure, exitCodeOf } from '../cli/failure.ts';
 import { artefacts } from '../cli/image/cache.ts';
 import { parseHubConfig } from '../hub/config.ts';
 import { createHub, type Hub } from '../hub/hub.ts';
+import { readSettings } from '../shared/node/settings-source.ts';
 import { startInBackground } from './up-background.ts';
 import { readUpOptions, UP_USAGE, type UpOptions } from './up-options.ts';
 import { refuseSecondUp, removeUpState, type UpReady, writeUpState } from './up-state.ts';
@@ -76,23 +77,30 @@ async function start(options: UpOptions, scope: AsyncDisposableStack): Promise<U
   return { hubUrl: hub.address.url, agentUrl: agent.httpAddress ?? 'off', host, contextFile, pid: process.pid };
 }
 
-/** Resolves when VMs are adopted and the line is up. The enrolment token is used at the first start only. */
+/**
+ * Resolves when VMs are adopted and the line is up. The enrolment token is used at the first start only. What is neither of the line nor of
+ * the data directory may be set as any agent's is, by variables.
+ */
 async function connectAgent(options: UpOptions, hub: Hub, logger: Logger): Promise<{ agent: Agent; host: string }> {
   const connected = Promise.withResolvers<string>();
   const stateDir = join(options.dataDir, 'agent');
   const config = parseAgentConfig({
-    hub: hub.address.url,
-    host: options.hostName,
-    stateDir,
-    runDir: join(options.dataDir, 'run'),
-    httpListen: options.agentHttp,
-    ...(await enrolToken(hub, stateDir)),
     // Hub, host and files belong to the same person here.
     imageRoots: ['/'],
     networks: ['*'],
     forwardPorts: ['*'],
     migrationTargets: ['*'],
     ...vhostDaemon(),
+    ...readSettings(AGENT_SETTINGS_SOURCE, [], process.env).values,
+    hub: hub.address.url,
+    host: options.hostName,
+    stateDir,
+    runDir: join(options.dataDir, 'run'),
+    httpListen: options.agentHttp,
+    token: await enrolToken(hub, stateDir),
+    tokenFile: undefined,
+    caFile: undefined,
+    behindProxy: false,
   });
   const agent = createAgent({
     config,
@@ -110,8 +118,8 @@ async function connectAgent(options: UpOptions, hub: Hub, logger: Logger): Promi
 }
 
 /** Only a host that is not enrolled yet needs one: a new token would make it enrol again. */
-async function enrolToken(hub: Hub, stateDir: string): Promise<{ token?: string }> {
-  return existsSync(join(stateDir, 'identity.json')) ? {} : { token: await hub.bootstrap.enrolToken() };
+async function enrolToken(hub: Hub, stateDir: string): Promise<string | undefined> {
+  return existsSync(join(stateDir, 'identity.json')) ? undefined : await hub.bootstrap.enrolToken();
 }
 
 function vhostDaemon(): { vhostDeviceVsock?: string } {
