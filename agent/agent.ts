@@ -28,6 +28,7 @@ import { Policy } from './rpc/policy.ts';
 import { lookAt, reconcilerOf } from './rpc/reconcile.ts';
 import { deviceReconcilers } from './rpc/reconcile-devices.ts';
 import { MIGRATION_RECONCILERS } from './rpc/reconcile-migration.ts';
+import { snapshotReconcilers } from './rpc/reconcile-snapshot.ts';
 import { StreamOpener } from './rpc/stream-open.ts';
 import { chooseTransport } from './streams/choose.ts';
 import { Telemetry } from './telemetry.ts';
@@ -112,7 +113,7 @@ class FairleadAgent implements Agent {
       const devices = this.#scope.use(new DeviceOperations({ vms, logger, checkPolicy }));
       devices.watch();
       const snapshots = this.#openSnapshots(vms, guests, checkPolicy);
-      const once = this.#takeUpCommands(vms, devices);
+      const once = this.#takeUpCommands(vms, devices, snapshots);
       const handlers = allHandlers(vms, policy, guests, once, devices, snapshots);
       dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once });
       return dispatcher;
@@ -228,10 +229,14 @@ class FairleadAgent implements Agent {
   }
 
   /** What the last agent left under way is settled now, and not when the first command waits for it. */
-  #takeUpCommands(vms: Vms, devices: DeviceOperations): Once {
+  #takeUpCommands(vms: Vms, devices: DeviceOperations, snapshots: Snapshots): Once {
     const { config, logger } = this.#options;
     const look = (vm: string) => lookAt(vms, vm);
-    const reconcile = reconcilerOf(vms, { ...deviceReconcilers(devices), ...MIGRATION_RECONCILERS });
+    const reconcile = reconcilerOf(vms, {
+      ...deviceReconcilers(devices),
+      ...snapshotReconcilers(snapshots),
+      ...MIGRATION_RECONCILERS,
+    });
     const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile });
     this.#once = once;
     once.prepare().catch((error: unknown) => {

@@ -60,6 +60,14 @@ export class Snapshots {
     return { snapshots: [...rows], next, broken };
   }
 
+  /** Undefined where there is none; waits until what was half made is undone. */
+  async find(name: string): Promise<SnapshotInfo | undefined> {
+    await this.#ready;
+    const { manifests } = await this.#catalogue.list();
+    const manifest = manifests.find((one) => one.name === name);
+    return manifest && this.#infoOf(manifest, []);
+  }
+
   async show({ snapshot }: Params<'snapshot.show'>): Promise<Result<'snapshot.show'>> {
     const manifest = await this.#catalogue.read(snapshot);
     const { manifests } = await this.#catalogue.list();

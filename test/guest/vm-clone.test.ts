@@ -1,0 +1,124 @@
+/** Clones of one snapshot: what each has of its own, what they share, and that nothing that one does is seen by another. */
+import { readFile, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { MemoryResizer } from '../../agent/vm/memory/resize-memory.ts';
+import { hashContent } from '../../agent/vm/snapshot/content.ts';
+import { parseParams } from '../../shared/protocol/validate.ts';
+import type { VmSpecInput } from '../../shared/protocol/vm-spec.ts';
+import { inGuest, linuxHost, linuxSpec, runLinux, whyNoLinux } from '../support/linux-vm.ts';
+import { snapshotsOf } from '../support/snapshots.ts';
+import { nextEvent, spec, type TestHost, testHost, whyNoQemu } from '../support/vm.ts';
+import { FILE_RAM } from '../support/working-guest.ts';
+
+const missing = whyNoLinux();
+if (missing !== undefined) console.warn(`skipped: ${missing}`);
+const NO_BALLOON = { balloon: false };
+const never = new AbortController().signal;
+
+describe.skipIf(missing !== undefined)('clones of a guest with a disk, a network and a vsock', () => {
+  let host: TestHost;
+  let snapshots: ReturnType<typeof snapshotsOf>;
+  beforeEach(async () => {
+    host = await linuxHost();
+    snapshots = snapshotsOf(host);
+  });
+  afterEach(() => host[Symbol.asyncDispose]());
+
+  const create = (name: string) =>
+    snapshots.create(parseParams('snapshot.create', { vm: 'web', name, mode: 'instant', clonable: true }), {});
+  const clone = (snapshot: string, count: number) => snapshots.clone(parseParams('vm.clone', { snapshot, count }), {});
+  const ramHash = async (snapshot: string) =>
+    (await hashContent(join(host.options.stateDir, 'snapshots', snapshot, 'ram'), never)).sha256;
+
+  async function runWeb(more: Partial<VmSpecInput> = {}): Promise<void> {
+    const disk = join(host.options.stateDir, 'disk.img');
+    await writeFile(disk, 'base');
+    await truncate(disk, 32 * 1024 ** 2);
+    const networks = [{ type: 'user' as const }];
+    await runLinux(host.manager, { name: 'web', memory: FILE_RAM, disks: [{ path: disk }], networks, ...more });
+  }
+
+  test('each goes on from the same moment with its own MAC, CID, uuid and disk', async () => {
+    const { manager } = host;
+    await runWeb();
+    await inGuest(manager, 'web', 'echo same >/tmp/mark');
+    const made = await create('gold');
+    expect(made).toMatchObject({ clonable: true });
+    expect(manager.get('web').spec.networks, 'the source has its network again').toHaveLength(1);
+    expect(manager.get('web').vsock).toBeDefined();
+
+    const { vms, memory, why } = await clone('gold', 2);
+    expect(vms.map(({ name, state }) => `${name} ${state}`)).toEqual(['web-1 running', 'web-2 running']);
+    expect({ memory, why }).toMatchObject({ memory: 'copied', why: expect.stringContaining('balloon') });
+    const all = ['web', 'web-1', 'web-2'];
+    const macs = await Promise.all(all.map((vm) => inGuest(manager, vm, 'cat /sys/class/net/*/address | grep -v 00:00:00')));
+    expect(new Set(macs).size, macs.join(' | ')).toBe(3);
+    expect(new Set(all.map((vm) => manager.get(vm).uuid)).size).toBe(3);
+    expect(await Promise.all(all.map((vm) => inGuest(manager, vm, 'cat /tmp/mark')))).toEqual(['same', 'same', 'same']);
+
+    await inGuest(manager, 'web-1', 'printf mine | dd of=/dev/vda conv=notrunc 2>/dev/null; sync');
+    const heads = await Promise.all(all.map((vm) => inGuest(manager, vm, 'head -c 4 /dev/vda')));
+    expect(heads).toEqual(['base', 'mine', 'base']);
+
+    await expect(snapshots.remove({ snapshot: 'gold' })).rejects.toMatchObject({
+      code: 'CONFLICT',
+      details: { usedBy: ['web-1', 'web-2'] },
+    });
+    await manager.stop('web-1', { graceMs: 0 });
+    await expect(snapshots.remove({ snapshot: 'gold' }), 'its disk still stands on it').rejects.toMatchObject({
+      code: 'CONFLICT',
+    });
+    for (const vm of ['web-1', 'web-2']) await manager.delete(vm, { force: true });
+    expect(await snapshots.remove({ snapshot: 'gold' })).toEqual({ removed: true });
+  });
+
+  test('one that gives memory back, grows and shrinks leaves the base as it was', async () => {
+    const { manager } = host;
+    await runWeb({ memory: { ...FILE_RAM, maxBytes: '384MiB' } });
+    await create('gold');
+    const before = await ramHash('gold');
+    const { memory } = await clone('gold', 1);
+    expect(memory).toBe('copied');
+    const resizer = new MemoryResizer(manager);
+    for (const bytes of ['160MiB', '320MiB', '256MiB']) {
+      await resizer.resize(parseParams('vm.resizeMemory', { vm: 'web-1', bytes }), {});
+    }
+    await inGuest(manager, 'web-1', 'dd if=/dev/urandom of=/tmp/x bs=1M count=32 2>/dev/null; rm /tmp/x');
+    expect(await ramHash('gold')).toBe(before);
+    expect(await snapshots.verify({ snapshot: 'gold' }, {})).toMatchObject({ ok: true });
+  });
+});
+
+describe.skipIf(whyNoQemu() !== undefined || missing !== undefined)('clones that share memory', () => {
+  test('sixteen of one guest run at once and take less than three of it', async () => {
+    await using host = await testHost({ limits: { maxVms: 32, maxStreamsPerVm: 16 } });
+    const { manager } = host;
+    const { vsock: _, ...quiet } = linuxSpec({ name: 'web', memory: FILE_RAM, devices: NO_BALLOON });
+    const up = nextEvent(manager, 'vm.started');
+    await manager.run(spec({ ...quiet, name: 'web' }));
+    await up;
+    await untilConsoleSays(host, 'web', /\S/);
+    const snapshots = snapshotsOf(host);
+    await snapshots.create(parseParams('snapshot.create', { vm: 'web', name: 'gold', mode: 'instant', clonable: true }), {});
+    const sourcePss = await pssOf(manager.get('web').pid);
+    await manager.pause('web');
+    const { vms, memory } = await snapshots.clone(parseParams('vm.clone', { snapshot: 'gold', count: 16 }), {});
+    expect(memory).toBe('shared');
+    expect(vms.map(({ state }) => state)).toEqual(Array.from({ length: 16 }, () => 'running'));
+    const sum = (await Promise.all(vms.map(({ pid }) => pssOf(pid)))).reduce((a, b) => a + b, 0);
+    expect(sum, `one takes ${sourcePss} KiB`).toBeLessThan(3 * sourcePss);
+    await expect(snapshots.remove({ snapshot: 'gold' })).rejects.toMatchObject({ code: 'CONFLICT' });
+    expect(await snapshots.verify({ snapshot: 'gold' }, {})).toMatchObject({ ok: true });
+  });
+});
+
+async function pssOf(pid: number | undefined): Promise<number> {
+  const text = await readFile(`/proc/${pid ?? 0}/smaps_rollup`, 'utf8');
+  return Number(/^Pss:\s+(\d+) kB/m.exec(text)?.[1]);
+}
+
+async function untilConsoleSays(host: TestHost, vm: string, what: RegExp): Promise<void> {
+  const path = join(host.options.stateDir, 'vms', vm, 'logs', 'console.log');
+  while (!what.test(await readFile(path, 'utf8'))) await new Promise((resolve) => setTimeout(resolve, 100));
+}
