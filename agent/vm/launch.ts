@@ -92,7 +92,18 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const vsock = device === undefined ? undefined : { cid: device.cid, backend: device.backend };
   const { sandbox } = qemu;
   const { tscKhz } = context;
-  const host = { uuid: record.uuid, accelerator, machine, sandbox, tscKhz, vsock, devices, paths, ports: facts?.ports, privateRam };
+  const host = {
+    uuid: record.uuid,
+    accelerator,
+    machine,
+    sandbox,
+    tscKhz,
+    vsock,
+    devices,
+    paths,
+    ports: facts?.ports,
+    privateRam,
+  };
   const argv = [...buildArgs(record.spec, host), ...(incoming === undefined ? [] : ['-incoming', 'defer'])];
   const logOffset = sizeOf(paths.qemuLog);
   const vhostFd = device?.vhostFd;

@@ -26,6 +26,7 @@ import { Confinement, type ConfinementSettings } from './confinement/confinement
 import { Deadline, orAborted, settledWithin } from './deadline.ts';
 import { EventStore } from './event-store.ts';
 import { EVENT_CAPACITY, EventLog } from './events.ts';
+import { setGuestClock } from './guest-agent/set-clock.ts';
 import { shutdownGuest } from './guest-agent/shutdown.ts';
 import { GuestPorts } from './guest-ports/guest-ports.ts';
 import type { GuestService } from './guest-ports/guest-service.ts';
@@ -116,6 +117,7 @@ export class VmManager implements Vms {
       ladderTimes,
       untestedSuspend: options.untestedSuspend,
       shutdownGuest: (vm, limits) => shutdownGuest(vm, limits),
+      setClock: (vm, limits) => setGuestClock(vm, limits),
     };
     this.#logs = new LogKeeper({ paths: () => this.#growingLogs(), logger });
   }
@@ -208,11 +210,7 @@ export class VmManager implements Vms {
     return this.#find(name).resume(options);
   }
 
-  async restore(
-    name: string,
-    prepare: (paths: VmPaths) => Promise<Restoration>,
-    options: CallOptions = {},
-  ): Promise<VmInfo> {
+  async restore(name: string, prepare: (paths: VmPaths) => Promise<Restoration>, options: CallOptions = {}): Promise<VmInfo> {
     return this.#find(name).restore(prepare, options);
   }
 

@@ -6,6 +6,7 @@ import type { Duplex } from 'node:stream';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import type { VmState } from '../../shared/protocol/vm.ts';
 import type { VsockDevice } from '../streams/transport.ts';
+import type { OpenedStream } from './api.ts';
 import { Deadline, settledWithin } from './deadline.ts';
 import { lastLine } from './logs/log-file.ts';
 import type { Session } from './session.ts';
@@ -17,7 +18,9 @@ const CONSOLE_TAIL_BYTES = 1024;
 
 export interface OpenStreamRequest {
   readonly session: Session;
-  readonly device: VsockDevice;
+  /** Into one guest at once. */
+  readonly maxStreams: number;
+  readonly whyNoDevice: () => string;
   readonly port: number;
   readonly connectTimeoutMs: number;
   readonly signal: AbortSignal | undefined;
@@ -32,10 +35,26 @@ export interface OpenStreamRequest {
 }
 
 /**
- * @throws FairleadError GUEST_REFUSED or GUEST_UNREACHABLE with the VM's state and the end of its console, WRONG_STATE when the VM ended,
- * CANCELLED.
+ * @throws FairleadError UNSUPPORTED for a VM without a vsock, LIMIT_EXCEEDED, GUEST_REFUSED or GUEST_UNREACHABLE with the VM's state and the
+ * end of its console, WRONG_STATE when the VM ended, CANCELLED.
  */
-export async function openStream(request: OpenStreamRequest): Promise<Duplex> {
+export async function openStream(request: OpenStreamRequest): Promise<OpenedStream> {
+  const { session, maxStreams, whyNoDevice } = request;
+  const { device, vm, streams, generation } = session;
+  if (device === undefined) throw new FairleadError('UNSUPPORTED', `VM ${vm} cannot be reached by streams: ${whyNoDevice()}`);
+  using place = streams.reserve(maxStreams);
+  if (place === undefined) {
+    throw new FairleadError('LIMIT_EXCEEDED', `VM ${vm} has ${maxStreams} streams open, the most that are allowed`);
+  }
+  const stream = await reach({ ...request, device });
+  return { stream, transport: device.state.kind, halfClose: device.halfClose, generation };
+}
+
+interface Reaching extends OpenStreamRequest {
+  readonly device: VsockDevice;
+}
+
+async function reach(request: Reaching): Promise<Duplex> {
   const { session, connectTimeoutMs } = request;
   using caller = new Deadline(`opening a stream to port ${request.port} of VM ${session.vm}`, { signal: request.signal });
   const signal = AbortSignal.any([caller.signal, session.signal]);
@@ -56,7 +75,7 @@ export async function openStream(request: OpenStreamRequest): Promise<Duplex> {
 }
 
 async function attempt(
-  { session, device, port }: OpenStreamRequest,
+  { session, device, port }: Reaching,
   timeoutMs: number,
   signal: AbortSignal,
 ): Promise<Duplex | FairleadError> {

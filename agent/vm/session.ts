@@ -58,6 +58,7 @@ export interface SessionOptions {
 
 /** What QEMU still has to say when it is gone lies in the socket. */
 const DRAIN_MS = 1_000;
+const MEASURE_MS = 5_000;
 /** QEMU closes QMP before it ends, by as long as its disks and its memory take: a connect before that would only be refused. */
 const RECONNECT_MS = { first: 1_000, most: 10_000 } as const;
 
@@ -166,6 +167,12 @@ export class Session {
       throw error;
     }
     void qmp.closed.then(() => this.connectAgain());
+  }
+
+  /** Where it was another process that brought it to what it is. @throws FairleadError what QMP throws. */
+  measureMemory(): Promise<void> {
+    const { signal } = this;
+    return this.memory.refresh((command, args) => runCommand(this.qmp, command, args, { signal, timeoutMs: MEASURE_MS }));
   }
 
   /** In the background. The process usually ends right after its QMP; one that lives on is asked again, ever less often. */

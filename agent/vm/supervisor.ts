@@ -265,27 +265,17 @@ export class Supervisor {
 
   async #openStream(target: { port: number; connectTimeoutMs: number }, signal: AbortSignal | undefined): Promise<OpenedStream> {
     requireState(this.name, this.state, GUEST_STATES, 'open a stream into');
-    const session = this.#requireSession();
-    const { device } = session;
-    const { maxStreamsPerVm } = this.#context.limits;
-    if (device === undefined) {
-      throw new FairleadError('UNSUPPORTED', `VM ${this.name} cannot be reached by streams: ${this.#whyNoDevice()}`);
-    }
-    using place = session.streams.reserve(maxStreamsPerVm);
-    if (place === undefined) {
-      throw new FairleadError('LIMIT_EXCEEDED', `VM ${this.name} has ${maxStreamsPerVm} streams open, the most that are allowed`);
-    }
     const { consoleLog } = this.#context.store.paths(this.name);
     const readyPort = this.record.spec.vsock?.readyPort;
-    const stream = await openStream({
+    return openStream({
       ...target,
-      session,
-      device,
+      session: this.#requireSession(),
+      maxStreams: this.#context.limits.maxStreamsPerVm,
       signal,
       vm: () => ({ name: this.name, state: this.state, ready: this.record.ready, readyPort }),
+      whyNoDevice: () => this.#whyNoDevice(),
       consoleTail: (maxBytes) => tailOf(consoleLog, { maxBytes }),
     });
-    return { stream, transport: device.state.kind, halfClose: device.halfClose, generation: session.generation };
   }
 
   /**

@@ -14,7 +14,7 @@ import type { Deadline } from '../deadline.ts';
 import type { LiveVm } from '../live-vm.ts';
 import { checkFiles, checkSpec } from '../spec-check.ts';
 import type { Peripherals } from './peripherals.ts';
-import { addDevice, addPart, UndoList } from './plug.ts';
+import { addDevice, addPart, refusalOf, UndoList } from './plug.ts';
 import type { Placed, Pluggable } from './pluggable.ts';
 import { freeSlot, requireHotplug, uncancelled } from './ports.ts';
 import { reconcileDevices } from './reconcile.ts';
@@ -48,7 +48,7 @@ export async function attach<Device extends Placed>(
   deadline.signal.throwIfAborted();
 
   const undo = new UndoList(vm);
-  await undo.guard(async () => {
+  const attached = undo.guard(async () => {
     undo.push(() => vm.changeSpec((current) => kind.remove(current, device.id)));
     await vm.changeSpec((current) => kind.add(current, device));
     await failpoint('attach.recorded');
@@ -58,6 +58,9 @@ export async function attach<Device extends Placed>(
     // Files are open from here on and QEMU's lock keeps them as they are: what they name is looked at once more.
     await checkPolicy(spec);
     await addDevice(vm, description, limits);
+  });
+  await attached.catch((error: unknown) => {
+    throw refusalOf(error, `${kind.noun} ${device.id} could not be attached to VM ${vm.name}`);
   });
   await failpoint('attach.device-added');
   return true;

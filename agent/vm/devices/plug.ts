@@ -10,7 +10,7 @@
  * back but the guest's consent, so nothing that can fail comes after it.
  */
 import * as v from 'valibot';
-import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
+import { FairleadError, isFairleadError, toFairleadError } from '../../../shared/errors.ts';
 import { QMP_COMMANDS } from '../../qmp/commands.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 
@@ -87,4 +87,15 @@ export async function addPart(vm: LiveVm, { command, description }: Part, limits
 
 export async function addDevice(vm: LiveVm, description: Description, limits: CommandLimits): Promise<void> {
   await vm.execute('device_add', v.parse(QMP_COMMANDS.device_add.args, description), limits);
+}
+
+/** QEMU's refusal, told of what was asked for; any other error as it is. `what` begins the message, as in "disk data of VM web". */
+export function refusalOf(thrown: unknown, what: string): unknown {
+  if (!isFairleadError(thrown) || thrown.code !== 'QMP_FAILED') return thrown;
+  const { details } = thrown;
+  const isInUse = /Failed to get .* lock/.test(String(details?.['desc']));
+  const message = isInUse
+    ? `${what}: a VM or another program has the image open: let it go there, or have it read-only in both`
+    : `${what}: QEMU refused it`;
+  return new FairleadError(isInUse ? 'CONFLICT' : 'QMP_FAILED', `${message} (${thrown.message})`, { details, cause: thrown });
 }

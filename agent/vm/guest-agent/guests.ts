@@ -8,11 +8,10 @@ import { execInGuest } from './exec.ts';
 import { FreezeLeases } from './freeze.ts';
 import { guestAgentOf } from './guest-agents.ts';
 import { guestInfo } from './guest-info.ts';
+import { setGuestClock } from './set-clock.ts';
 import { shutdownGuest } from './shutdown.ts';
 
 type GuestVms = Pick<Vms, 'operate' | 'list'>;
-
-const NANOSECONDS = 1e6;
 
 export class Guests implements Disposable {
   readonly #vms: GuestVms;
@@ -74,14 +73,9 @@ export class Guests implements Disposable {
   }
 
   setTime(params: Params<'guest.setTime'>, options: CallOptions): Promise<Result<'guest.setTime'>> {
-    return this.#ask('setting the clock of', params, options, async (vm, limits) => {
-      const agent = guestAgentOf(vm);
-      // Made sure of first, since the time goes on while an agent is waited for.
-      await agent.run('guest-ping', {}, limits);
-      const atMs = params.time === undefined ? Date.now() : Date.parse(params.time);
-      await agent.run('guest-set-time', { time: atMs * NANOSECONDS }, limits);
-      return { time: new Date(atMs).toISOString() };
-    });
+    return this.#ask('setting the clock of', params, options, async (vm, limits) => ({
+      time: await setGuestClock(vm, limits, params.time),
+    }));
   }
 
   shutdown(params: Params<'guest.shutdown'>, options: CallOptions): Promise<Result<'guest.shutdown'>> {

@@ -23,6 +23,12 @@ async function qemuOf(vms: Vms): Promise<string> {
   return `QEMU ${qemu.version ?? 'unknown'}`;
 }
 
+/** For the machine of one process, whichever its accelerator is. */
+export async function cpusOf(qemuVersion: string): Promise<(model: 'host' | 'max') => string> {
+  const host = await hostCpu();
+  return (model) => (model === 'host' ? host : `QEMU ${qemuVersion}`);
+}
+
 /** By what the kernel says of its model and features. */
 async function hostCpu(): Promise<string> {
   const text = await readFile('/proc/cpuinfo', 'utf8').catch(() => '');

@@ -8,7 +8,10 @@ import { runCommand } from '../../qmp/commands.ts';
 import type { CommandLimits } from '../live-vm.ts';
 import type { Session } from '../session.ts';
 import type { ProcessRecord, VmPaths } from '../store.ts';
+import { cpusOf } from './abi-here.ts';
 import { ignoreSharedRam, loadDeviceState, type MigratingVm, readDeviceState } from './device-state.ts';
+import { checkDiskFiles } from './disk-file.ts';
+import { differencesOf, type GuestAbi, guestAbiOf } from './guest-abi.ts';
 import type { Incoming } from './incoming.ts';
 import { checkRamFiles } from './ram-file.ts';
 import type { Suspension } from './suspension.ts';
@@ -36,6 +39,7 @@ export async function incomingOf({ vm, suspension, paths, commit, ...now }: Resu
   }
   const state = await readDeviceState(vm, paths.deviceState, suspension.deviceState);
   await checkRamFiles(vm, suspension.ram);
+  await checkDiskFiles(vm, suspension.disks);
   return {
     ram: { kind: 'kept' },
     facts: { machine, accelerator, ports },
@@ -45,11 +49,20 @@ export async function incomingOf({ vm, suspension, paths, commit, ...now }: Resu
       await failpoint('resume.loaded');
     },
     async commit(process, generation) {
+      await requireSameMachine(vm, suspension.abi, process);
       await commit(process, generation);
       await failpoint('resume.committed');
     },
     then: 'run',
   };
+}
+
+/** The spec has not changed, but what this agent makes of it may have, and so may the host's CPU. */
+async function requireSameMachine(vm: string, saved: GuestAbi, { argv, qemuVersion }: ProcessRecord): Promise<void> {
+  const differences = differencesOf(saved, guestAbiOf(argv, await cpusOf(qemuVersion)));
+  if (differences.length === 0) return;
+  const message = `VM ${vm} was suspended in another machine than it would go on in: ${differences.join('; ')}`;
+  throw new FairleadError('UNSUPPORTED', message, { details: { vm, differences } });
 }
 
 async function loadInto(session: Session, state: Buffer, runDir: string, limits: CommandLimits): Promise<void> {

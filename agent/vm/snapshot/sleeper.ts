@@ -15,17 +15,24 @@
  */
 import { rm } from 'node:fs/promises';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import { failpoint } from '../../failpoint.ts';
+import { buildArgs } from '../argv/build-args.ts';
 import type { CallOptions } from '../common.ts';
 import { Deadline } from '../deadline.ts';
 import { attachVsock } from '../devices/vsock.ts';
+import { findHostDevices } from '../host/host-devices.ts';
 import { type LaunchContext, launch } from '../launch.ts';
 import type { VmLife } from '../life.ts';
-import type { LiveVm } from '../live-vm.ts';
+import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { inputOfRunState } from '../qemu-events.ts';
 import type { Session } from '../session.ts';
+import { checkFiles } from '../spec-check.ts';
 import { descend, LADDER_TIMES, type LadderTarget, type LadderTimes } from '../stop-ladder.ts';
 import type { ProcessRecord } from '../store.ts';
+import { cpusOf } from './abi-here.ts';
+import { type GuestAbi, guestAbiOf } from './guest-abi.ts';
+import type { MachineFacts } from './incoming.ts';
 import { incomingOf } from './resume.ts';
 import { requireSuspendable, saveGuest, unsaveGuest } from './suspend.ts';
 import type { Durability } from './suspension.ts';
@@ -34,6 +41,8 @@ export interface SleepContext extends LaunchContext {
   readonly ladderTimes?: LadderTimes | undefined;
   /** On versions of QEMU, too, on which it was not tested. */
   readonly untestedSuspend?: boolean | undefined;
+  /** Sets the clock of a guest by its agent. Rejects where it does not hear. */
+  readonly setClock?: ((vm: LiveVm, limits: CommandLimits) => Promise<unknown>) | undefined;
 }
 
 export interface SleeperOptions {
@@ -47,6 +56,7 @@ export interface SleeperOptions {
 /** An agent that finds a guest half way does the rest within this time, or leaves it to the next one. */
 const RECOVER_MS = 60_000;
 const REPLUG_MS = 15_000;
+const CLOCK_MS = 10_000;
 
 export class Sleeper {
   readonly #options: SleeperOptions;
@@ -74,6 +84,7 @@ export class Sleeper {
         bootId: context.bootId,
         owner: context.confinement.guardOf(vm.name).user,
         deadline,
+        abiOf: (spec, facts) => this.#abiOf(vm, spec, facts),
         onUnplug: () => life.save({ unpluggedVsock: vm.spec.vsock }),
       });
       await failpoint('suspend.saved');
@@ -101,6 +112,7 @@ export class Sleeper {
     const { record, name } = life;
     const { suspension } = record;
     if (suspension === undefined) throw new FairleadError('INTERNAL', `VM ${name} is suspended and its record does not say how`);
+    await checkFiles(record.spec);
     await failpoint('resume.begun');
     life.apply('wake');
     let isCommitted = false;
@@ -164,6 +176,14 @@ export class Sleeper {
     await life.save({ unpluggedVsock: undefined });
   }
 
+  async #abiOf({ paths, process }: LiveVm, spec: VmSpec, facts: MachineFacts): Promise<GuestAbi> {
+    const devices = await findHostDevices(spec, paths);
+    const vsock = spec.vsock === undefined ? undefined : ({ cid: 0, backend: { kind: 'vhost-vsock' } } as const);
+    const { tscKhz } = this.#options.context;
+    const argv = buildArgs(spec, { ...facts, uuid: '', sandbox: false, tscKhz, vsock, devices, paths });
+    return guestAbiOf(argv, await cpusOf(process.qemuVersion));
+  }
+
   /** After a suspend that failed, or was cut short. Never rejects. */
   async #goOn(vm: LiveVm): Promise<void> {
     const { life, context } = this.#options;
@@ -210,7 +230,10 @@ export class Sleeper {
     const { context, life } = this.#options;
     // Used up: nobody is to find in it what the guest knew.
     await rm(context.store.paths(life.name).deviceState, { force: true });
+    // What its memory had come to was saved with it.
+    await life.session?.measureMemory().catch(() => {});
     await this.#replug();
+    void this.#setClock();
   }
 
   /** A VM that cannot be reached runs all the same; the next one who wants to reach it tries again. */
@@ -220,6 +243,18 @@ export class Sleeper {
       await this.giveVsockBack();
     } catch (error) {
       context.logger.error({ vm: life.name, error: toFairleadError(error).message }, 'could not give a VM its vsock back');
+    }
+  }
+
+  /** It stood still while the guest slept. Best effort, beside everything else: the guest may have no agent, or a slow one. */
+  async #setClock(): Promise<void> {
+    const { life, live, context } = this.#options;
+    if (context.setClock === undefined || life.record.spec.guestAgent === undefined || life.session === undefined) return;
+    try {
+      using deadline = new Deadline(`setting the clock of VM ${life.name}`, { timeoutMs: CLOCK_MS, signal: life.session.signal });
+      await context.setClock(live(), deadline);
+    } catch (error) {
+      context.logger.warn({ vm: life.name, error: toFairleadError(error).message }, 'could not set the clock of a VM that slept');
     }
   }
 

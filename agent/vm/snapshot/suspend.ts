@@ -8,6 +8,7 @@
  */
 import { rm } from 'node:fs/promises';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import { MACHINE_FEATURES } from '../../../shared/protocol/vm-spec-machines.ts';
 import { failpoint } from '../../failpoint.ts';
 import { portsOf } from '../argv/slots.ts';
@@ -19,6 +20,9 @@ import { LEAVING_VSOCK } from '../devices/vsock.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { isOver, readMigration } from '../migration/migration-status.ts';
 import { ignoreSharedRam, saveDeviceState } from './device-state.ts';
+import { identifyDiskFiles } from './disk-file.ts';
+import type { GuestAbi } from './guest-abi.ts';
+import type { MachineFacts } from './incoming.ts';
 import { type FileOwner, identifyRamFiles, requireDisk, syncRamFiles } from './ram-file.ts';
 import type { Durability, Suspension } from './suspension.ts';
 import { requireTestedQemu } from './tested-qemu.ts';
@@ -28,6 +32,8 @@ export interface SaveOptions {
   readonly bootId: string;
   readonly owner: FileOwner | undefined;
   readonly deadline: Deadline;
+  /** Of the guest as it is saved. */
+  readonly abiOf: (spec: VmSpec, facts: MachineFacts) => Promise<GuestAbi>;
   /** Called before the guest is asked to let go of its vsock: what is to be given back to it has to be durable. */
   readonly onUnplug: () => Promise<void>;
 }
@@ -67,7 +73,7 @@ export async function requireSuspendable(
 
 /** @throws FairleadError GUEST_UNRESPONSIVE when the guest keeps its vsock, UNSUPPORTED, QMP_FAILED, or errors of the file system. */
 export async function saveGuest(vm: LiveVm, options: SaveOptions): Promise<Suspension> {
-  const { deadline, durability, bootId, owner } = options;
+  const { deadline, durability, bootId, owner, abiOf } = options;
   if (hasUnsavableVsock(vm)) await unplugVsock(vm, options);
   else await vm.vsock.quiet(WHY_RESET, DETAILS_OF_RESET);
   await failpoint('suspend.vsock-unplugged');
@@ -84,18 +90,12 @@ export async function saveGuest(vm: LiveVm, options: SaveOptions): Promise<Suspe
   await syncDirectory(paths.dir);
   const ram = await identifyRamFiles(vm.spec, paths);
   if (durability === 'host') await syncRamFiles(vm.name, ram);
+  const disks = await identifyDiskFiles(vm.spec);
+  const { argv, accelerator, qemuVersion } = process;
+  const facts = { machine: machineOf(argv), accelerator, ports: portsOf(argv) };
+  const abi = await abiOf(vm.spec, facts);
   deadline.signal.throwIfAborted();
-  return {
-    at: new Date().toISOString(),
-    durability,
-    bootId,
-    machine: machineOf(process.argv),
-    accelerator: process.accelerator,
-    qemuVersion: process.qemuVersion,
-    ports: portsOf(process.argv),
-    deviceState,
-    ram,
-  };
+  return { at: new Date().toISOString(), durability, bootId, ...facts, qemuVersion, deviceState, ram, disks, abi };
 }
 
 /**

@@ -7,6 +7,8 @@ import * as v from 'valibot';
 import { Count, Timestamp, VsockPort } from '../../../shared/protocol/common.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import { DeviceStateSum } from './device-state.ts';
+import { DiskFileIdentity } from './disk-file.ts';
+import { GuestAbi } from './guest-abi.ts';
 import { RamFileIdentity } from './ram-file.ts';
 
 export const DURABILITIES = ['process', 'host'] as const;
@@ -25,6 +27,9 @@ export const Suspension = v.strictObject({
   ports: Count,
   deviceState: DeviceStateSum,
   ram: v.array(RamFileIdentity),
+  disks: v.array(DiskFileIdentity),
+  /** What the guest sees of its machine. */
+  abi: GuestAbi,
 });
 export type Suspension = v.InferOutput<typeof Suspension>;
 
