@@ -1,4 +1,5 @@
 /** One vitest project a kind of test; what each needs stands in docs/howto/test.md. */
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 interface ProjectOptions {
@@ -24,6 +25,9 @@ const ON_QEMU_10 = [
   'test/regression/weakness-{0,1}*.test.ts',
 ];
 
+/** Hundreds of agents, hubs and commands are started from their sources: the second of them finds them compiled. */
+const COMPILED = { NODE_COMPILE_CACHE: join(import.meta.dirname, 'node_modules', '.cache', 'compiled') };
+
 /**
  * Those of the lowest order run first, and side by side; what boots machines has the processors to itself. Orders start at 1: where
  * vitest has one worker it runs order 0 last.
@@ -34,7 +38,7 @@ function project(name: string, options: ProjectOptions) {
     test: {
       name,
       include,
-      env,
+      env: { ...COMPILED, ...env },
       testTimeout: options.timeoutMs,
       hookTimeout: options.timeoutMs,
       fileParallelism: options.parallel,

@@ -31,7 +31,7 @@ interface Program {
 function runAgent(argv: readonly string[], env: Record<string, string> = {}): Program {
   const script = `process.exitCode = await (await import(${JSON.stringify(MAIN)})).runAgent(process.argv.slice(1))`;
   const child = spawn(process.execPath, ['--input-type=module', '-e', script, '--', ...argv], {
-    env: { PATH: process.env['PATH'] ?? '', HOME: tmpdir(), ...env },
+    env: { PATH: process.env['PATH'] ?? '', HOME: tmpdir(), NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'], ...env },
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   const lines: Record<string, unknown>[] = [];

@@ -103,6 +103,7 @@ async function startAgent(
     env: {
       PATH: process.env['PATH'] ?? '',
       HOME: directory,
+      NODE_COMPILE_CACHE: process.env['NODE_COMPILE_CACHE'],
       ...(failpoint === undefined ? {} : { FAIRLEAD_FAILPOINT: failpoint }),
     },
     stdio: ['ignore', 'pipe', 'pipe'],
