@@ -93,7 +93,7 @@ export async function addDevice(vm: LiveVm, description: Description, limits: Co
 export function refusalOf(thrown: unknown, what: string): unknown {
   if (!isFairleadError(thrown) || thrown.code !== 'QMP_FAILED') return thrown;
   const { details } = thrown;
-  const isInUse = /Failed to get .* lock/.test(String(details?.['desc']));
+  const isInUse = /Failed to get .* lock/.test(thrown.message);
   const message = isInUse
     ? `${what}: a VM or another program has the image open: let it go there, or have it read-only in both`
     : `${what}: QEMU refused it`;
