@@ -26,8 +26,8 @@ const ID = 'the-command';
 const DISK = 'data.raw';
 const STATE_OF = { done: 'done', 'not-done': 'failed', unknown: 'unknown' } as const;
 
-/** `lets go`: with a disk, and a guest that lets go of it when it is asked. `in file`: with RAM that can be left; so has `suspended`. */
-type Prepared = 'nothing' | 'created' | 'running' | 'lets go' | 'in file' | 'suspended';
+/** `lets go`: with a disk, and a guest that lets go of it when it is asked. `in file`: with RAM that can be left; so has `suspended`. `saved`: stopped, with a snapshot. */
+type Prepared = 'nothing' | 'created' | 'running' | 'lets go' | 'in file' | 'suspended' | 'saved';
 
 interface Command<M extends AgentMethodName = AgentMethodName> {
   readonly method: M;
@@ -58,6 +58,10 @@ const resume = { method: 'vm.resume', params: { vm: 'web' } } as const;
 const discard = { method: 'vm.stop', params: { vm: 'web', graceMs: 0 } } as const;
 const attach = { method: 'disk.attach', params: { vm: 'web', id: 'data', disk: { path: DISK, format: 'raw' } } } as const;
 const detach = { method: 'disk.detach', params: { vm: 'web', id: 'data' } } as const;
+
+const save = { method: 'snapshot.create', params: { vm: 'web', name: 'one' } } as const;
+const saveInstant = { method: 'snapshot.create', params: { vm: 'web', name: 'one', mode: 'instant' } } as const;
+const restore = { method: 'vm.restore', params: { snapshot: 'one' } } as const;
 
 const ANSWERED = { repeat: 'answers' } as const;
 const notDone = (command: Command, on: Prepared, leaves: VmState | undefined, ends: VmState | undefined) =>
@@ -116,6 +120,18 @@ const CRASHES: readonly Crash[] = [
   { at: 'resume.committed', ...isDone(resume, 'suspended', 'running') },
   { at: 'resume.running', ...isDone(resume, 'suspended', 'running') },
   { at: 'discard.recorded', ...isDone(discard, 'suspended', 'stopped') },
+
+  { at: 'snapshot.intended', ...notDone(save, 'in file', 'running', 'running') },
+  { at: 'snapshot.unplugged', ...notDone(save, 'lets go', 'running', 'running') },
+  { at: 'snapshot.stopped', ...notDone(save, 'lets go', 'running', 'running') },
+  { at: 'snapshot.state-saved', ...notDone(saveInstant, 'in file', 'running', 'running') },
+  { at: 'snapshot.copied', ...notDone(saveInstant, 'in file', 'running', 'running') },
+  { at: 'snapshot.resumed', ...notDone(save, 'lets go', 'running', 'running') },
+  { at: 'snapshot.sealed', ...notDone(saveInstant, 'in file', 'running', 'running') },
+  { at: 'snapshot.kept', ...isDone(saveInstant, 'in file', 'running') },
+
+  { at: 'restore.loaded', ...notDone(restore, 'saved', 'stopped', 'running') },
+  { at: 'restore.spec-recorded', ...notDone(restore, 'saved', 'stopped', 'running') },
 
   { at: 'journal.accepted', ...notDone(start, 'created', 'created', 'running') },
   {
@@ -179,10 +195,14 @@ async function dieAt(host: CrashingHost, { at, on, method }: Crash, params: Comm
 async function prepare(host: CrashingHost, agent: AgentProcess, on: Prepared): Promise<void> {
   if (on === 'nothing') return;
   const isLinux = on === 'lets go';
-  const bare = on === 'in file' || on === 'suspended' ? IN_FILE : SPEC;
+  const bare = on === 'in file' || on === 'suspended' || on === 'saved' ? IN_FILE : SPEC;
   await agent.call('vm.create', { spec: isLinux ? linuxSpec({ name: 'web', memory: LINUX_MEMORY }) : bare });
   if (on !== 'created') await agent.call('vm.start', { vm: 'web' });
   if (on === 'suspended') await agent.call('vm.suspend', { vm: 'web' });
+  if (on === 'saved') {
+    await agent.call('snapshot.create', saveInstant.params);
+    await agent.call('vm.stop', stop.params);
+  }
   if (!isLinux) return;
   await agent.ready;
   await agent.call('disk.attach', onDiskOf(host, attach.params));
