@@ -30,7 +30,7 @@ import { setGuestClock } from './guest-agent/set-clock.ts';
 import { shutdownGuest } from './guest-agent/shutdown.ts';
 import { GuestPorts } from './guest-ports/guest-ports.ts';
 import type { GuestService } from './guest-ports/guest-service.ts';
-import { findHostDevices } from './host/host-devices.ts';
+import { findHostDevices, releaseHostDevices } from './host/host-devices.ts';
 import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
 import { HostProbe } from './host/host-probe.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
@@ -235,11 +235,7 @@ export class VmManager implements Vms {
   }
 
   async delete(name: string, options: CallOptions & { readonly force?: boolean | undefined } = {}): Promise<void> {
-    if (options.force === true && this.#broken.has(name)) {
-      await this.#context.store.remove(name);
-      this.#broken.delete(name);
-      return;
-    }
+    if (options.force === true && this.#broken.has(name)) return this.#deleteBroken(name);
     const vm = this.#find(name);
     await vm.delete(options);
     // Not if another VM has got the name meanwhile.
@@ -359,6 +355,17 @@ export class VmManager implements Vms {
         ? ''
         : `: its record is broken (${broken.reason}); mend it and start the agent again, or delete with force`;
     throw new FairleadError('NOT_FOUND', `this host has no VM ${name}${why}`, { details: { vm: name } });
+  }
+
+  /** It may run all the same. */
+  async #deleteBroken(name: string): Promise<void> {
+    const { store, confinement, logger } = this.#context;
+    const paths = store.paths(name);
+    await (await StrayProcesses.look()).endUnrecorded(paths);
+    await releaseHostDevices(name, paths, { logger, keepsRam: false });
+    await confinement.leave(name);
+    await store.remove(name);
+    this.#broken.delete(name);
   }
 
   /** Holds the name, and a place among the VMs of this host, for as long as the creation takes. */

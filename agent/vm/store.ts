@@ -141,7 +141,8 @@ export class VmStore {
   async open(): Promise<StoredVm[]> {
     await mkdir(this.#vms, { recursive: true, mode: 0o700 });
     await mkdir(this.#runDir, { recursive: true, mode: 0o700 });
-    const names = (await readdir(this.#vms)).sort();
+    // What else lies here, such as a copy that somebody has made or `lost+found`, is none of ours.
+    const names = (await readdir(this.#vms)).filter((name) => v.is(Name, name)).sort();
     const stored = await Promise.all(names.map((name) => this.#read(name)));
     return stored.filter((vm) => vm !== undefined);
   }

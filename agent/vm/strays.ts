@@ -38,6 +38,11 @@ export class StrayProcesses {
     await this.#kill(({ argv }) => isQemuOf(argv, owner) || isDaemonIn(argv, owner.runDir));
   }
 
+  /** The same for a VM whose record cannot be read, so that its uuid is not known: its sockets are nobody else's. */
+  async endUnrecorded({ monitorSocket, runDir }: Omit<StrayOwner, 'uuid'>): Promise<void> {
+    await this.#kill(({ argv }) => (argv.includes('-uuid') && hasMonitor(argv, monitorSocket)) || isDaemonIn(argv, runDir));
+  }
+
   /** Ends what serves VMs that are no more: the daemons of a directory below the agent's run directory. */
   async endDaemonsIn(runDir: string): Promise<void> {
     await this.#kill(({ argv }) => isDaemonIn(argv, runDir));
@@ -59,7 +64,11 @@ async function kill({ pid, argv }: RunningProgram): Promise<void> {
 }
 
 function isQemuOf(argv: readonly string[], { uuid, monitorSocket }: StrayOwner): boolean {
-  return hasUuid(argv, uuid) && argv.some((argument) => argument.includes(`path=${monitorSocket.replaceAll(',', ',,')},`));
+  return hasUuid(argv, uuid) && hasMonitor(argv, monitorSocket);
+}
+
+function hasMonitor(argv: readonly string[], path: string): boolean {
+  return argv.some((argument) => argument.includes(`path=${path.replaceAll(',', ',,')},`));
 }
 
 export function hasUuid(argv: readonly string[], uuid: string): boolean {

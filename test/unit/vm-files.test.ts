@@ -72,6 +72,15 @@ describe('the store', () => {
     expect(existsSync(store.paths('web').dir)).toBe(false);
   });
 
+  test('leaves alone what is no VM of ours', async () => {
+    const store = open();
+    await store.open();
+    const copy = join(store.paths('web').dir, '..', 'web.before');
+    mkdirSync(copy);
+    expect(await store.open()).toEqual([]);
+    expect(existsSync(copy)).toBe(true);
+  });
+
   test('refuses a run directory whose sockets would not fit, before anything is made', async () => {
     const store = new VmStore({ stateDir: join(directory, 's'), runDir: join(directory, 'r'.repeat(90)) });
     await store.open();
