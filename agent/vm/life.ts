@@ -241,7 +241,7 @@ export class VmLife {
       return;
     }
     const otherwise = this.#context.confinement.wasOutOfMemory(this.name) ? 'out-of-memory' : 'lost';
-    const { reason, isClean } = judgeEnd({ shutdownReason, rung: this.rung, otherwise });
+    const { reason, isClean } = judgeEnd({ shutdownReason, rung: this.rung, exit: { code, signal }, otherwise });
     const exit: VmExit = { at: new Date().toISOString(), reason, code, signal, stderrTail: this.#lastWords() };
     const { stop, process } = this.#record;
     const isByHand = stop !== undefined || this.rung !== undefined;

@@ -38,7 +38,7 @@ describe.skipIf(missing !== undefined)('a VM', () => {
     for (const command of commands) command.catch(() => {});
     const crashed = nextEvent(host.manager, 'vm.crashed');
     process.kill(pidOf('web'), 'SIGKILL');
-    expect(await crashed).toMatchObject({ data: { generation: 1, reason: 'lost', code: null, signal: 'SIGKILL' } });
+    expect(await crashed).toMatchObject({ data: { generation: 1, reason: 'killed', code: null, signal: 'SIGKILL' } });
     for (const command of commands) await expect(command).rejects.toMatchObject({ code: expect.stringMatching(/./) });
   });
 

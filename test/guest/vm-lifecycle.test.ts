@@ -82,8 +82,8 @@ describe.skipIf(missing !== undefined)('a VM', () => {
     await manager.run(spec({ name: 'web' }));
     const crashed = nextEvent(manager, 'vm.crashed');
     process.kill(pidOf('web'), 'SIGKILL');
-    expect(await crashed).toMatchObject({ vm: 'web', state: 'crashed', data: { reason: 'lost', signal: 'SIGKILL' } });
-    expect(manager.get('web')).toMatchObject({ state: 'crashed', exit: { reason: 'lost', code: null, signal: 'SIGKILL' } });
+    expect(await crashed).toMatchObject({ vm: 'web', state: 'crashed', data: { reason: 'killed', signal: 'SIGKILL' } });
+    expect(manager.get('web')).toMatchObject({ state: 'crashed', exit: { reason: 'killed', code: null, signal: 'SIGKILL' } });
     expect(await manager.start('web')).toMatchObject({ state: 'running', generation: 2 });
   });
 

@@ -11,6 +11,8 @@ if (missing !== undefined) console.warn(`skipped: ${missing}`);
 const MIB = 1024 ** 2;
 /** How far the guest's own count may be off: its page tables and its small allocations change with the size. */
 const SLACK_BYTES = 12 * MIB;
+/** A guest under emulation on a busy machine may do nothing for longer than the 10 s that a guest is given. */
+const PATIENCE_MS = 60_000;
 
 function resizer(host: TestHost) {
   const memory = new MemoryResizer(host.manager);
@@ -26,7 +28,8 @@ describe.skipIf(missing !== undefined)('a Linux guest with 256 MiB of at most 51
   });
   afterAll(() => host[Symbol.asyncDispose]());
 
-  const resize = (mib: number, options?: ResizeOptions & { wait?: boolean }) => resizer(host)('web', mib * MIB, options);
+  const resize = (mib: number, options?: ResizeOptions & { wait?: boolean }) =>
+    resizer(host)('web', mib * MIB, { stallMs: PATIENCE_MS, ...options });
   const actualMib = () => (host.manager.get('web').memory?.actualBytes ?? 0) / MIB;
   async function counted(what: 'MemTotal' | 'MemFree'): Promise<number> {
     const text = await inGuest(host.manager, 'web', 'cat /proc/meminfo');

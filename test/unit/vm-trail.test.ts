@@ -60,4 +60,13 @@ describe('an end', () => {
   ] as const)('told as %s on rung %s is judged so', (shutdownReason, rung, judged) => {
     expect(judgeEnd({ shutdownReason, rung, otherwise: 'lost' })).toEqual(judged);
   });
+
+  test.each([
+    { exit: { code: null, signal: 'SIGKILL' }, otherwise: 'lost', reason: 'killed' },
+    { exit: { code: 1, signal: null }, otherwise: 'lost', reason: 'exited' },
+    { exit: { code: null, signal: null }, otherwise: 'lost', reason: 'lost' },
+    { exit: { code: null, signal: 'SIGKILL' }, otherwise: 'out-of-memory', reason: 'out-of-memory' },
+  ] as const)('without a word, of which the agent saw $exit, is $reason', ({ exit, otherwise, reason }) => {
+    expect(judgeEnd({ shutdownReason: undefined, rung: undefined, exit, otherwise })).toEqual({ reason, isClean: false });
+  });
 });
