@@ -40,35 +40,65 @@ const PIECE_BYTES = 1024 ** 2;
 
 /** Resolves when it is durable. @throws FairleadError QMP_FAILED, TIMEOUT for a stall, STORAGE_FAILED, CANCELLED. There may be a file then. */
 export async function saveStream(vm: MigratingVm, path: string, transfer: StreamTransfer): Promise<Content> {
-  const { runDir, limits, owner } = transfer;
+  const { runDir, owner, limits: given } = transfer;
   await rm(path, { force: true });
   await using file = await open(path, 'wx', 0o600);
   const socketPath = join(runDir, SOCKET);
   const server = await listenOnce(socketPath, owner);
+  using stall = new Stall(vm.name, transfer.stallTimeoutMs);
+  const signal = AbortSignal.any([given.signal, stall.signal, vm.signal]);
+  const limits: CommandLimits = {
+    signal,
+    get remainingMs() {
+      return given.remainingMs;
+    },
+  };
   try {
     using events = vm.listen({ names: ['MIGRATION'] });
     await ignoreSharedRam(vm, false, limits);
     await vm.execute('migrate-set-parameters', { 'max-bandwidth': 0 }, limits);
-    const arriving = once(server, 'connection', { signal: limits.signal });
+    const arriving = once(server, 'connection', { signal });
     arriving.catch(() => {});
     await vm.execute('migrate', { uri: `unix:${socketPath}` }, limits);
-    try {
-      const ended = migrationEnd(vm, events, limits);
-      ended.catch(() => {});
-      // SAFETY: a server of node:net emits 'connection' with a socket.
-      const [socket] = (await Promise.race([arriving, ended.then(() => arriving)])) as [Socket];
-      const receiving = receive(vm, socket, file, transfer);
-      receiving.catch(() => {});
-      const [content] = await Promise.all([receiving, ended]);
-      await file.sync();
-      return content;
-    } catch (error) {
-      if (!vm.signal.aborted) await cancel(vm);
-      throw error;
-    }
+    const ended = migrationEnd(vm, events, limits);
+    ended.catch(() => {});
+    // SAFETY: a server of node:net emits 'connection' with a socket.
+    const [socket] = (await Promise.race([arriving, ended.then(() => arriving)])) as [Socket];
+    const receiving = receive(vm, socket, file, { limits, stall, onProgress: transfer.onProgress });
+    receiving.catch(() => {});
+    const [content] = await Promise.all([receiving, ended]);
+    await file.sync();
+    return content;
+  } catch (error) {
+    if (!vm.signal.aborted) await cancel(vm);
+    throw signal.aborted ? toFairleadError(signal.reason) : error;
   } finally {
     server.close();
     await rm(socketPath, { force: true });
+  }
+}
+
+/** Fires when no byte has moved for too long. */
+class Stall implements Disposable {
+  readonly #controller = new AbortController();
+  readonly #timer: NodeJS.Timeout;
+
+  constructor(vm: string, timeoutMs: number) {
+    const message = `saving VM ${vm} was given up: no byte has moved for ${timeoutMs} ms`;
+    const give = (): void => this.#controller.abort(new FairleadError('TIMEOUT', message, { details: { vm } }));
+    this.#timer = setTimeout(give, timeoutMs);
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  moved(): void {
+    this.#timer.refresh();
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
   }
 }
 
@@ -99,17 +129,17 @@ export async function loadStream(
   }
 }
 
-async function receive(vm: MigratingVm, socket: Socket, file: FileHandle, transfer: StreamTransfer): Promise<Content> {
-  const { limits, stallTimeoutMs, onProgress } = transfer;
-  const stalled = new AbortController();
-  const stall = (): void => {
-    const message = `saving VM ${vm.name} was given up: no byte has moved for ${stallTimeoutMs} ms`;
-    stalled.abort(new FairleadError('TIMEOUT', message, { details: { vm: vm.name, savedBytes: bytes } }));
-  };
-  const signal = AbortSignal.any([limits.signal, stalled.signal, vm.signal]);
+interface Receiving {
+  readonly limits: CommandLimits;
+  readonly stall: Stall;
+  readonly onProgress: StreamTransfer['onProgress'];
+}
+
+async function receive(vm: MigratingVm, socket: Socket, file: FileHandle, receiving: Receiving): Promise<Content> {
+  const { limits, stall, onProgress } = receiving;
+  const { signal } = limits;
   const giveUp = (): void => void socket.destroy(toFairleadError(signal.reason));
   signal.addEventListener('abort', giveUp, { once: true });
-  const watch = setTimeout(stall, stallTimeoutMs);
   const hash = createHash('sha256');
   let bytes = 0;
   const startedAt = performance.now();
@@ -119,12 +149,11 @@ async function receive(vm: MigratingVm, socket: Socket, file: FileHandle, transf
       hash.update(chunk);
       await orAborted(writeAll(file, chunk), signal);
       bytes += chunk.length;
-      watch.refresh();
+      stall.moved();
     }
     signal.throwIfAborted();
     return { bytes, sha256: hash.digest('hex') };
   } finally {
-    clearTimeout(watch);
     clearInterval(reporter);
     signal.removeEventListener('abort', giveUp);
     socket.destroy();
