@@ -25,6 +25,7 @@ import type { Caller } from './caller.ts';
 import { forwardCommand } from './forward-command.ts';
 import { HostShares } from './host-shares.ts';
 import { answerHubMethod, type HubServices, isHubMethod } from './hub-methods.ts';
+import { shownOperation } from './shown-operation.ts';
 
 /** What calls and streams need of a host's session. */
 export interface HostSession extends FleetSession {
@@ -87,7 +88,7 @@ export class Dispatcher {
         ? forwardCommand(session.peer, call, context, tokenId)
         : session.peer.call(call.method, call.params, forwardOptions(context)));
       this.#remember(call, host);
-      return result;
+      return call.method === 'op.get' ? shownOperation(result, caller.principal.role) : result;
     } catch (thrown) {
       code = toFairleadError(thrown).code;
       throw thrown;
