@@ -5,7 +5,6 @@
  * Every call takes `{signal, timeoutMs}`. When the signal fires or the time is over, the call ends with CANCELLED or TIMEOUT and what it
  * had begun is undone or carried to a state that the next call can deal with; it is never left half done in silence.
  */
-import type { Duplex } from 'node:stream';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
 import type { HostInfo } from '../../shared/protocol/methods-host.ts';
 import type { VmInfo } from '../../shared/protocol/vm.ts';
@@ -17,12 +16,13 @@ import type { Deadline } from './deadline.ts';
 import type { GuestPorts } from './guest-ports/guest-ports.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
 import type { LogInUse } from './logs/log-keeper.ts';
+import type { OpenedStream } from './open-stream.ts';
 import type { FileOwner } from './snapshot/ram-file.ts';
 import type { Restoration } from './snapshot/restoration.ts';
 import type { Durability } from './snapshot/suspension.ts';
 import type { VmPaths } from './store.ts';
 
-export type { CallOptions, Logger, VmObserver };
+export type { CallOptions, Logger, OpenedStream, VmObserver };
 
 export interface VmLimits {
   /** VMs that may be registered on the host at once. */
@@ -44,14 +44,6 @@ export interface VmPolicy {
 export type HostVsock =
   | { readonly available: true; readonly transport: VsockTransport }
   | { readonly available: false; readonly reason: string };
-
-export interface OpenedStream {
-  readonly stream: Duplex;
-  readonly transport: VsockTransport['kind'];
-  readonly halfClose: boolean;
-  /** Generation of the VM that the stream leads into. The stream is destroyed with STREAM_RESET when that generation ends or is reset. */
-  readonly generation: number;
-}
 
 export type LogSource = Params<'vm.logs'>['source'];
 

@@ -5,8 +5,7 @@
 import type { Duplex } from 'node:stream';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import type { VmState } from '../../shared/protocol/vm.ts';
-import type { VsockDevice } from '../streams/transport.ts';
-import type { OpenedStream } from './api.ts';
+import type { VsockDevice, VsockTransport } from '../streams/transport.ts';
 import { Deadline, settledWithin } from './deadline.ts';
 import { lastLine } from './logs/log-file.ts';
 import type { Session } from './session.ts';
@@ -15,6 +14,14 @@ import type { Session } from './session.ts';
 const ATTEMPT_MS = 500;
 const PAUSE_MS = { first: 20, most: 250 } as const;
 const CONSOLE_TAIL_BYTES = 1024;
+
+export interface OpenedStream {
+  readonly stream: Duplex;
+  readonly transport: VsockTransport['kind'];
+  readonly halfClose: boolean;
+  /** Generation of the VM that the stream leads into. The stream is destroyed with STREAM_RESET when that generation ends or is reset. */
+  readonly generation: number;
+}
 
 export interface OpenStreamRequest {
   readonly session: Session;

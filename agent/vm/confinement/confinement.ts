@@ -8,7 +8,7 @@
  * its sockets, its console log, and the way there (the owner's group may pass, not look around), and no other file of the agent.
  */
 import { constants } from 'node:fs';
-import { chmod, chown, open, readFile, stat, writeFile } from 'node:fs/promises';
+import { chown, open, readFile, writeFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { toFairleadError } from '../../../shared/errors.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
@@ -17,6 +17,7 @@ import { consoleInputOf } from '../console/console-pipes.ts';
 import type { VmPaths } from '../store.ts';
 import { type CgroupLimits, type CgroupSetting, type CgroupSupport, findCgroups } from './cgroup.ts';
 import { inheritedDescriptors, type ProcessGuard } from './guarded-spawn.ts';
+import { openPassage } from './passage.ts';
 import { checkAccess, findUser, type NeededFile, type ProcessUser } from './process-user.ts';
 import { type ShareLimits, Shares } from './share.ts';
 
@@ -42,8 +43,6 @@ const OVERHEAD_SHARE = 1 / 32;
 const OVERHEAD_CPUS = 0.5;
 /** Threads that QEMU makes for its disks, and those of the vsock daemon. */
 const OVERHEAD_PROCESSES = 256;
-/** May be passed through by the group, not read. */
-const PASSAGE = 0o710;
 
 export class Confinement {
   readonly user: ProcessUser | undefined;
@@ -166,16 +165,6 @@ async function makeRoom(spec: VmSpec, paths: VmPaths, user: ProcessUser): Promis
     { field: 'the console log', path: paths.consoleLog, writable: true },
     { field: 'the run directory', path: paths.runDir, writable: true },
   ]);
-}
-
-/** A directory that lets its owner alone in lets the user's group pass; one that is shared already stays as its owner wants it. */
-export async function openPassage(path: string, { uid, gid }: Pick<ProcessUser, 'uid' | 'gid'>): Promise<void> {
-  const is = await stat(path);
-  const isShared = (is.mode & 0o067) !== 0;
-  const isDone = (is.mode & 0o777) === PASSAGE && is.gid === gid;
-  if (isShared || isDone || is.uid === uid) return;
-  await chown(path, is.uid, gid);
-  await chmod(path, PASSAGE);
 }
 
 function filesOf({ boot, disks }: VmSpec): NeededFile[] {

@@ -13,7 +13,7 @@ import * as v from 'valibot';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
 import { Name } from '../../../shared/protocol/common.ts';
 import { syncDirectory } from '../atomic-file.ts';
-import { openPassage } from '../confinement/confinement.ts';
+import { openPassage } from '../confinement/passage.ts';
 import {
   isManifestMissing,
   MANIFEST,

@@ -12,16 +12,11 @@ import { once } from 'node:events';
 import { chmod, chown, open, readFile, rm } from 'node:fs/promises';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
-import * as v from 'valibot';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
-import { Count } from '../../../shared/protocol/common.ts';
 import type { QmpListener } from '../../qmp/events.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import type { FileOwner } from './ram-file.ts';
-
-/** What is known of a saved state: it is checked before a QEMU gets it. */
-export const DeviceStateSum = v.strictObject({ bytes: Count, sha256: v.string() });
-export type DeviceStateSum = v.InferOutput<typeof DeviceStateSum>;
+import type { DeviceStateSum } from './suspension.ts';
 
 /** What of a VM is needed here; a LiveVm is one. */
 export type MigratingVm = Pick<LiveVm, 'name' | 'signal' | 'execute' | 'listen'>;
@@ -152,6 +147,7 @@ async function receive(
   const hash = createHash('sha256');
   let bytes = 0;
   try {
+    // SAFETY: a socket without an encoding gives buffers.
     for await (const chunk of socket as AsyncIterable<Buffer>) {
       bytes += chunk.length;
       if (bytes > MAX_BYTES) throw new FairleadError('INTERNAL', `the state of devices has more than ${MAX_BYTES} bytes`);

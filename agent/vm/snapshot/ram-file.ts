@@ -12,8 +12,7 @@ import * as v from 'valibot';
 import { FairleadError } from '../../../shared/errors.ts';
 import { Count } from '../../../shared/protocol/common.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
-import { openPassage } from '../confinement/confinement.ts';
-import type { VmPaths } from '../store.ts';
+import { openPassage } from '../confinement/passage.ts';
 
 /** By which a file is known again: one that was replaced has another inode. */
 export const RamFileIdentity = v.strictObject({ path: v.string(), bytes: Count, inode: v.string() });
@@ -24,7 +23,11 @@ export interface FileOwner {
   readonly gid: number;
 }
 
-type RamPaths = Pick<VmPaths, 'ramFile' | 'addedRamFile'>;
+/** Of a VM; VmPaths has them. */
+interface RamPaths {
+  readonly ramFile: string;
+  readonly addedRamFile: string;
+}
 
 const MIB = 1024 ** 2;
 /** Bytes of the blocks in which `stat` counts (stat(2)). */

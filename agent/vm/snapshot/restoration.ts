@@ -13,7 +13,7 @@ import type { Disk } from '../../../shared/protocol/vm-spec-devices.ts';
 import { failpoint } from '../../failpoint.ts';
 import { runCommand } from '../../qmp/commands.ts';
 import type { Vms } from '../api.ts';
-import { openPassage } from '../confinement/confinement.ts';
+import { openPassage } from '../confinement/passage.ts';
 import type { VmLife } from '../life.ts';
 import type { CommandLimits } from '../live-vm.ts';
 import type { Session } from '../session.ts';

@@ -6,13 +6,16 @@
 import * as v from 'valibot';
 import { Count, Timestamp, VsockPort } from '../../../shared/protocol/common.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
-import { DeviceStateSum } from './device-state.ts';
 import { DiskFileIdentity } from './disk-file.ts';
 import { GuestAbi } from './guest-abi.ts';
 import { RamFileIdentity } from './ram-file.ts';
 
 export const DURABILITIES = ['process', 'host'] as const;
 export type Durability = (typeof DURABILITIES)[number];
+
+/** What is known of a saved state: it is checked before a QEMU gets it. */
+export const DeviceStateSum = v.strictObject({ bytes: Count, sha256: v.string() });
+export type DeviceStateSum = v.InferOutput<typeof DeviceStateSum>;
 
 export const Suspension = v.strictObject({
   at: Timestamp,
