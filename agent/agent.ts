@@ -225,7 +225,8 @@ class FairleadAgent implements Agent {
     const setClock = (vm: string, options: CallOptions) =>
       guests.setTime(parseParams('guest.setTime', { vm, answerTimeoutMs: options.timeoutMs }), options);
     const vsockKind = this.#vsock?.available === true ? this.#vsock.transport.kind : undefined;
-    return new Snapshots({ vms, directory: config.snapshotDir, checkPolicy, vsockKind, setClock, logger });
+    const { snapshotDir: directory, untestedSuspend } = config;
+    return new Snapshots({ vms, directory, checkPolicy, vsockKind, setClock, untestedSuspend, logger });
   }
 
   /** What the last agent left under way is settled now, and not when the first command waits for it. */

@@ -151,7 +151,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
     // The guest of another VM may have written to an image meanwhile; from here on QEMU's lock keeps it from that.
     await context.checkSpec?.(record.spec);
     await incoming?.commit?.(about, generation);
-    if (incoming?.then !== 'pause') await letRun(session, signal);
+    if (incoming?.after !== 'pause') await letRun(session, signal);
     await failpoint('start.resumed');
     if (process.hasExited()) throw new FairleadError('PROCESS_FAILED', `QEMU of VM ${name} ended`);
   } catch (error) {

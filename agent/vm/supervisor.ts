@@ -364,7 +364,7 @@ export class Supervisor {
       await life.startFailed(before, toFairleadError(error), restarts !== undefined);
       throw error;
     }
-    life.apply(restoration?.incoming.then === 'pause' ? 'pause' : 'resume');
+    life.apply(restoration?.incoming.after === 'pause' ? 'pause' : 'resume');
     life.saveLater({ state: 'running' });
   }
 

@@ -60,7 +60,7 @@ describe.skipIf(missing !== undefined)('a snapshot', () => {
   test('of a VM whose QEMU dies meanwhile comes to nothing, and the VM has crashed', async () => {
     const crashed = nextEvent(host.manager, 'vm.crashed');
     const onProgress = when('saving', () => process.kill(host.manager.get('web').pid ?? 0, 'SIGKILL'));
-    await expect(create({ mode: 'stream' }, { onProgress })).rejects.toThrow();
+    await expect(create({ mode: 'stream' }, { onProgress })).rejects.toThrow(/VM web/);
     await crashed;
     expect(stateOf()).toBe('crashed');
     expect(await readdir(kept)).toEqual([]);

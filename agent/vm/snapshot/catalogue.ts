@@ -69,9 +69,9 @@ export class SnapshotCatalogue {
 
   /** What an earlier agent did not finish. */
   async unfinished(): Promise<string[]> {
-    const names = await this.#names();
-    const missing = await Promise.all(names.map((name) => this.#drafts.has(name) || isManifestMissing(this.directoryOf(name))));
-    return names.filter((name, index) => missing[index] === true && !this.#drafts.has(name));
+    const names = (await this.#names()).filter((name) => !this.#drafts.has(name));
+    const missing = await Promise.all(names.map((name) => isManifestMissing(this.directoryOf(name))));
+    return names.filter((_, index) => missing[index]);
   }
 
   /** @throws FairleadError CONFLICT for a name that is taken. */

@@ -107,7 +107,7 @@ async function runClone(
 ): Promise<void> {
   const { vms, catalogue, owner, checkPolicy } = tools;
   const directory = catalogue.directoryOf(manifest.name);
-  const request = { manifest, directory, name, then: 'run', sharesRam, owner } as const;
+  const request = { manifest, directory, name, after: 'run', sharesRam, owner } as const;
   const { signal, remainingMs } = deadline;
   await vms.restore(name, (paths) => restorationOf(request, paths), { signal, timeoutMs: remainingMs });
   await plugInto(tools, name, ownIdentity(manifest.unplugged), { signal, checkPolicy });
@@ -129,7 +129,7 @@ export async function plugInto(
 
 /** Without a MAC address of its own a NIC has that of its VM's name. */
 function ownIdentity({ networks, vsock }: Unplugged): Unplugged {
-  const anew = networks.map(({ mac: _, ...network }): Network => network);
+  const anew = networks.map(({ mac: _mac, ...network }): Network => network);
   return { networks: anew, ...(vsock === undefined ? {} : { vsock }) };
 }
 

@@ -28,6 +28,7 @@ import { writeIntent } from './intent.ts';
 import { type Manifest, STATE } from './manifest.ts';
 import type { FileOwner } from './ram-file.ts';
 import { saveStream } from './stream-state.ts';
+import { requireTestedQemu } from './tested-qemu.ts';
 import { NOTHING_UNPLUGGED, plugBack, toUnplug, type Unplugged, unplug } from './unplug.ts';
 
 export interface SnapshotTools {
@@ -36,6 +37,8 @@ export interface SnapshotTools {
   readonly checkPolicy: CheckPolicy;
   /** Whom QEMU runs as, where not as the agent. */
   readonly owner: FileOwner | undefined;
+  /** Instant snapshots also on versions of QEMU on which those were not tested. */
+  readonly untestedSuspend?: boolean | undefined;
 }
 
 export interface CreateOptions extends CallOptions {
@@ -125,7 +128,10 @@ class Saving {
   async #check(): Promise<void> {
     const { vm, params, deadline } = this.#parts;
     await checkFreezable(vm);
-    if (params.mode === 'instant') requireRamFile(vm);
+    if (params.mode === 'instant') {
+      requireRamFile(vm);
+      requireTestedQemu(vm.name, vm.process.qemuVersion, this.#tools.untestedSuspend === true);
+    }
     const [{ status }, migration] = await Promise.all([vm.execute('query-status', {}, deadline), readMigration(vm, deadline)]);
     if (status === 'postmigrate') {
       const message = `VM ${vm.name} has not run since it was saved or sent elsewhere, and QEMU does not save it a second time`;

@@ -1,7 +1,7 @@
 /**
  * A start that goes on from a saved guest instead of from the reset vector. `launch` does with it what it does without, and besides:
  *
- *     RAM as `ram` says → spawn with `-incoming defer` → QMP session → `load` → `commit` → `cont` (or not: `then`)
+ *     RAM as `ram` says → spawn with `-incoming defer` → QMP session → `load` → `commit` → `cont` (or not: `after`)
  *
  * Until `commit` begins a failure leaves what was saved as it is, to be tried again; from there on it is the guest's crash.
  */
@@ -39,5 +39,5 @@ export interface Incoming {
    */
   commit?(process: ProcessRecord, generation: number): Promise<void>;
   /** Whether the guest runs afterwards. */
-  readonly then: 'run' | 'pause';
+  readonly after: 'run' | 'pause';
 }

@@ -42,7 +42,7 @@ export interface RestorationRequest {
   readonly manifest: Manifest;
   readonly directory: string;
   readonly name: string;
-  readonly then: Incoming['then'];
+  readonly after: Incoming['after'];
   /** Whether RAM stays the snapshot's until it is written to. */
   readonly sharesRam: boolean;
   readonly owner: FileOwner | undefined;
@@ -80,7 +80,7 @@ export async function changedFiles({ ram, disks, spec }: Manifest, directory: st
 
 /** @throws FairleadError what keeps overlays from being made, and WRONG_STATE for a device state that is not what was saved. */
 export async function restorationOf(request: RestorationRequest, paths: VmPaths): Promise<Restoration> {
-  const { manifest, directory, sharesRam, then } = request;
+  const { manifest, directory, sharesRam, after } = request;
   // Checked whole before a QEMU gets any of it; a stream is too long for that, and checked on its way.
   const state =
     manifest.mode === 'instant' ? await readDeviceState(manifest.vm, join(directory, STATE), manifest.state) : undefined;
@@ -101,7 +101,7 @@ export async function restorationOf(request: RestorationRequest, paths: VmPaths)
     incoming: {
       ram: sharesRam && ram !== undefined ? { kind: 'private', file: join(directory, ram.file) } : { kind: 'fresh' },
       facts: manifest.facts,
-      then,
+      after,
       async load(session, limits) {
         const vm = migratingVm(session);
         const transfer = { runDir: paths.runDir, limits };

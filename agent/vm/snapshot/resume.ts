@@ -53,7 +53,7 @@ export async function incomingOf({ vm, suspension, paths, commit, ...now }: Resu
       await commit(process, generation);
       await failpoint('resume.committed');
     },
-    then: 'run',
+    after: 'run',
   };
 }
 

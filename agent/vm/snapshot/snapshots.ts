@@ -25,6 +25,7 @@ export interface SnapshotsOptions {
   readonly checkPolicy: CheckPolicy;
   readonly vsockKind: CloneTools['vsockKind'];
   readonly setClock: CloneTools['setClock'];
+  readonly untestedSuspend?: boolean | undefined;
   readonly logger: Logger;
 }
 
@@ -152,9 +153,9 @@ export class Snapshots {
       const message = `snapshot ${snapshot} is of another VM ${name} than the one that is there: delete that one first, or clone the snapshot`;
       throw new FairleadError('CONFLICT', message, { details: { snapshot, vm: name } });
     }
-    const then = state === 'running' ? 'run' : 'pause';
+    const after = state === 'running' ? 'run' : 'pause';
     // RAM of its own, so that it can be suspended and saved again.
-    const request = { manifest, directory, name, then, sharesRam: false, owner } as const;
+    const request = { manifest, directory, name, after, sharesRam: false, owner } as const;
     const { signal, remainingMs } = deadline;
     try {
       await vms.restore(name, (paths) => restorationOf(request, paths), { signal, timeoutMs: remainingMs });
