@@ -17,6 +17,7 @@ export function checkSpec(spec: VmSpec): void {
     ...bootIssues(spec),
     ...machineIssues(spec),
     ...diskIssues(spec),
+    ...networkIssues(spec),
     ...identityIssues(spec),
     ...restartIssues(spec),
   ];
@@ -83,6 +84,18 @@ function* diskIssues({ disks }: VmSpec): Generator<FieldIssue> {
         path: `spec.disks[${index}].aio`,
         message: 'native needs cache none, since Linux does it past the page cache only',
       };
+    }
+  }
+}
+
+function* networkIssues({ networks }: VmSpec): Generator<FieldIssue> {
+  const taken = new Set<string>();
+  for (const [index, network] of networks.entries()) {
+    if (network.type !== 'user') continue;
+    for (const [at, { protocol, hostPort }] of network.forwards.entries()) {
+      const port = `${protocol} ${hostPort}`;
+      if (taken.has(port)) yield { path: `spec.networks[${index}].forwards[${at}]`, message: `${port} is forwarded already` };
+      taken.add(port);
     }
   }
 }

@@ -131,6 +131,22 @@ describe('the check of a spec', () => {
       ['spec.disks: may have at most 6 CD drives'],
     ],
     [
+      'one port of the host forwarded twice',
+      {
+        networks: [
+          { type: 'user', forwards: [{ hostPort: 8080, guestPort: 80 }] },
+          {
+            type: 'user',
+            forwards: [
+              { hostPort: 8080, guestPort: 80, protocol: 'udp' },
+              { hostPort: 8080, guestPort: 81 },
+            ],
+          },
+        ],
+      },
+      ['spec.networks[1].forwards[1]: tcp 8080 is forwarded already'],
+    ],
+    [
       'two devices of one id',
       {
         disks: [
