@@ -182,7 +182,7 @@ const cases: Cases = {
   'keeps RAM in files of its own, which nobody else may read and which go with it': async () => {
     await using host = await testHost();
     await host.manager.run(bridged({ memory: { bytes: '64MiB', maxBytes: '128MiB', backing: 'file' } }));
-    const files = ['ram', 'ram-added'].map((name) => join(host.options.stateDir, 'vms', 'web', name));
+    const files = ['web.ram', 'web.ram-added'].map((name) => join(host.options.stateDir, 'ram', name));
     for (const file of files) {
       const { size, mode } = statSync(file);
       assert.equal(size, 64 * 1024 ** 2);
