@@ -30,6 +30,7 @@ import { deviceReconcilers } from './rpc/reconcile-devices.ts';
 import { MIGRATION_RECONCILERS } from './rpc/reconcile-migration.ts';
 import { snapshotReconcilers } from './rpc/reconcile-snapshot.ts';
 import { StreamOpener } from './rpc/stream-open.ts';
+import { becomeSoleAgent } from './sole-agent.ts';
 import { chooseTransport } from './streams/choose.ts';
 import { Telemetry } from './telemetry.ts';
 import type { CallOptions, HostVsock, Logger, Vms } from './vm/api.ts';
@@ -167,6 +168,7 @@ class FairleadAgent implements Agent {
     try {
       await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
       await mkdir(config.runDir, { recursive: true, mode: 0o700 });
+      this.#scope.use(await becomeSoleAgent(config.stateDir));
       this.#link.start();
       await Promise.all([this.#adopt(), this.#serve()]);
     } catch (error) {
