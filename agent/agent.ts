@@ -29,6 +29,7 @@ import { lookAt, reconcilerOf } from './rpc/reconcile.ts';
 import { deviceReconcilers } from './rpc/reconcile-devices.ts';
 import { MIGRATION_RECONCILERS } from './rpc/reconcile-migration.ts';
 import { snapshotReconcilers } from './rpc/reconcile-snapshot.ts';
+import { SUSPEND_RECONCILERS } from './rpc/reconcile-suspend.ts';
 import { StreamOpener } from './rpc/stream-open.ts';
 import { becomeSoleAgent } from './sole-agent.ts';
 import { chooseTransport } from './streams/choose.ts';
@@ -239,6 +240,7 @@ class FairleadAgent implements Agent {
       ...deviceReconcilers(devices),
       ...snapshotReconcilers(snapshots),
       ...MIGRATION_RECONCILERS,
+      ...SUSPEND_RECONCILERS,
     });
     const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile });
     this.#once = once;

@@ -4,35 +4,32 @@
  */
 import type { VmInfo } from '../../shared/protocol/vm.ts';
 import type { Vms } from '../vm/api.ts';
-import type { Reconciler, Reconcilers } from './reconcile.ts';
+import { byRunState, type Reconcilers } from './reconcile.ts';
 
 /** For a guest that has to be brought back first. */
 const WAIT_MS = 60_000;
 
-/** `byRunState` is the rule for a guest that was paused. */
-export function suspendReconcilers(byRunState: Reconciler): Reconcilers {
-  return {
-    'vm.suspend': async ({ vm, before }, vms) => {
-      if (vm === undefined) return { outcome: 'unknown', reason: 'it names no VM' };
-      const info = await awakeOrAsleep(vms, vm);
-      const reason = `it is ${info.state}`;
-      if (info.state === 'suspended') return { outcome: 'done', reason, result: { vm: info } };
-      const isSame = info.state === 'running' && info.generation === before?.generation;
-      return { outcome: isSame ? 'not-done' : 'unknown', reason };
-    },
-    'vm.resume': async (operation, vms, about) => {
-      const { vm, before } = operation;
-      if (vm === undefined || before?.state !== 'suspended') return byRunState(operation, vms, about);
-      const info = await awakeOrAsleep(vms, vm);
-      const reason = `it is ${info.state}`;
-      if (info.state === 'suspended') return { outcome: 'not-done', reason };
-      const isNext = info.state === 'running' && info.generation === before.generation + 1;
-      return isNext ? { outcome: 'done', reason, result: info } : { outcome: 'unknown', reason };
-    },
-    // It lasted as long as the agent; asked for again, it does what it did.
-    'vm.hold': () => ({ outcome: 'not-done', reason: 'it ended with the agent' }),
-  };
-}
+export const SUSPEND_RECONCILERS: Reconcilers = {
+  'vm.suspend': async ({ vm, before }, vms) => {
+    if (vm === undefined) return { outcome: 'unknown', reason: 'it names no VM' };
+    const info = await awakeOrAsleep(vms, vm);
+    const reason = `it is ${info.state}`;
+    if (info.state === 'suspended') return { outcome: 'done', reason, result: { vm: info } };
+    const isSame = info.state === 'running' && info.generation === before?.generation;
+    return { outcome: isSame ? 'not-done' : 'unknown', reason };
+  },
+  'vm.resume': async (operation, vms) => {
+    const { vm, before } = operation;
+    if (vm === undefined || before?.state !== 'suspended') return byRunState(operation, vms, 'running');
+    const info = await awakeOrAsleep(vms, vm);
+    const reason = `it is ${info.state}`;
+    if (info.state === 'suspended') return { outcome: 'not-done', reason };
+    const isNext = info.state === 'running' && info.generation === before.generation + 1;
+    return isNext ? { outcome: 'done', reason, result: info } : { outcome: 'unknown', reason };
+  },
+  // It lasted as long as the agent; asked for again, it does what it did.
+  'vm.hold': () => ({ outcome: 'not-done', reason: 'it ended with the agent' }),
+};
 
 async function awakeOrAsleep(vms: Vms, vm: string): Promise<VmInfo> {
   const limit = AbortSignal.timeout(WAIT_MS);

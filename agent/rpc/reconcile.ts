@@ -7,7 +7,6 @@
  *     vm.stop                done when no process is left; one that had begun is waited for
  *     vm.delete              done when it is gone
  *     vm.pause, vm.resume    by the run state that QEMU tells
- *     vm.suspend and so on   reconcile-suspend.ts
  *     all others             unknown, unless their owner has put a rule here
  *
  * A rule says `done` or `not-done` only of what it sees; what would be a guess is `unknown`. `not-done` lets a repeat run the command, so
@@ -20,7 +19,6 @@ import type { Vms } from '../vm/api.ts';
 import { REST_STATES } from '../vm/machine.ts';
 import type { CallName } from './handlers/types.ts';
 import type { Reconciliation, VmBrief } from './operation-record.ts';
-import { suspendReconcilers } from './reconcile-suspend.ts';
 
 interface About {
   /** No other command for the same VM was under way. */
@@ -79,7 +77,7 @@ const VM_RECONCILERS: Reconcilers = {
     return notDone(`it is there, and is ${info?.state ?? 'broken'}`);
   },
   'vm.pause': (operation, vms) => byRunState(operation, vms, 'paused'),
-  ...suspendReconcilers((operation, vms) => byRunState(operation, vms, 'running')),
+  'vm.resume': (operation, vms) => byRunState(operation, vms, 'running'),
 };
 
 /** `more` are the rules of methods that belong to others. */
@@ -102,7 +100,8 @@ export function lookAt(vms: Vms, vm: string): VmBrief | undefined {
   return info === undefined ? undefined : { uuid: info.uuid, generation: info.generation, state: info.state };
 }
 
-async function byRunState(operation: Operation, vms: Vms, wanted: 'paused' | 'running'): Promise<Reconciliation> {
+/** For what only changes whether the guest runs. */
+export async function byRunState(operation: Operation, vms: Vms, wanted: 'paused' | 'running'): Promise<Reconciliation> {
   const info = infoOf(operation, vms);
   if (info === undefined || isAtRest(info)) return unknown(`it is ${info?.state ?? 'gone'}`);
   if (info.generation !== operation.before?.generation) return unknown('it was started anew meanwhile');

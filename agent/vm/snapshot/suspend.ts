@@ -58,6 +58,8 @@ export async function requireSuspendable(
     throw new FairleadError('UNSUPPORTED', `VM ${name} cannot be suspended: ${why}`, { details: { vm: name } });
   };
   if (spec.memory.backing !== 'file') refuse('its RAM is in no file; set memory.backing to file, and stop and start it');
+  if (!hasOwnRam(process.argv))
+    refuse('its RAM is that of a snapshot, which it shares; stop and start it, or clone it without sharing');
   if (spec.pciDevices.length > 0) refuse('the state of devices that are passed through to it cannot be saved');
   if (hasUnsavableVsock(vm) && !MACHINE_FEATURES[spec.machine].hotplug) {
     refuse(`its vsock would have to be taken away meanwhile, and a ${spec.machine} cannot let go of devices`);
@@ -111,6 +113,13 @@ export async function unsaveGuest(vm: LiveVm): Promise<void> {
   if (status === 'paused' || status === 'postmigrate') await vm.execute('cont', {}, deadline);
   vm.device?.guestChanged('resumed');
   await rm(vm.paths.deviceState, { force: true });
+}
+
+/** A clone may have been started on the file of its snapshot, copy on write: what it wrote is in no file. */
+function hasOwnRam(argv: readonly string[]): boolean {
+  return argv.some(
+    (argument) => argument.startsWith('{') && argument.includes('"id":"ram0"') && argument.includes('"share":true'),
+  );
 }
 
 /** A vhost-user device keeps state of the guest in another process, which QEMU cannot save. */

@@ -29,6 +29,7 @@ const METHODS = {
   start: (name: string) => manager.start(name),
   pause: (name: string) => manager.pause(name),
   resume: (name: string) => manager.resume(name),
+  suspend: (name: string) => manager.suspend(name, { durability: 'process' }),
   stop: (name: string, graceMs: number) => manager.stop(name, { graceMs }),
   delete: (name: string) => manager.delete(name, { force: true }),
   list: async () => manager.list(),
