@@ -21,7 +21,9 @@ const RECORDS: Readonly<Record<string, object>> = {
 
 test('the record of a command shows its params and its result to those who could have given it', async () => {
   await using hub = await startTestHub();
-  await using _agent = await addTestHost(hub, 'h1', { methods: { 'op.get': ({ id }) => RECORDS[String(id)] } });
+  await using _agent = await addTestHost(hub, 'h1', {
+    methods: { 'op.get': ({ id }) => (typeof id === 'string' ? RECORDS[id] : undefined) },
+  });
   const tokenOf = async (role: string) =>
     String((await hub.post('token.create', { kind: 'operator', role })).body.result?.['token']);
   const [viewer, operator] = [await tokenOf('viewer'), await tokenOf('operator')];

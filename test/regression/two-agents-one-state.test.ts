@@ -23,11 +23,12 @@ const leave = (text: string) => writeFile(join(stateDir, 'agent.json'), text);
 
 test('of agents that start with one state directory at once, one does', async () => {
   const attempts = await Promise.allSettled(Array.from({ length: 8 }, () => becomeSoleAgent(stateDir)));
-  const [one, ...others] = attempts.filter((attempt) => attempt.status === 'fulfilled');
-  expect(others).toEqual([]);
-  for (const attempt of attempts) if (attempt !== one) expect(attempt).toMatchObject({ reason: { code: 'CONFLICT' } });
+  const started = attempts.flatMap((attempt) => (attempt.status === 'fulfilled' ? [attempt.value] : []));
+  expect(started).toHaveLength(1);
+  const refusals = attempts.flatMap((attempt) => (attempt.status === 'rejected' ? [attempt.reason] : []));
+  expect(refusals).toMatchObject(refusals.map(() => ({ code: 'CONFLICT' })));
   expect(await readdir(stateDir)).toEqual(['agent.json']);
-  await one?.value[Symbol.asyncDispose]();
+  for (const one of started) await one[Symbol.asyncDispose]();
   await using _ = await becomeSoleAgent(stateDir);
 });
 
@@ -54,4 +55,5 @@ test.each([
 ])('what an agent has left that says %s is no agent', async (_what, text) => {
   await leave(text);
   await using _ = await becomeSoleAgent(stateDir);
+  expect(await readdir(stateDir)).toEqual(['agent.json']);
 });
