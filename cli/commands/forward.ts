@@ -67,7 +67,7 @@ async function serve(
   if (!app.signal.aborted) await ended;
 
   function serverFor(port: number): Server {
-    return createServer({ allowHalfOpen: true, pauseOnConnect: true, noDelay: true }, (socket) => {
+    return createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
       socket.on('error', () => {});
       carry(socket, port).catch((thrown: unknown) => {
         if (!app.signal.aborted) output.say(`a connection to port ${port} of VM ${vm} ended: ${toFairleadError(thrown).message}`);
