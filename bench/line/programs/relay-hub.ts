@@ -18,7 +18,7 @@ server.on('connection', (socket, request) => {
   socket.on('message', (data, isBinary) => {
     const target = ends[other];
     if (target === undefined) return;
-    target.send(data, { binary: isBinary }, () => socket.resume());
+    target.send(data, { binary: isBinary }, () => target.bufferedAmount <= HIGH_WATER_BYTES && socket.resume());
     if (target.bufferedAmount > HIGH_WATER_BYTES) socket.pause();
   });
 });

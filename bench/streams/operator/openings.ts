@@ -6,6 +6,7 @@ import type { Tunnel } from './tunnel.ts';
 const BYTE = Buffer.from('1');
 
 export async function openings(tunnel: Tunnel, { times }: OpenOrder): Promise<Opened> {
+  if (!tunnel.hasStreams) throw new Error('it has one flow and no streams');
   const opened: number[] = [];
   for (let done = 0; done < times; done++) {
     const before = performance.now();

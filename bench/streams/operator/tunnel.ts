@@ -14,6 +14,8 @@ export type TunnelAddress =
   | { readonly kind: 'peer'; readonly peer: string; readonly address: string; readonly port: number };
 
 export interface Tunnel {
+  /** False of a plain relay, which has one flow for bulk and one for what comes back. */
+  readonly hasStreams: boolean;
   /** A stream to the sink, which does with it as `role` says (programs/sink.ts). */
   open(role: 'b' | 'e' | 's' | 'h'): Promise<Duplex>;
   /** A control call and its answer. */
@@ -39,6 +41,7 @@ export async function openTunnel(address: TunnelAddress): Promise<Tunnel> {
 async function ours({ hub, token }: TunnelAddress & { kind: 'ours' }): Promise<Tunnel> {
   const operator = await connectHub({ hub, token }, { timeoutMs: CALL_TIMEOUT_MS });
   return {
+    hasStreams: true,
     async open(role) {
       const { stream } = await operator.openStream({ vm: 'sink', port: 1 }, { host: HOST });
       stream.write(role);
@@ -51,7 +54,7 @@ async function ours({ hub, token }: TunnelAddress & { kind: 'ours' }): Promise<T
 /** Calls go over a stream of their own: that is all that there is. */
 async function peer({ peer: name, address, port }: TunnelAddress & { kind: 'peer' }): Promise<Tunnel> {
   const ends = await peerNamed(name).load();
-  const socket = connect({ host: address, port, noDelay: true, allowHalfOpen: true });
+  const socket = connect({ host: address, port, noDelay: true });
   await once(socket, 'connect');
   const openStream = await ends.opener(socket);
   const open = async (role: string): Promise<Duplex> => {
@@ -60,7 +63,7 @@ async function peer({ peer: name, address, port }: TunnelAddress & { kind: 'peer
     return stream;
   };
   const calls = await open('e');
-  return { open, call: () => exchange(calls, REQUEST) };
+  return { hasStreams: true, open, call: () => exchange(calls, REQUEST) };
 }
 
 /** One flow each way and no streams: all that is counted is one, and all that comes back is another. */
@@ -84,6 +87,7 @@ async function relay({ address, port }: TunnelAddress & { kind: 'relay' }): Prom
       },
     });
   return {
+    hasStreams: false,
     async open(role) {
       if (role === 'b') return counted();
       if (role === 'e') return echoed;

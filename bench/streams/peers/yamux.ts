@@ -52,13 +52,18 @@ interface LoggerModule {
   defaultLogger(): { forComponent(name: string): object };
 }
 
+/** As much as a window grows to: with its default of 4 MiB a stream that is paused is aborted by what it gave credit for itself. */
+const READ_BUFFER_BYTES = 16 * 1024 ** 2;
+
 export const yamux: Peer = {
   name: 'yamux',
-  settings: '@libp2p/yamux 8.0.3; initial window 256 KiB, growing to 16 MiB (its defaults), 4096 streams, TCP_NODELAY',
+  settings:
+    '@libp2p/yamux 8.0.3; initial window 256 KiB, growing to 16 MiB (its defaults), maxReadBufferLength 16 MiB, 4096 streams, TCP_NODELAY',
   async load() {
     const { yamux: make } = await loadPeer<YamuxModule>('@libp2p/yamux/dist/src/index.js');
     const connectionOf = await connectionMaker();
-    const factory = make({ maxInboundStreams: 4096, maxOutboundStreams: 4096 })();
+    const streamOptions = { maxReadBufferLength: READ_BUFFER_BYTES };
+    const factory = make({ maxInboundStreams: 4096, maxOutboundStreams: 4096, streamOptions })();
     return {
       async opener(socket) {
         const muxer = factory.createStreamMuxer(connectionOf(socket, 'outbound'));

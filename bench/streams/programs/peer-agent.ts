@@ -10,7 +10,7 @@ const { peer, address, port, path } = programArgs<{ peer: string; address: strin
 endWithBenchmark();
 tellFailures();
 const ends = await peerNamed(peer).load();
-const socket = connect({ host: address, port, noDelay: true, allowHalfOpen: true });
+const socket = connect({ host: address, port, noDelay: true });
 await once(socket, 'connect');
 socket.on('error', () => {});
 await ends.taker(socket, (stream) => join(stream, connect({ path, allowHalfOpen: true })));

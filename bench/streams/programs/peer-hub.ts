@@ -13,7 +13,10 @@ tellFailures();
 const ends = await peerNamed(peer).load();
 const [agents, operators] = [await listen(), await listen()];
 tell({ agentPort: portOf(agents), operatorPort: portOf(operators) });
-const open = await ends.opener(await connectionTo(agents));
+const agent = await connectionTo(agents);
+// None of the peers goes on over another connection.
+agent.on('close', () => process.connected && tell({ fails: 'the connection was lost, and its streams with it' }));
+const open = await ends.opener(agent);
 tell({ connected: 'agent' });
 const taken = connectionTo(operators).then((socket) => ends.taker(socket, (stream) => void relay(stream)));
 await taken;
@@ -23,7 +26,7 @@ async function relay(stream: Duplex): Promise<void> {
 }
 
 async function listen(): Promise<Server> {
-  const server = createServer({ noDelay: true, allowHalfOpen: true });
+  const server = createServer({ noDelay: true });
   server.listen(0, address);
   await once(server, 'listening');
   return server;

@@ -15,7 +15,9 @@ socket.on('message', (data: Buffer, isBinary) => {
   const target = isBinary ? counted : echoed;
   if (!target.write(data)) socket.pause();
 });
-for (const target of [counted, echoed]) target.on('drain', () => socket.resume());
+for (const target of [counted, echoed]) {
+  target.on('drain', () => !counted.writableNeedDrain && !echoed.writableNeedDrain && socket.resume());
+}
 echoed.on('data', (chunk) => socket.send(chunk, { binary: false }));
 tell({ ready: true });
 
