@@ -93,6 +93,5 @@ function commandIds(given: string | undefined): () => string | undefined {
 }
 
 function withHost<M extends MethodName>(_method: M, params: ParamsInput<M>, host: string | undefined): OperatorParams<M> {
-  // SAFETY: what an operator adds to the params of a method is its host; the hub refuses one where it has no meaning.
-  return (host === undefined ? params : { ...params, host }) as OperatorParams<M>;
+  return host === undefined ? params : { ...params, host };
 }

@@ -1,4 +1,4 @@
-import fc from 'fast-check';
+import * as fc from 'fast-check';
 import { expect, it } from 'vitest';
 import { checkDigest, withDigest } from '../../shared/node/digest-trailer.ts';
 

@@ -166,7 +166,7 @@ export class GuestPorts implements Disposable {
   /** The agent leaves. */
   [Symbol.dispose](): void {
     const leaving = new FairleadError('INTERRUPTED', 'the agent is shutting down');
-    for (const vm of [...this.#subscriptions.keys()]) for (const subscription of this.#of(vm)) this.#end(subscription, leaving);
+    for (const vm of this.#subscriptions.keys()) for (const subscription of this.#of(vm)) this.#end(subscription, leaving);
   }
 
   #of(vm: string): readonly Subscription[] {
@@ -243,7 +243,7 @@ export class GuestPorts implements Disposable {
     if (ofVm?.get(port) !== subscription) return false;
     ofVm.delete(port);
     if (ofVm.size === 0) this.#subscriptions.delete(vm);
-    for (const { stream } of [...pending.values()]) stream.destroy();
+    for (const { stream } of pending.values()) stream.destroy();
     void this.#fallSilent(vm, port);
     return true;
   }
@@ -262,6 +262,7 @@ export class GuestPorts implements Disposable {
     if (this.#attached.get(guest.vm) === attachment) this.#attached.delete(guest.vm);
     const listeners = await Promise.allSettled(listening.values());
     listening.clear();
-    await Promise.all(listeners.map((one) => (one.status === 'fulfilled' ? one.value[Symbol.asyncDispose]() : undefined)));
+    const open = listeners.flatMap((one) => (one.status === 'fulfilled' ? [one.value] : []));
+    await Promise.all(open.map((listener) => listener[Symbol.asyncDispose]()));
   }
 }
