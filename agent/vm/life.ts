@@ -225,7 +225,9 @@ export class VmLife {
   }
 
   #onReady(): void {
-    if (this.#record.ready) return;
+    const { unpluggedVsock, spec, ready } = this.#record;
+    if (unpluggedVsock !== undefined && spec.vsock !== undefined) this.saveLater({ unpluggedVsock: undefined });
+    if (ready) return;
     this.saveLater({ ready: true });
     this.tell('vm.ready', {});
   }

@@ -67,7 +67,7 @@ const VmRecord = v.strictObject({
   stop: v.optional(v.strictObject({ graceMs: v.number(), rung: v.picklist(RUNGS) })),
   /** Of a guest that sleeps, and of no other. */
   suspension: v.optional(Suspension),
-  /** What the guest had to let go of to be suspended, and has not got back yet; it is not in `spec` meanwhile. */
+  /** What the guest had to let go of to be suspended, until it has dialled through the one that it got for it; not in `spec` meanwhile. */
   unpluggedVsock: v.optional(UnpluggedVsock),
   /** Where the restart policy stands, see restart.ts. */
   restarts: v.optional(v.strictObject({ attempts: Count, dueAt: v.optional(Timestamp) })),

@@ -22,7 +22,8 @@ import { openStream } from './open-stream.ts';
 import { RestartTimer } from './restart-timer.ts';
 import type { Session } from './session.ts';
 import { IdleWatch } from './snapshot/idle-watch.ts';
-import { type Restoration, recording, restoring } from './snapshot/restoration.ts';
+import type { Restoration } from './snapshot/incoming.ts';
+import { recording, restoring } from './snapshot/restoration.ts';
 import { type SleepContext, Sleeper } from './snapshot/sleeper.ts';
 import type { Durability } from './snapshot/suspension.ts';
 import { checkFiles } from './spec-check.ts';
@@ -320,7 +321,7 @@ export class Supervisor {
   /** Its guest cannot be reached now, and will be when a command has come to its end: a suspend, a resume, or one to wake it. */
   get #isAsleep(): boolean {
     const isBeingOwned = this.#life.session === undefined && GUEST_STATES.includes(this.state);
-    return SLEEP_STATES.includes(this.state) || isBeingOwned || this.record.unpluggedVsock !== undefined;
+    return SLEEP_STATES.includes(this.state) || isBeingOwned || this.#sleeper.owesVsock;
   }
 
   /** Before anything of the guest is used. Callers side by side cause one resume: the others find it done in their turn. */

@@ -34,7 +34,7 @@ import { cpusOf } from './abi-here.ts';
 import { type GuestAbi, guestAbiOf } from './guest-abi.ts';
 import type { MachineFacts } from './incoming.ts';
 import { incomingOf } from './resume.ts';
-import { requireSuspendable, saveGuest, unsaveGuest } from './suspend.ts';
+import { requireSuspendable, saveGuest, unplugVsock, unsaveGuest } from './suspend.ts';
 import type { Durability } from './suspension.ts';
 
 export interface SleepContext extends LaunchContext {
@@ -60,9 +60,17 @@ const CLOCK_MS = 10_000;
 
 export class Sleeper {
   readonly #options: SleeperOptions;
+  /** The vsock is of an agent that died before the guest had dialled. */
+  #vsockIsUnsure = false;
 
   constructor(options: SleeperOptions) {
     this.#options = options;
+  }
+
+  /** The guest had a vsock before it slept, and is to get one. */
+  get owesVsock(): boolean {
+    const { spec, unpluggedVsock } = this.#options.life.record;
+    return spec.vsock === undefined && unpluggedVsock !== undefined;
   }
 
   /**
@@ -152,9 +160,10 @@ export class Sleeper {
     const { record, name } = life;
     if (life.session === undefined) return;
     try {
+      if (record.unpluggedVsock !== undefined) this.#vsockIsUnsure = true;
       if (record.state === 'suspending') await this.#goOn(live());
-      if (record.state === 'resuming') await this.#finishResume({ timeoutMs: RECOVER_MS, signal: leaving });
-      else if (record.unpluggedVsock !== undefined) await this.giveVsockBack();
+      else if (record.state === 'resuming') await this.#finishResume({ timeoutMs: RECOVER_MS, signal: leaving });
+      else await this.giveVsockBack();
     } catch (error) {
       if (leaving.aborted) return;
       context.logger.error(
@@ -164,16 +173,22 @@ export class Sleeper {
     }
   }
 
-  /** Where the guest has let go of its vsock and has not got one since. @throws FairleadError what attachVsock throws. */
+  /**
+   * Where the guest has let go of its vsock and has not got one since. The record keeps that until the guest has dialled (life.ts): a device
+   * that an agent has plugged in and left may be dialled by the next one too soon, and be lost for good, so that one gives it another.
+   * @throws FairleadError what attachVsock throws, GUEST_UNRESPONSIVE.
+   */
   async giveVsockBack(): Promise<void> {
     const { life, live, context } = this.#options;
     const { unpluggedVsock: vsock } = life.record;
     if (vsock === undefined) return;
     const vm = live();
     using deadline = new Deadline(`giving VM ${vm.name} its vsock back`, { timeoutMs: REPLUG_MS, signal: vm.signal });
+    if (vm.spec.vsock !== undefined && this.#vsockIsUnsure) await unplugVsock(vm, { deadline, onUnplug: async () => {} });
     const checkPolicy = async (): Promise<void> => context.checkSpec?.(vm.spec);
     if (vm.spec.vsock === undefined) await attachVsock(vm, vsock, { deadline, checkPolicy });
-    await life.save({ unpluggedVsock: undefined });
+    this.#vsockIsUnsure = false;
+    if (vsock.readyPort === undefined) await life.save({ unpluggedVsock: undefined });
   }
 
   async #abiOf({ paths, process }: LiveVm, spec: VmSpec, facts: MachineFacts): Promise<GuestAbi> {

@@ -127,7 +127,8 @@ function hasUnsavableVsock({ spec, process }: LiveVm): boolean {
   return spec.vsock !== undefined && process.vsock?.kind !== 'vhost-vsock';
 }
 
-async function unplugVsock(vm: LiveVm, { deadline, onUnplug }: SaveOptions): Promise<void> {
+/** @throws FairleadError GUEST_UNRESPONSIVE */
+export async function unplugVsock(vm: LiveVm, { deadline, onUnplug }: Pick<SaveOptions, 'deadline' | 'onUnplug'>): Promise<void> {
   using events = listenForLeave(vm, LEAVING_VSOCK.id);
   const leaving = { ...LEAVING_VSOCK, prepare: () => vm.vsock.quiet(WHY_RESET, DETAILS_OF_RESET) };
   await onUnplug();
