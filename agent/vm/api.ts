@@ -17,8 +17,8 @@ import type { GuestPorts } from './guest-ports/guest-ports.ts';
 import type { LiveVm, Operation } from './live-vm.ts';
 import type { LogInUse } from './logs/log-keeper.ts';
 import type { OpenedStream } from './open-stream.ts';
+import type { Restoration } from './snapshot/incoming.ts';
 import type { FileOwner } from './snapshot/ram-file.ts';
-import type { Restoration } from './snapshot/restoration.ts';
 import type { Durability } from './snapshot/suspension.ts';
 import type { VmPaths } from './store.ts';
 

@@ -5,6 +5,7 @@
  *
  * Until `commit` begins a failure leaves what was saved as it is, to be tried again; from there on it is the guest's crash.
  */
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { CommandLimits } from '../live-vm.ts';
 import type { Session } from '../session.ts';
 import type { ProcessRecord } from '../store.ts';
@@ -40,4 +41,14 @@ export interface Incoming {
   commit?(process: ProcessRecord, generation: number): Promise<void>;
   /** Whether the guest runs afterwards. */
   readonly after: 'run' | 'pause';
+}
+
+/** A start of a VM from a saved guest, in the machine of that guest, made ready by restoration.ts. */
+export interface Restoration {
+  readonly spec: VmSpec;
+  readonly incoming: Incoming;
+  /** After a start that failed. Never rejects. */
+  undo(): Promise<void>;
+  /** After one that did not: what the VM had before goes. Never rejects. */
+  done(): Promise<void>;
 }

@@ -23,20 +23,11 @@ import { copyInto } from './content.ts';
 import { ignoreSharedRam, loadDeviceState, type MigratingVm, readDeviceState } from './device-state.ts';
 import { FIRMWARE_VARS } from './frozen-files.ts';
 import { differencesOf } from './guest-abi.ts';
-import type { Incoming } from './incoming.ts';
+import type { Incoming, Restoration } from './incoming.ts';
 import { type Manifest, type SavedDisk, STATE, whyChanged } from './manifest.ts';
 import { createOverlay } from './overlay.ts';
 import type { FileOwner } from './ram-file.ts';
 import { loadStream } from './stream-state.ts';
-
-export interface Restoration {
-  readonly spec: VmSpec;
-  readonly incoming: Incoming;
-  /** After a start that failed. Never rejects. */
-  undo(): Promise<void>;
-  /** After one that did not: what the VM had before goes. Never rejects. */
-  done(): Promise<void>;
-}
 
 export interface RestorationRequest {
   readonly manifest: Manifest;

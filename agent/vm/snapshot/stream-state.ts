@@ -145,6 +145,7 @@ async function receive(vm: MigratingVm, socket: Socket, file: FileHandle, receiv
   const startedAt = performance.now();
   const reporter = onProgress && setInterval(() => void report(vm, limits, startedAt, () => bytes, onProgress), PROGRESS_MS);
   try {
+    // SAFETY: a socket without an encoding gives buffers.
     for await (const chunk of socket as AsyncIterable<Buffer>) {
       hash.update(chunk);
       await orAborted(writeAll(file, chunk), signal);
@@ -199,6 +200,7 @@ async function send(
   const hash = createHash('sha256');
   let bytes = 0;
   let held: Buffer | undefined;
+  // SAFETY: a stream without an encoding gives buffers.
   const pieces = file.createReadStream({ highWaterMark: PIECE_BYTES, autoClose: false, signal }) as AsyncIterable<Buffer>;
   for await (const piece of pieces) {
     hash.update(piece);
