@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { VmManagerOptions } from '../../agent/vm/manager.ts';
+import { isTestedQemu, requireTestedQemu } from '../../agent/vm/snapshot/tested-qemu.ts';
 import { VmStore } from '../../agent/vm/store.ts';
 import type { VmSpecInput } from '../../shared/protocol/vm-spec.ts';
+import { linuxHost, whyNoLinux } from '../support/linux-vm.ts';
 import { nextEvent, spec, type TestHost, testHost, typesOf, whyNoQemu } from '../support/vm.ts';
 
 const missing = whyNoQemu();
@@ -39,6 +41,24 @@ describe.skipIf(missing !== undefined)('a suspend', () => {
       expect(typesOf(host.manager)).not.toContain('vm.suspending');
     },
   );
+
+  test.skipIf(whyNoLinux() !== undefined)('is refused early where the vsock would have to go and cannot', async () => {
+    await using other = await linuxHost();
+    await other.manager.run(spec({ name: 'web', machine: 'microvm', memory: IN_FILE, vsock: {} }));
+    await expect(other.manager.suspend('web', SUSPEND)).rejects.toMatchObject({
+      code: 'UNSUPPORTED',
+      message: expect.stringContaining('microvm'),
+    });
+    expect(typesOf(other.manager)).not.toContain('vm.suspending');
+  });
+
+  test('is for versions of QEMU that these tests have run on, of which this is one; others have to be allowed', async () => {
+    const { qemuVersion = '' } = await run();
+    expect(isTestedQemu(qemuVersion), `add ${qemuVersion} to TESTED_QEMU once all of this holds on it`).toBe(true);
+    expect(() => requireTestedQemu('web', '9.1.0', false)).toThrow('untestedSuspend');
+    expect(() => requireTestedQemu('web', '9.1.0', true)).not.toThrow();
+    expect(['7.20.1', '17.2', '10.1.0', ''].filter(isTestedQemu)).toEqual([]);
+  });
 
   test('is refused for a guest that does not run', async () => {
     await run();
@@ -136,6 +156,21 @@ describe.skipIf(missing !== undefined)('a suspend', () => {
     expect(await host.manager.start('web')).toMatchObject({ state: 'running', generation: 2 });
   });
 
+  test('leaves disks that nobody may write to, and is not gone on from where somebody did', async () => {
+    const path = join(host.options.stateDir, 'data.raw');
+    await writeFile(path, Buffer.alloc(MIB));
+    await run({ disks: [{ path, format: 'raw' }] });
+    await host.manager.suspend('web', SUSPEND);
+    expect(await host.manager.resume('web'), 'QEMU itself writes nothing at its end').toMatchObject({ state: 'running' });
+    await host.manager.suspend('web', SUSPEND);
+    await flip(path);
+    await expect(host.manager.resume('web')).rejects.toMatchObject({
+      code: 'WRONG_STATE',
+      message: expect.stringContaining(`written to while it was suspended: ${path}`),
+    });
+    expect(stateOf()).toBe('suspended');
+  });
+
   test('leaves nothing that another command could lose by mistake', async () => {
     await run();
     await host.manager.suspend('web', SUSPEND);
@@ -199,6 +234,15 @@ describe.skipIf(missing !== undefined)('a suspend', () => {
       expect(stateOf()).toBe('crashed');
       await expect(stat(pathsOf().ramFile)).rejects.toMatchObject({ code: 'ENOENT' });
       await expect(stat(pathsOf().deviceState)).rejects.toMatchObject({ code: 'ENOENT' });
+    });
+
+    test('is refused in another machine', async () => {
+      await rewrite((record) => record.replace('"smp": "1"', '"smp": "2"'));
+      await expect(host.manager.resume('web')).rejects.toMatchObject({
+        code: 'UNSUPPORTED',
+        message: expect.stringContaining('smp'),
+      });
+      expect(stateOf()).toBe('suspended');
     });
 
     test('is refused by another QEMU', async () => {
