@@ -28,6 +28,11 @@ export interface ListenTarget {
 export interface GuestConnection<Stream> {
   /** Generation of the VM that dialled. */
   readonly generation: number;
+  /**
+   * Whether one direction of it can be closed alone. Where it cannot, the guest hears of the end of ours only with that of the whole: close it
+   * when it has nothing more to say.
+   */
+  readonly halfClose: boolean;
   /** Within 10 s of the dial. @throws FairleadError NOT_FOUND when it is gone: nobody took it in time, or the guest gave up */
   accept(limits?: OpenLimits): Promise<Stream>;
 }
@@ -48,9 +53,10 @@ export async function* guestConnections<Stream>(
     try {
       const { channel } = await hub.openChannel('stream.listen', { ...where, replace: replace && isFirst }, { signal });
       onListening?.();
-      for await (const { connection, generation } of dialled(channel, signal)) {
+      for await (const { connection, generation, halfClose } of dialled(channel, signal)) {
         yield {
           generation,
+          halfClose,
           accept: async (limits) => wrap((await hub.openChannel('stream.accept', { ...where, connection }, limits)).channel),
         };
       }

@@ -4,10 +4,11 @@
  */
 
 import type { Duplex } from 'node:stream';
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import type { GuestConnection } from '../../client/index.ts';
 import { toFairleadError } from '../../shared/errors.ts';
 import { type App, type Session, withHub } from '../app.ts';
+import { parseDuration } from '../duration.ts';
 import { joinLocal } from '../join-local.ts';
 import { connectLocally, type LocalAddress, parseLocalAddress } from '../local-address.ts';
 import { parsePort } from '../port.ts';
@@ -15,7 +16,10 @@ import { parsePort } from '../port.ts';
 interface ListenOptions {
   readonly host?: string;
   readonly replace?: true;
+  readonly idleTimeout: number;
 }
+
+const DEFAULT_IDLE_TIMEOUT_MS = 30_000;
 
 export function registerListen(program: Command, app: App): void {
   program
@@ -26,6 +30,14 @@ export function registerListen(program: Command, app: App): void {
     .argument('<local>', '[ADDRESS:]PORT or /PATH here', parseLocalAddress)
     .option('--host <host>', 'the host that the VM is on')
     .option('--replace', 'take the port from whoever listens already')
+    .addOption(
+      new Option(
+        '--idle-timeout <duration>',
+        'after a local program has ended its half, how long to wait for a silent guest where the transport cannot half-close',
+      )
+        .argParser(parseDuration)
+        .default(DEFAULT_IDLE_TIMEOUT_MS, '30s'),
+    )
     .action(async (vm: string, port: number, local: LocalAddress, options: ListenOptions, command: Command) =>
       withHub(app, command, (session) => listen(app, session, { vm, port, local, options }), { lasting: true }),
     );
@@ -37,7 +49,7 @@ async function listen(
   about: { readonly vm: string; readonly port: number; readonly local: LocalAddress; readonly options: ListenOptions },
 ): Promise<void> {
   const { vm, port, local, options } = about;
-  const { host, replace } = options;
+  const { host, replace, idleTimeout } = options;
   const { signal } = app;
   const onListening = (): void => output.say(`listening to VM ${vm} on port ${port}`);
   for await (const connection of hub.client.listen(vm, port, { host, replace, signal, onListening })) {
@@ -51,7 +63,7 @@ async function listen(
     stream.on('error', () => {});
     try {
       const socket = await connectLocally(local, signal);
-      await joinLocal(socket, stream, { idleMs: undefined, signal });
+      await joinLocal(socket, stream, { idleMs: connection.halfClose ? undefined : idleTimeout, signal });
     } finally {
       stream.destroy();
     }

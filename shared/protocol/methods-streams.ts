@@ -13,6 +13,8 @@ export const GuestDialled = v.object({
   connection: ConnectionId,
   /** Generation of the VM that dialled. */
   generation: Count,
+  /** Whether one direction of it can be closed alone. */
+  halfClose: v.boolean(),
 });
 export type GuestDialled = v.InferOutput<typeof GuestDialled>;
 

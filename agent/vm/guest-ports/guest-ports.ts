@@ -218,7 +218,7 @@ export class GuestPorts implements Disposable {
       clearTimeout(timer);
       subscription.pending.delete(connection);
     });
-    subscription.subscriber.onDialled({ connection, generation });
+    subscription.subscriber.onDialled({ connection, generation, halfClose: device.halfClose });
   }
 
   /** False when the guest has as many streams as it may. */
