@@ -1,7 +1,7 @@
 /**
  * The versions of QEMU on which guests have been suspended and resumed with their RAM left in its file. QEMU calls the capability
- * (`x-ignore-shared`) unstable, so on any other version the host's owner has to ask for it (`untestedSuspend`). test/guest/vm-suspend.test.ts
- * runs its whole life on each version that is at hand, and fails for a version that works and is not here.
+ * (`x-ignore-shared`) unstable, so on any other version the host's owner has to ask for it (`untestedSuspend`).
+ * test/guest/vm-suspend-faults.test.ts runs on each version that is at hand, and fails on one that is not here.
  */
 import { FairleadError } from '../../../shared/errors.ts';
 
