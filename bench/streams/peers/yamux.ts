@@ -52,13 +52,13 @@ interface LoggerModule {
   defaultLogger(): { forComponent(name: string): object };
 }
 
-/** As much as a window grows to: with its default of 4 MiB a stream that is paused is aborted by what it gave credit for itself. */
-const READ_BUFFER_BYTES = 16 * 1024 ** 2;
+/** Twice what a window grows to: with its default of 4 MiB, or 16, a stream that is paused is aborted by what it gave credit for itself. */
+const READ_BUFFER_BYTES = 32 * 1024 ** 2;
 
 export const yamux: Peer = {
   name: 'yamux',
   settings:
-    '@libp2p/yamux 8.0.3; initial window 256 KiB, growing to 16 MiB (its defaults), maxReadBufferLength 16 MiB, 4096 streams, TCP_NODELAY',
+    '@libp2p/yamux 8.0.3; initial window 256 KiB, growing to 16 MiB (its defaults), maxReadBufferLength 32 MiB, 4096 streams, TCP_NODELAY',
   async load() {
     const { yamux: make } = await loadPeer<YamuxModule>('@libp2p/yamux/dist/src/index.js');
     const connectionOf = await connectionMaker();
