@@ -17,6 +17,7 @@ export interface GuestService {
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
+const SILENT_MS = 10_000;
 const MAX_PORT = 0xffff_fffe;
 
 /** Undefined for what is none. */
@@ -39,12 +40,23 @@ export async function serveGuest(
   const service = connect({ ...address, allowHalfOpen: true });
   try {
     await connected(service, signal);
+    if (!halfClose) endWhenSilent(service, guest);
     await joinDuplex(service, guest, { halfClose });
   } catch (error) {
     service.destroy();
     guest.destroy();
     throw error;
   }
+}
+
+/** A guest that cannot be told of the end of one direction is told of the end of both, once it says nothing more itself. */
+function endWhenSilent(service: Duplex, guest: Duplex): void {
+  let timer: NodeJS.Timeout | undefined;
+  guest.on('data', () => timer?.refresh());
+  guest.once('close', () => clearTimeout(timer));
+  service.once('end', () => {
+    timer = setTimeout(() => guest.destroy(), SILENT_MS);
+  });
 }
 
 async function connected(service: Socket, signal: AbortSignal): Promise<void> {
