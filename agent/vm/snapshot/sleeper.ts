@@ -70,7 +70,7 @@ export class Sleeper {
   /** The guest had a vsock before it slept, and is to get one. */
   get owesVsock(): boolean {
     const { spec, unpluggedVsock } = this.#options.life.record;
-    return spec.vsock === undefined && unpluggedVsock !== undefined;
+    return unpluggedVsock !== undefined && (spec.vsock === undefined || this.#vsockIsUnsure);
   }
 
   /**

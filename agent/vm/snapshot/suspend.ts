@@ -136,7 +136,12 @@ export async function unplugVsock(vm: LiveVm, { deadline, onUnplug }: Pick<SaveO
     timeoutMs: Math.min(UNPLUG_MS, deadline.remainingMs),
     signal: deadline.signal,
   });
-  if (await askToDetach(vm, leaving, limit)) {
+  const isAsked = await askToDetach(vm, leaving, limit).catch((error: unknown) => {
+    // QEMU refuses to ask a second time for some seconds; that the guest has been asked by an agent that died is as good.
+    if (toFairleadError(error).code === 'QMP_FAILED') return true;
+    throw error;
+  });
+  if (isAsked) {
     const answer = await answerOf(vm, leaving.what, events, limit);
     if (answer === 'refused') throw refused(vm, leaving.what);
   }
