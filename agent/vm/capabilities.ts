@@ -5,9 +5,9 @@ import { MACHINE_FEATURES } from '../../shared/protocol/vm-spec-machines.ts';
 import type { HostVsock } from './api.ts';
 
 export function capabilitiesOf(spec: VmSpec, vsock: HostVsock): Result<'vm.capabilities'> {
-  const reasons: Record<string, string> = {
-    snapshot: 'this version of fairlead does not take snapshots yet',
-  };
+  const reasons: Record<string, string> = {};
+  const snapshot = spec.pciDevices.length === 0;
+  if (!snapshot) reasons['snapshot'] = 'the state of devices that are passed through cannot be saved';
   const memoryHotplug = spec.memory.maxBytes !== undefined || spec.devices.balloon;
   if (!memoryHotplug) reasons['memoryHotplug'] = 'the spec has neither a balloon nor memory.maxBytes';
   const deviceHotplug = MACHINE_FEATURES[spec.machine].hotplug;
@@ -19,7 +19,7 @@ export function capabilitiesOf(spec: VmSpec, vsock: HostVsock): Result<'vm.capab
   if (!vsockHalfClose) reasons['vsockHalfClose'] = reasons['vsock'] ?? 'the vhost-user transport loses data on a half-close';
   return {
     pause: true,
-    snapshot: false,
+    snapshot,
     memoryHotplug,
     deviceHotplug,
     vsock: hasVsock,
