@@ -22,6 +22,7 @@ interface MessageEvents {
 
 interface YamuxStream extends MessageEvents {
   send(data: Uint8Array): boolean;
+  readonly status: string;
   readonly writeBufferLength: number;
   pause(): void;
   resume(): void;
@@ -52,17 +53,19 @@ interface LoggerModule {
   defaultLogger(): { forComponent(name: string): object };
 }
 
-/** Twice what a window grows to: with its default of 4 MiB, or 16, a stream that is paused is aborted by what it gave credit for itself. */
-const READ_BUFFER_BYTES = 32 * 1024 ** 2;
+/**
+ * Bytes: as ours. With its default of 16 MiB a paused stream is aborted, since what its own window let in is more than the 4 MiB that it
+ * keeps, and a slow line takes minutes to drain.
+ */
+const MAX_WINDOW_BYTES = 1024 ** 2;
 
 export const yamux: Peer = {
   name: 'yamux',
-  settings:
-    '@libp2p/yamux 8.0.3; initial window 256 KiB, growing to 16 MiB (its defaults), maxReadBufferLength 32 MiB, 4096 streams, TCP_NODELAY',
+  settings: '@libp2p/yamux 8.0.3; initial window 256 KiB (its default), maxStreamWindowSize 1 MiB, 4096 streams, TCP_NODELAY',
   async load() {
     const { yamux: make } = await loadPeer<YamuxModule>('@libp2p/yamux/dist/src/index.js');
     const connectionOf = await connectionMaker();
-    const streamOptions = { maxReadBufferLength: READ_BUFFER_BYTES };
+    const streamOptions = { maxStreamWindowSize: MAX_WINDOW_BYTES };
     const factory = make({ maxInboundStreams: 4096, maxOutboundStreams: 4096, streamOptions })();
     return {
       async opener(socket) {
@@ -133,19 +136,25 @@ function drained(stream: YamuxStream): Promise<void> {
 }
 
 function duplexOf(stream: YamuxStream): Duplex {
+  let wantsMore = true;
   const duplex = new Duplex({
     write: callbackify(async (chunk: Uint8Array, _encoding: string) => {
       if (!stream.send(chunk)) await drained(stream);
     }),
     final: callbackify(() => stream.close()),
-    read: () => stream.resume(),
+    read() {
+      wantsMore = true;
+      if (stream.status === 'open') stream.resume();
+    },
     destroy(error, done) {
       if (error !== null) stream.abort(error);
       done(error);
     },
   });
   stream.addEventListener('message', ({ data }) => {
-    if (!duplex.push(data instanceof Uint8Array ? data : data.subarray())) stream.pause();
+    wantsMore = duplex.push(data instanceof Uint8Array ? data : data.subarray());
+    // Later, since `resume()` hands out what it kept before it gives credit: a pause in between is forgotten, and the sender goes on.
+    if (!wantsMore) queueMicrotask(() => !wantsMore && stream.status === 'open' && stream.pause());
   });
   stream.addEventListener('remoteCloseWrite', () => duplex.push(null));
   stream.addEventListener('close', ({ error }) => duplex.destroy(error));
