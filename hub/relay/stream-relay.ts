@@ -65,7 +65,8 @@ export class StreamRelay implements Disposable {
 
   /** Bottom half: takes the offered stream or refuses it, and never throws. */
   open(from: RawStream, meta: JsonObject, caller: Caller, session: MuxSession): void {
-    let asked: Asked = { method: String(meta['method']).slice(0, 128), caller, params: meta, host: undefined };
+    const { method } = meta;
+    let asked: Asked = { method: typeof method === 'string' ? method.slice(0, 128) : '', caller, params: meta, host: undefined };
     try {
       const call = this.#check(meta, caller);
       const target = this.#options.dispatcher.locate(call);

@@ -17,7 +17,14 @@ const Milliseconds = v.pipe(v.number(), v.integer(), v.minValue(1), v.maxValue(2
 export const answerTimeoutMs = v.optional(v.pipe(v.number(), v.integer(), v.minValue(0), v.maxValue(600_000)), 10_000);
 
 const agentCall = { target: 'agent', kind: 'call', since: 1 } as const;
-export const UNANSWERED = ['NOT_FOUND', 'WRONG_STATE', 'GUEST_UNREACHABLE', 'GUEST_FAILED', 'UNSUPPORTED', 'PROTOCOL_ERROR'] as const;
+export const UNANSWERED = [
+  'NOT_FOUND',
+  'WRONG_STATE',
+  'GUEST_UNREACHABLE',
+  'GUEST_FAILED',
+  'UNSUPPORTED',
+  'PROTOCOL_ERROR',
+] as const;
 
 export const GUEST_METHODS = {
   'guest.ping': {

@@ -18,8 +18,8 @@ import { HUB_METHODS } from './methods-hub.ts';
 import { MEMORY_METHODS } from './methods-memory.ts';
 import { MIGRATION_METHODS } from './methods-migration.ts';
 import { OPERATION_METHODS } from './methods-operation.ts';
-import { STREAM_METHODS } from './methods-streams.ts';
 import { SNAPSHOT_METHODS } from './methods-snapshot.ts';
+import { STREAM_METHODS } from './methods-streams.ts';
 import { SUSPEND_METHODS } from './methods-suspend.ts';
 import { VM_METHODS } from './methods-vm.ts';
 

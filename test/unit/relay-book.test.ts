@@ -1,7 +1,7 @@
 /** Whose streams a hub gives to whom after a line broke, and how those end that nobody comes back for. */
 import { describe, expect, test } from 'vitest';
 import { type LegOwner, RelayBook } from '../../hub/relay/relay-book.ts';
-import { MuxChannel } from '../../shared/mux/channel.ts';
+import type { MuxChannel } from '../../shared/mux/channel.ts';
 import type { Side } from '../../shared/mux/relay.ts';
 import { RESET_CODES } from '../../shared/mux/reset-codes.ts';
 import type { ResumeEntry } from '../../shared/mux/resume-entry.ts';
