@@ -81,13 +81,13 @@ export class FreezeLeases implements Disposable {
 
   async status(vm: LiveVm, limits: CommandLimits): Promise<FreezeResult> {
     const { value: status } = await guestAgentOf(vm).run('guest-fsfreeze-status', {}, limits);
-    const thawsAt = status === 'frozen' ? await readNote(vm) : undefined;
+    const thawsAt = status === 'frozen' ? await frozenUntil(vm) : undefined;
     return { status, fileSystems: 0, ...(thawsAt !== undefined && { thawsAt }) };
   }
 
   /** Keeps the lease that an earlier agent gave, if there is one. */
   async takeUp(vm: LiveVm): Promise<void> {
-    const thawsAt = await readNote(vm);
+    const thawsAt = await frozenUntil(vm);
     if (thawsAt === undefined) return;
     this.#logger.info({ vm: vm.name, thawsAt }, 'the file systems of a VM were frozen by an earlier agent');
     this.#thawAt(vm, thawsAt);
@@ -133,12 +133,15 @@ export class FreezeLeases implements Disposable {
   }
 }
 
-function noteOf(vm: LiveVm): string {
+/** Where the note is, and of which life it has to be. */
+type NotedVm = Pick<LiveVm, 'paths' | 'generation'>;
+
+function noteOf(vm: NotedVm): string {
   return join(vm.paths.dir, 'frozen.json');
 }
 
 /** Undefined where there is no note of this life of the VM; one that cannot be understood counts as over. */
-async function readNote(vm: LiveVm): Promise<string | undefined> {
+export async function frozenUntil(vm: NotedVm): Promise<string | undefined> {
   let text: string;
   try {
     text = await readFile(noteOf(vm), 'utf8');

@@ -17,6 +17,7 @@ import { Deadline } from '../deadline.ts';
 import { answerOf, askToDetach, listenForLeave, refused } from '../devices/detach.ts';
 import { reconcileDevices } from '../devices/reconcile.ts';
 import { LEAVING_VSOCK } from '../devices/vsock.ts';
+import { frozenUntil } from '../guest-agent/freeze.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { isOver, readMigration } from '../migration/migration-status.ts';
 import { ignoreSharedRam, saveDeviceState } from './device-state.ts';
@@ -66,6 +67,12 @@ export async function requireSuspendable(
   }
   requireTestedQemu(name, process.qemuVersion, isUntestedAllowed);
   if (durability === 'host') await requireDisk(name, await identifyRamFiles(spec, vm.paths));
+  const thawsAt = await frozenUntil(vm);
+  if (thawsAt !== undefined) {
+    // The lease is of this life of the VM: the guest would wake frozen, with nobody to thaw it.
+    const message = `VM ${name} cannot be suspended: its file systems are frozen until ${thawsAt}; thaw them first`;
+    throw new FairleadError('CONFLICT', message, { details: { vm: name, thawsAt } });
+  }
   const { status } = await readMigration(vm, limits);
   if (isOver(status)) return;
   throw new FairleadError('CONFLICT', `VM ${name} is being migrated (${status}): wait for it, or cancel it`, {
