@@ -35,6 +35,9 @@ export interface FoundEnd {
 /** Longer than a sound disk takes; nobody's stop waits for one that hangs. */
 const SAVE_MS = 2_000;
 
+/** Of an error's message in an event: QEMU's last words may be many. */
+const MAX_TOLD_CHARS = 1_000;
+
 export class VmLife {
   readonly name: string;
   /** How the ladder is ending the process; undefined while nobody is. */
@@ -153,7 +156,6 @@ export class VmLife {
 
   /** `isByPolicy` where the restart policy made the attempt; the next is planned then. */
   async startFailed(before: VmRecord, error: FairleadError, isByPolicy: boolean): Promise<void> {
-    // A guest that ran for a moment has been told as started, so it is told as ended too; else nothing ever happened.
     const { exitCode, signal, stderrTail } = error.details ?? {};
     const exit: VmExit = {
       at: new Date().toISOString(),
@@ -162,11 +164,14 @@ export class VmLife {
       signal: typeof signal === 'string' ? signal : null,
       stderrTail: typeof stderrTail === 'string' ? stderrTail : '',
     };
-    if (this.#state === 'starting') this.#state = before.state;
+    const hasRun = this.#state !== 'starting';
+    // A guest that ran for a moment has been told as started, so it is told as ended too.
+    if (!hasRun) this.#state = before.state;
     else this.apply('exit-unexpected', { reason: exit.reason, code: exit.code, signal: exit.signal });
     this.#session = undefined;
     const restarts = isByPolicy ? this.#plan({ isClean: false, isByHand: false, ranMs: 0 }) : undefined;
     await this.save({ state: before.state, ready: false, process: undefined, exit, restarts });
+    if (!hasRun) this.tell('vm.start-failed', { code: error.code, message: error.message.slice(0, MAX_TOLD_CHARS) });
     this.#tellPlan(restarts);
   }
 

@@ -30,6 +30,8 @@ function event<const Type extends string, const Data extends v.ObjectEntries>(ty
 export const VmEvent = v.variant('type', [
   event('vm.created', {}),
   event('vm.started', { pid: v.optional(Count), accelerator: v.optional(Text) }),
+  /** Its QEMU ended, or could not be brought to run the guest: `code` and `message` are the error of the start. */
+  event('vm.start-failed', { code: Text, message: Text }),
   /** The guest dialled its `readyPort`. */
   event('vm.ready', {}),
   event('vm.paused', {}),

@@ -141,6 +141,11 @@ describe.skipIf(missing !== undefined)('a VM', () => {
     await expect(manager.start('web')).rejects.toMatchObject({ code: 'PROCESS_FAILED' });
     expect(manager.get('web')).toMatchObject({ state: 'created', exit: { reason: 'start-failed', code: 1 } });
     expect(manager.get('web').pid).toBeUndefined();
+    expect(manager.events.query({ vm: 'web' }).events.at(-1)).toMatchObject({
+      type: 'vm.start-failed',
+      state: 'created',
+      data: { generation: 1, code: 'PROCESS_FAILED', message: expect.stringContaining('no-such-model') },
+    });
     expect(readdirSync(host.options.runDir)).toEqual([]);
   });
 
