@@ -30,7 +30,7 @@ import type { MemoryPool } from './pool.ts';
 import { ReceiveSide } from './receive-side.ts';
 import { RESET_CODES } from './reset-codes.ts';
 import { type ListedEntry, type ResumeEntry, writeResume } from './resume-entry.ts';
-import type { Schedulable } from './scheduler.ts';
+import { type Schedulable, UNSCHEDULED } from './scheduler.ts';
 import { excess, SendSide } from './send-side.ts';
 import type { RawStream, StreamHandler } from './stream-handler.ts';
 
@@ -54,7 +54,7 @@ export type StreamState = 'opening' | 'offered' | 'open' | 'closed';
 export class MuxStream implements RawStream, Schedulable<MuxStream> {
   readonly id: number;
   readonly key: StreamKey;
-  readonly schedule: Schedulable<MuxStream>['schedule'] = { listed: false, deficitBytes: 0, next: undefined };
+  readonly schedule: Schedulable<MuxStream>['schedule'] = { ...UNSCHEDULED };
   /** Whether a WINDOW waits to be sent. */
   windowQueued = false;
 
@@ -172,8 +172,7 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
   /** The line is gone; the stream waits for the next one. */
   detached(): void {
     this.windowQueued = false;
-    this.schedule.listed = false;
-    this.schedule.next = undefined;
+    Object.assign(this.schedule, UNSCHEDULED);
   }
 
   /** Our entry for a new line; nothing flows until the other side's. */
