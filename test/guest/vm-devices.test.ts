@@ -71,7 +71,7 @@ describe.skipIf(missing !== undefined)('a running Linux guest', () => {
   test('is left as it was by a disk that QEMU refuses', async () => {
     await attach('first', { path: path('data.raw') });
     // QEMU holds a lock on the image of the first.
-    await expect(attach('second', { path: path('data.raw') })).rejects.toMatchObject({ code: 'QMP_FAILED' });
+    await expect(attach('second', { path: path('data.raw') })).rejects.toMatchObject({ code: 'CONFLICT' });
     expect(diskIds()).toEqual(['cd', 'first']);
     const nodes = await host.manager.qmp('web', { execute: 'query-named-block-nodes', arguments: { flat: true } });
     expect(JSON.stringify(nodes)).not.toContain('second');
