@@ -10,6 +10,7 @@
         "src/cid.cc",
         "src/errors.cc",
         "src/fds.cc",
+        "src/heap.cc",
         "src/notify.cc",
         "src/pidfd.cc",
         "src/reactor.cc",

@@ -88,4 +88,7 @@ export interface Binding {
    * or a name that starts with `@`. EAGAIN where the manager's queue is full.
    */
   sdNotify(state: string, socketPath: string): void;
+
+  /** Gives memory that the C library keeps free back to the kernel; false where there was none, or it cannot (musl). Some ms. */
+  trimHeap(): boolean;
 }

@@ -7,7 +7,7 @@
 namespace fairlead {
 
 // What ../index.ts expects; raise it there and here when an operation's arguments or results change.
-constexpr int kInterfaceVersion = 1;
+constexpr int kInterfaceVersion = 2;
 
 Reactor& ReactorOf(Napi::Env env) { return *env.GetInstanceData<Reactor>(); }
 
@@ -42,6 +42,7 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "setNotsentLowat", SetNotsentLowat);
   Export(env, exports, "getNotsent", GetNotsent);
   Export(env, exports, "sdNotify", SdNotify);
+  Export(env, exports, "trimHeap", TrimHeap);
   return exports;
 }
 

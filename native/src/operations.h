@@ -34,5 +34,7 @@ void SetNotsentLowat(const Napi::CallbackInfo& info);
 Napi::Value GetNotsent(const Napi::CallbackInfo& info);
 // notify.cc
 void SdNotify(const Napi::CallbackInfo& info);
+// heap.cc
+Napi::Value TrimHeap(const Napi::CallbackInfo& info);
 
 }  // namespace fairlead
