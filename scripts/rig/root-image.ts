@@ -21,8 +21,15 @@ const FILES = join(import.meta.dirname, 'files');
 const LIBRARIES = ['/lib/x86_64-linux-gnu', '/usr/lib/x86_64-linux-gnu', '/usr/lib', '/lib'];
 const QEMU_MODULES = '/usr/lib/x86_64-linux-gnu/qemu';
 const START_MODULES = ['virtio_pci', 'virtio_blk'];
-const LIGHT_MODULES = ['virtio_net', 'vsock_loopback', 'virtio_rng'];
-const HOST_MODULES = ['kvm-amd', 'vhost_vsock'];
+/** `init` loads the first two, or the first only; the others are for a test to load by name: `load network`. */
+const MODULES = {
+  light: ['virtio_net', 'vsock_loopback', 'virtio_rng'],
+  host: ['kvm-amd', 'vhost_vsock'],
+  network: ['vhost_net', 'tun', 'bridge'],
+  passthrough: ['vfio-pci', 'vfio_iommu_type1'],
+} as const;
+/** What a host uses besides QEMU, where this machine has it. */
+const OPTIONAL_PROGRAMS = ['qemu-img', 'ip'];
 /** ext4 wants room for its own tables; the file is sparse. */
 const FREE_BYTES = 128 * 1024 * 1024;
 
@@ -55,7 +62,8 @@ export async function buildRigRoot(options: ToolOptions = {}): Promise<void> {
       }
       await addBusybox(root, busybox);
       addModules(root, modulesDir);
-      addPrograms(root, [process.execPath, qemu, findOnPath('qemu-img') ?? qemu]);
+      const others = OPTIONAL_PROGRAMS.map(findOnPath).filter((path) => path !== undefined);
+      addPrograms(root, [process.execPath, qemu, ...others]);
       addQemuData(root);
       addCache(root, image, cacheDir);
       addSystemFiles(root);
@@ -86,18 +94,15 @@ async function addBusybox(root: string, busybox: string): Promise<void> {
 }
 
 function addModules(root: string, modulesDir: string): void {
-  const light = kernelModules(modulesDir, [...START_MODULES, ...LIGHT_MODULES]);
-  const host = kernelModules(modulesDir, [...HOST_MODULES]);
-  for (const { name, path } of [...light, ...host]) install(path, join(root, 'lib/modules', `${name}.ko`));
-  // The start-up image has loaded its own already; a module of both lists is loaded once.
-  const loaded = new Set(kernelModules(modulesDir, START_MODULES).map(({ name }) => name));
-  for (const [list, modules] of [
-    ['light', light],
-    ['host', host],
-  ] as const) {
-    const names = modules.map(({ name }) => name).filter((name) => !loaded.has(name));
-    for (const name of names) loaded.add(name);
-    writeFileSync(join(root, `etc/modules.${list}`), names.map((name) => `${name}.ko\n`).join(''));
+  // The start-up image has loaded its own already; a module of several lists is in the first.
+  const listed = new Set(kernelModules(modulesDir, START_MODULES).map(({ name }) => name));
+  for (const [list, wanted] of Object.entries(MODULES)) {
+    const modules = kernelModules(modulesDir, wanted).filter(({ name }) => !listed.has(name));
+    for (const { name, path } of modules) {
+      install(path, join(root, 'lib/modules', `${name}.ko`));
+      listed.add(name);
+    }
+    writeFileSync(join(root, `etc/modules.${list}`), modules.map(({ name }) => `${name}.ko\n`).join(''));
   }
 }
 
@@ -135,6 +140,7 @@ function addCache(root: string, image: string, cacheDir: string): void {
 
 function addSystemFiles(root: string): void {
   install(join(FILES, 'init'), join(root, 'init'));
+  install(join(FILES, 'load'), join(root, 'bin/load'));
   writeFileSync(join(root, 'etc/passwd'), 'root:x:0:0:root:/tmp:/bin/sh\n');
   writeFileSync(join(root, 'etc/group'), 'root:x:0:\n');
   writeFileSync(join(root, 'etc/hosts'), '127.0.0.1 localhost rig\n10.0.2.2 machine\n');
@@ -147,7 +153,9 @@ function install(from: string, to: string): void {
 }
 
 function sources(): string[] {
-  return [import.meta.filename, join(FILES, 'init'), join(FILES, 'initrd-init')].map((path) => readFileSync(path, 'utf8'));
+  return [import.meta.filename, ...['init', 'initrd-init', 'load'].map((name) => join(FILES, name))].map((path) =>
+    readFileSync(path, 'utf8'),
+  );
 }
 
 function hashOf(inputs: readonly string[]): string {

@@ -28,6 +28,11 @@ export interface RigOptions {
   /** More files, or others: path below `/fairlead` to content. */
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
   readonly light?: boolean;
+  /**
+   * Puts the rig behind an IOMMU, and that many network cards there that the rig itself has no use for: 0000:00:10.0 and on, each with a
+   * network of its own that reaches this machine as the rig's does. `load passthrough` loads what hands them on.
+   */
+  readonly spareCards?: number;
   /** Default 3072, or 1024 for a light one. */
   readonly memoryMebibytes?: number;
   /** Until the rig takes commands. Default 120 s. */
@@ -60,7 +65,7 @@ export function whyNoRig({ light = false }: { light?: boolean } = {}): string | 
 }
 
 export async function startRig(options: RigOptions = {}): Promise<Rig> {
-  const { light = false, files = {}, signal, startTimeoutMs = START_TIMEOUT_MS } = options;
+  const { light = false, spareCards = 0, files = {}, signal, startTimeoutMs = START_TIMEOUT_MS } = options;
   const { rigRoot, rigInitrd, vmlinux } = artefacts();
   const qemu = outerQemu(light);
   if (rigRoot === undefined || rigInitrd === undefined || vmlinux === undefined || qemu === undefined)
@@ -82,7 +87,7 @@ export async function startRig(options: RigOptions = {}): Promise<Rig> {
     qemu.binary,
     [
       ...qemu.args,
-      ...outerArguments({ vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, memory, light }),
+      ...outerArguments({ vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, memory, light, spareCards }),
       ...line.serialArguments,
     ],
     { env: { ...process.env, ...qemu.env }, stdio: ['ignore', 'ignore', 'pipe'] },
@@ -125,21 +130,37 @@ interface OuterMachine {
   readonly consoleFile: string;
   readonly memory: number;
   readonly light: boolean;
+  readonly spareCards: number;
 }
 
 /** The outer VM. EPYC, for the emulator has AMD's virtualisation; no option ROM for the network card, which is not booted from. */
-function outerArguments({ vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, memory, light }: OuterMachine): string[] {
+function outerArguments(machine: OuterMachine): string[] {
+  const { vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, memory, light, spareCards } = machine;
   const kernelArguments = `console=ttyS0 reboot=t panic=-1 quiet mitigations=off${light ? ' RIG=light' : ''}`;
-  const machine = `-M q35 -cpu EPYC,check=off -accel tcg,thread=multi -smp 2 -m ${memory} -nodefaults -no-user-config -display none`;
-  return machine
+  const base = `-M q35 -cpu EPYC,check=off -accel tcg,thread=multi -smp 2 -m ${memory} -nodefaults -no-user-config -display none`;
+  return base
     .split(' ')
     .concat(
       ['-no-reboot', '-kernel', vmlinux, '-initrd', rigInitrd, '-append', kernelArguments],
       ['-drive', `file=${rigRoot},format=raw,if=virtio,readonly=on`],
       ['-drive', `file=${projectDisk},format=raw,if=virtio,cache=unsafe`],
       ['-netdev', 'user,id=net0', '-device', 'virtio-net-pci,netdev=net0,romfile='],
+      spareCardArguments(spareCards),
       ['-serial', `file:${consoleFile}`],
     );
+}
+
+const FIRST_SPARE_CARD = 0x10;
+
+/** Interrupts are remapped too: without that Linux hands on no device. Legacy virtio would go past the IOMMU. */
+function spareCardArguments(count: number): string[] {
+  if (count === 0) return [];
+  const cards = Array.from({ length: count }, (_, index) => {
+    const card = `virtio-net-pci,netdev=spare${index},iommu_platform=on,disable-legacy=on,romfile=`;
+    const address = (FIRST_SPARE_CARD + index).toString(16);
+    return ['-netdev', `user,id=spare${index}`, '-device', `${card},addr=${address},mac=52:54:00:00:00:${address}`];
+  });
+  return ['-device', 'intel-iommu,intremap=on', ...cards.flat()];
 }
 
 /** Nested KVM needs the emulator of QEMU 10; a light rig does with any. */
