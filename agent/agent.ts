@@ -20,7 +20,7 @@ import type { ReadinessCheck } from './http/readiness.ts';
 import type { HttpEndpoint } from './http/server.ts';
 import { directoryFiles } from './journal/files.ts';
 import { Journal } from './journal/journal.ts';
-import { Link, type LinkStatus } from './link/link.ts';
+import { Link, type LinkStatus, type PlayedNetwork } from './link/link.ts';
 import { Dispatcher } from './rpc/dispatcher.ts';
 import { allHandlers } from './rpc/handlers/all.ts';
 import { Once } from './rpc/once.ts';
@@ -47,8 +47,9 @@ export interface AgentOptions {
   readonly searchPath: string;
   /** Told of each change of the line's state. Must not throw. */
   readonly onLink?: ((status: LinkStatus) => void) | undefined;
-  /** For tests: instead of the real VM manager. */
+  /** For tests and simulated hosts: instead of the real VM manager. */
   readonly openVms?: ((vsock: HostVsock) => Promise<Vms>) | undefined;
+  readonly network?: PlayedNetwork | undefined;
 }
 
 export interface Agent extends AsyncDisposable {
@@ -125,6 +126,7 @@ class FairleadAgent implements Agent {
     this.#link = new Link({
       config,
       logger,
+      network: options.network,
       service: {
         // What comes before the VMs are adopted waits for it.
         onRequest: (method, params, context) =>

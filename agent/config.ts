@@ -19,7 +19,7 @@ import { parseGuestService } from './vm/guest-ports/guest-service.ts';
 const DURATION_UNITS_MS: Readonly<Record<string, number>> = { ms: 1, s: 1000, m: 60_000, h: 3_600_000 };
 
 /** A time as `500ms`, `30s`, `5m`, `1h`, or a number of milliseconds. */
-const duration = (minMs: number, maxMs: number) =>
+export const duration = (minMs: number, maxMs: number) =>
   v.pipe(
     v.union([v.number(), v.pipe(v.string(), v.maxLength(16), v.transform(parseDuration))]),
     v.number('must be a time such as 500ms, 30s, 5m or 1h'),

@@ -8,6 +8,8 @@ async function run(argv: readonly string[]): Promise<number> {
   if (verb === 'hub') return (await import('../hub/main.ts')).runHub(rest);
   if (verb === 'up') return (await import('./up.ts')).runUp(rest);
   if (verb === 'down') return (await import('./down.ts')).runDown(rest);
+  if (verb === 'sim') return (await import('../agent/sim/main.ts')).runSim(rest);
+  if (verb === 'sim-worker') return (await import('../agent/sim/worker.ts')).runSimWorker();
   return (await import('../cli/main.ts')).runCli(argv);
 }
 

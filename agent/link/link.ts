@@ -72,12 +72,21 @@ export interface LinkConfig {
   readonly maxBackoff: number;
 }
 
+/** What is between the host and its hub, where that is only played (agent/sim/). */
+export interface PlayedNetwork {
+  /** Before each attempt. @throws LinkError where there is no way to the hub */
+  requireWay(): void;
+  /** A line begins on that WebSocket. */
+  opened(socket: WebSocket): void;
+}
+
 export interface LinkOptions {
   readonly config: LinkConfig;
   readonly service: LinkService;
   readonly logger: Logger;
   readonly onState?: ((status: LinkStatus) => void) | undefined;
   readonly onAttempt?: ((result: ConnectResult) => void) | undefined;
+  readonly network?: PlayedNetwork | undefined;
   /** For tests. */
   readonly lineLimits?: Partial<LineLimits> | undefined;
   readonly random?: (() => number) | undefined;
@@ -193,7 +202,8 @@ export class Link {
   }
 
   async #connect(): Promise<Line> {
-    const { config } = this.#options;
+    const { config, network } = this.#options;
+    network?.requireWay();
     const signal = AbortSignal.any([this.#stopping.signal, AbortSignal.timeout(config.dialTimeout)]);
     const ca = config.caFile === undefined ? undefined : await readFile(config.caFile, 'utf8');
     const key = await this.#identities.key();
@@ -240,8 +250,9 @@ export class Link {
   }
 
   #openLine(socket: WebSocket): Line {
-    const { service, logger, lineLimits } = this.#options;
+    const { service, logger, lineLimits, network } = this.#options;
     this.#goAway = undefined;
+    network?.opened(socket);
     const line: Line = new Line({
       socket: wsSocket(socket),
       role: 'dialer',
