@@ -3,7 +3,7 @@
  * its sockets and servers: connect through a swapped server, send more than the kernel's buffers hold, half-close, echo.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { addAbortListener, once } from 'node:events';
+import { once } from 'node:events';
 import net from 'node:net';
 import type { NativeApi } from './api.ts';
 import { requireNative } from './index.ts';
@@ -11,13 +11,14 @@ import { checkSocketFd } from './socket-fd.ts';
 import { serverFrom, socketFrom } from './vsock-socket.ts';
 
 const TEST_BYTES = 1 << 20;
-const LIMIT_MS = 5_000;
+/** It is a matter of milliseconds; the limit is for a host that is too busy to run anything. */
+const LIMIT_MS = 20_000;
 
 /** Rejects with an Error of code ERR_NATIVE_SELF_TEST, its cause within, where vsock sockets cannot be trusted here. */
-export async function selfTest(api: NativeApi = requireNative()): Promise<void> {
+export async function selfTest(api: NativeApi = requireNative(), limitMs = LIMIT_MS): Promise<void> {
   try {
     checkSocketFd(api);
-    await checkSwap(api, AbortSignal.timeout(LIMIT_MS));
+    await checkSwap(api, AbortSignal.timeout(limitMs));
   } catch (cause) {
     const message = `vsock sockets do not work on Node ${process.version}: the self-test of the descriptor swap failed`;
     throw Object.assign(new Error(message, { cause }), { code: 'ERR_NATIVE_SELF_TEST' });
@@ -40,9 +41,8 @@ async function checkSwap(api: NativeApi, signal: AbortSignal): Promise<void> {
   await Promise.all([checkEcho(direct, directPeer, signal), checkEcho(dialled, accepted, signal)]);
 }
 
-/** Sends, half-closes and compares what the other end sends back. */
+/** Sends, half-closes and compares what the other end sends back. The sockets are the caller's to close, also after an abort. */
 async function checkEcho(socket: net.Socket, echo: net.Socket, signal: AbortSignal): Promise<void> {
-  using _onAbort = addAbortListener(signal, () => socket.destroy(new Error('no echo in time')));
   echo.on('error', (error) => socket.destroy(error));
   echo.pipe(echo);
   const bytes = randomBytes(TEST_BYTES);
