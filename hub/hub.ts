@@ -20,6 +20,7 @@ import { createServer, listen, reloadTls } from './http/server.ts';
 import { Strangers } from './http/strangers.ts';
 import type { HubLogger } from './logger.ts';
 import { createService, type HubService } from './service.ts';
+import { META } from './store/records.ts';
 import { openSqliteStore } from './store/sqlite-store.ts';
 import { getOrCreate, type Store } from './store/store.ts';
 
@@ -132,7 +133,7 @@ class EmbeddableHub implements Hub {
 
   async #startOn(store: Store): Promise<Running> {
     const config = this.#config;
-    const hubId = await getOrCreate(store.meta, 'hubId', () => randomBytes(16).toString('base64url'));
+    const hubId = await getOrCreate(store.collection(META), 'hubId', () => randomBytes(16).toString('base64url'));
     const tokens = new TokenService({
       store,
       now: this.#now,

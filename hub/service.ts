@@ -23,7 +23,7 @@ import type { AgentSession } from './sessions/agent-session.ts';
 import { Fleet } from './sessions/fleet.ts';
 import { Sessions } from './sessions/sessions.ts';
 import { UpgradeHandler } from './sessions/upgrade.ts';
-import type { Store } from './store/store.ts';
+import type { Store, StoreHealth } from './store/store.ts';
 
 export interface ServiceOptions {
   readonly config: HubConfig;
@@ -87,7 +87,7 @@ export function createService(options: ServiceOptions): HubService {
     metrics,
     behindProxy: config.behindProxy,
     allowedOrigins: config.allowedOrigins,
-    readiness: () => readiness(isDraining),
+    readiness: () => readiness(isDraining, store.health),
     admit: (address) => gate.admit(address),
     issueChallenge: () => gate.issueChallenge(),
     enrol: (request, address) => auditedEnrol(request, address),
@@ -149,9 +149,9 @@ export function createService(options: ServiceOptions): HubService {
   };
 }
 
-function readiness(isDraining: boolean): readonly HealthCheck[] {
+function readiness(isDraining: boolean, health: StoreHealth): readonly HealthCheck[] {
   return [
-    { name: 'store', ok: true },
+    { name: 'store', ...health },
     isDraining ? { name: 'accepting', ok: false, reason: 'the hub is shutting down' } : { name: 'accepting', ok: true },
   ];
 }

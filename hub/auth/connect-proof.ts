@@ -12,7 +12,7 @@ import {
   connectProofBytes,
   parseAuthorization,
 } from '../../shared/protocol/handshake.ts';
-import type { HostState } from '../store/records.ts';
+import { HOSTS, type HostState } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { Challenges } from './challenges.ts';
 import { HandshakeRefused, type RefusalReason } from './refused.ts';
@@ -33,7 +33,7 @@ export async function verifyConnectProof(
   if (proof === undefined) throw refused('malformed', 'the authorization header holds no proof of a host key');
   requireFresh(context.challenges, proof);
   const bindingBytes = channelBinding(proof, socket);
-  const host = (await context.store.hosts.get(proof.host))?.value;
+  const host = (await context.store.collection(HOSTS).get(proof.host))?.value;
   if (host === undefined) throw refused('unknown-host', `host ${proof.host} is not enrolled here; enrol it with a token`);
   const { signature, ...signed } = proof;
   if (!verifySignature(host.publicKey, connectProofBytes(signed, { hubId: context.hubId, bindingBytes }), signature)) {

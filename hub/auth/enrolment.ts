@@ -9,7 +9,7 @@ import { sha256, verifySignature } from '../../shared/node/host-key.ts';
 import { Labels } from '../../shared/protocol/common.ts';
 import { type EnrolRequest, type EnrolResponse, enrolProofBytes } from '../../shared/protocol/handshake.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
-import type { HostState } from '../store/records.ts';
+import { HOSTS, type HostState } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { TokenService } from './tokens.ts';
 
@@ -31,18 +31,18 @@ export async function enrol(request: EnrolRequest, options: EnrolmentOptions): P
   if (!verifySignature(publicKey, enrolProofBytes({ publicKey, tokenDigest: sha256(text), host }), request.proof)) {
     throw new FairleadError('UNAUTHENTICATED', `the enrolment of ${host} is not signed by the key that it brings`);
   }
-  const known = (await store.hosts.get(host))?.value;
+  const known = (await store.collection(HOSTS).get(host))?.value;
   requireSameKey(known, request);
   if (known?.enrolledWith === token.id && !token.revoked) return answer;
-  if (known === undefined && (await store.hosts.count()) >= options.maxHosts) {
+  if (known === undefined && (await store.collection(HOSTS).count()) >= options.maxHosts) {
     throw new FairleadError('LIMIT_EXCEEDED', `the hub has ${options.maxHosts} hosts; remove some or raise maxHosts`);
   }
   // Each is within the limit, both together may not be.
   const labels = parseWith(Labels, { ...request.labels, ...token.labels }, 'enrolment.labels');
   await tokens.consumeEnrolToken(token.id);
   const enrolled = { host, publicKey, labels, enrolledAtMs: options.now(), enrolledWith: token.id };
-  if (known === undefined && (await store.hosts.create(host, { ...enrolled, epoch: 0 }))) return answer;
-  const changed = await store.hosts.modify(host, (state) => {
+  if (known === undefined && (await store.collection(HOSTS).create(host, { ...enrolled, epoch: 0 }))) return answer;
+  const changed = await store.collection(HOSTS).modify(host, (state) => {
     requireSameKey(state, request);
     return { ...state, ...enrolled };
   });

@@ -1,6 +1,7 @@
 /** The way in to a new hub: an administrator's token, made once, in a file that only the hub's user can read. It is never logged. */
 import { open, rename } from 'node:fs/promises';
 import { join } from 'node:path';
+import { META } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { TokenService } from './tokens.ts';
 
@@ -12,11 +13,11 @@ const META_KEY = 'adminTokenId';
  * next start makes another.
  */
 export async function ensureFirstAdmin(store: Store, tokens: TokenService, dataDir: string): Promise<string | undefined> {
-  if ((await store.meta.get(META_KEY)) !== undefined) return undefined;
+  if ((await store.collection(META).get(META_KEY)) !== undefined) return undefined;
   const { token, record } = await tokens.create({ kind: 'operator', role: 'admin', description: 'first administrator' });
   const path = join(dataDir, ADMIN_TOKEN_FILE);
   await writePrivateFile(path, `${token}\n`);
-  await store.meta.create(META_KEY, record.id);
+  await store.collection(META).create(META_KEY, record.id);
   return path;
 }
 

@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import type { Clock } from '../../shared/clock.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import type { HubConfig } from '../config.ts';
-import type { HostState } from '../store/records.ts';
+import { HOSTS, type HostState } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { Admission } from './admission.ts';
 import { CHALLENGE_TTL_MS, Challenges, type IssuedChallenge } from './challenges.ts';
@@ -64,7 +64,9 @@ export class Gate {
       challenges: this.#challenges,
       hubId,
     });
-    const raised = await store.hosts.modify(host, (state) => ({ ...state, epoch: state.epoch + 1, lastSeenAtMs: now() }));
+    const raised = await store
+      .collection(HOSTS)
+      .modify(host, (state) => ({ ...state, epoch: state.epoch + 1, lastSeenAtMs: now() }));
     if (raised !== undefined) return raised;
     throw new HandshakeRefused('UNAUTHENTICATED', 'unknown-host', `host ${host} was removed; enrol it again`);
   }

@@ -6,7 +6,7 @@
  */
 import { FairleadError } from '../../shared/errors.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
-import type { TokenState } from '../store/records.ts';
+import { TOKENS, type TokenState } from '../store/records.ts';
 import type { Store, Stored } from '../store/store.ts';
 import type { Principal } from './principal.ts';
 import { newSecret, parseToken, secretMatches, type TokenKind } from './secrets.ts';
@@ -50,23 +50,24 @@ export class TokenService {
       ...(ttlMs === undefined ? {} : { expiresAtMs: createdAtMs + ttlMs }),
       ...(params.kind === 'enrol' ? { usesLeft: params.maxUses, labels: params.labels } : { role: params.role }),
     };
-    if (!(await this.#store.tokens.create(id, state))) throw new FairleadError('INTERNAL', `token id ${id} exists already`);
+    if (!(await this.#store.collection(TOKENS).create(id, state)))
+      throw new FairleadError('INTERNAL', `token id ${id} exists already`);
     return { token, record: tokenRecord(state) };
   }
 
   async list(): Promise<Result<'token.list'>> {
-    return { tokens: (await this.#store.tokens.list()).map((stored) => tokenRecord(stored.value)) };
+    return { tokens: (await this.#store.collection(TOKENS).list()).map((stored) => tokenRecord(stored.value)) };
   }
 
   async revoke(id: string): Promise<void> {
-    const revoked = await this.#store.tokens.modify(id, (token) => ({ ...token, revoked: true }));
+    const revoked = await this.#store.collection(TOKENS).modify(id, (token) => ({ ...token, revoked: true }));
     if (revoked === undefined) throw new FairleadError('NOT_FOUND', `no token ${id}`);
     this.#onRevoked(id);
   }
 
   /** Forgets the administrators' tokens of that description. */
   async discardAdmins(description: string): Promise<void> {
-    const tokens = await this.#store.tokens.list();
+    const tokens = await this.#store.collection(TOKENS).list();
     const same = tokens.filter(({ value }) => value.role === 'admin' && value.description === description);
     await this.#remove(same);
     for (const { value } of same) this.#onRevoked(value.id);
@@ -91,7 +92,7 @@ export class TokenService {
 
   /** Takes one use, once, however many try at the same time. @throws FairleadError UNAUTHENTICATED when none is left */
   async consumeEnrolToken(id: string): Promise<TokenState> {
-    const consumed = await this.#store.tokens.modify(id, (token) => {
+    const consumed = await this.#store.collection(TOKENS).modify(id, (token) => {
       this.#requireUsable(token);
       return token.usesLeft === undefined ? token : { ...token, usesLeft: token.usesLeft - 1 };
     });
@@ -101,7 +102,7 @@ export class TokenService {
 
   async #find(kind: TokenKind, text: string): Promise<TokenState> {
     const parts = parseToken(kind, text);
-    const stored = parts === undefined ? undefined : await this.#store.tokens.get(parts.id);
+    const stored = parts === undefined ? undefined : await this.#store.collection(TOKENS).get(parts.id);
     if (parts === undefined || stored?.value.kind !== kind || !secretMatches(parts.secret, stored.value.secretHash)) {
       throw new FairleadError('UNAUTHENTICATED', `the ${kind} token is not one of this hub`);
     }
@@ -126,7 +127,7 @@ export class TokenService {
 
   /** What expired long ago goes at once; what is worthless otherwise stays to be looked at until its place is needed. */
   async #makeRoom(): Promise<void> {
-    const tokens = await this.#store.tokens.list();
+    const tokens = await this.#store.collection(TOKENS).list();
     const isFull = tokens.length >= MAX_TOKENS;
     const removable = tokens.filter(({ value }) =>
       isFull ? this.#worthlessBecause(value) !== undefined : (value.expiresAtMs ?? Infinity) < this.#now() - KEEP_EXPIRED_MS,
@@ -138,7 +139,7 @@ export class TokenService {
   }
 
   async #remove(tokens: ReadonlyArray<Stored<TokenState>>): Promise<void> {
-    await Promise.all(tokens.map(({ value, revision }) => this.#store.tokens.remove(value.id, revision)));
+    await Promise.all(tokens.map(({ value, revision }) => this.#store.collection(TOKENS).remove(value.id, revision)));
   }
 }
 

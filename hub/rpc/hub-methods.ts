@@ -8,7 +8,7 @@ import { pageFrom } from '../../shared/protocol/paging.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
 import type { TokenService } from '../auth/tokens.ts';
-import type { HostState } from '../store/records.ts';
+import { HOSTS, type HostState } from '../store/records.ts';
 import { removeLatest, type Store } from '../store/store.ts';
 
 /** What a session adds to what the store knows of a host. */
@@ -32,21 +32,21 @@ type Handlers = { readonly [M in HubMethodName]: (params: Params<M>, services: H
 const HANDLERS: Handlers = {
   'rpc.discover': () => ({ ...openRpc() }),
   'hub.info': async (_params, { hubId, store, counts }) => {
-    const hostsEnrolled = await store.hosts.count();
+    const hostsEnrolled = await store.collection(HOSTS).count();
     return { version: VERSION, contractVersion: CONTRACT_VERSION, hubId, hostsEnrolled, ...counts() };
   },
   'host.list': async (params, services) => {
-    const hosts = (await services.store.hosts.list()).map(({ value }) => hostRecord(value, services));
+    const hosts = (await services.store.collection(HOSTS).list()).map(({ value }) => hostRecord(value, services));
     const { rows, next } = pageFrom(hosts, ({ host }) => host, params);
     return { hosts: [...rows], ...(next === undefined ? {} : { next }) };
   },
   'host.get': async ({ host }, services) => {
-    const stored = await services.store.hosts.get(host);
+    const stored = await services.store.collection(HOSTS).get(host);
     if (stored === undefined) throw new FairleadError('NOT_FOUND', `no host ${host} is enrolled`);
     return hostRecord(stored.value, services);
   },
   'host.remove': async ({ host }, { store, disconnectHost }) => {
-    if (!(await removeLatest(store.hosts, host))) throw new FairleadError('NOT_FOUND', `no host ${host} is enrolled`);
+    if (!(await removeLatest(store.collection(HOSTS), host))) throw new FairleadError('NOT_FOUND', `no host ${host} is enrolled`);
     disconnectHost(host);
     return {};
   },

@@ -5,6 +5,7 @@
  * no call reaches it from the moment the newer one is here.
  */
 import { FairleadError, type JsonObject } from '../../shared/errors.ts';
+import { HOSTS } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { Inventory } from './inventory.ts';
 
@@ -84,7 +85,7 @@ export class Fleet<S extends FleetSession> {
 
   /** Why a host cannot be reached: HOST_UNREACHABLE, or NOT_FOUND when it is not enrolled at all. */
   async unreachable({ away, vm }: AwayHost): Promise<FairleadError> {
-    const stored = await this.#store.hosts.get(away);
+    const stored = await this.#store.collection(HOSTS).get(away);
     if (stored === undefined) return new FairleadError('NOT_FOUND', `no host ${away} is enrolled`);
     const seenAtMs = stored.value.lastSeenAtMs;
     const since = seenAtMs === undefined ? 'has never connected' : `was last seen at ${new Date(seenAtMs).toISOString()}`;

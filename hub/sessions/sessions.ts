@@ -11,7 +11,7 @@ import type { HubMetrics } from '../http/metrics.ts';
 import type { HubLogger } from '../logger.ts';
 import type { StreamRelay } from '../relay/stream-relay.ts';
 import type { Dispatcher } from '../rpc/dispatcher.ts';
-import type { HostState } from '../store/records.ts';
+import { HOSTS, type HostState } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import { AgentSession } from './agent-session.ts';
 import type { Fleet } from './fleet.ts';
@@ -138,7 +138,7 @@ export class Sessions {
     const { store, now, logger } = this.#options;
     const seen = hello === undefined ? {} : { agentVersion: versionOf(hello.software), contractVersion: hello.contract };
     try {
-      await store.hosts.modify(host, (state) => ({ ...state, ...seen, lastSeenAtMs: now() }));
+      await store.collection(HOSTS).modify(host, (state) => ({ ...state, ...seen, lastSeenAtMs: now() }));
     } catch (err) {
       logger.error({ host, err }, `could not note that host ${host} was seen`);
     }

@@ -1,17 +1,24 @@
 /**
  * Schema of the SQLite file and its history. `user_version` counts the steps that were applied; each step runs once, in a transaction
- * of its own. A step, once released, is never edited: the next change is a new step.
+ * of its own. A step, once released, is never edited: whoever needs a table appends a step.
  */
 import type { DatabaseSync } from 'node:sqlite';
 import { FairleadError } from '../../shared/errors.ts';
 
-const record = (table: string) =>
+/** For a Collection. */
+const records = (table: string) =>
   `CREATE TABLE ${table} (key TEXT PRIMARY KEY, value TEXT NOT NULL, revision INTEGER NOT NULL) STRICT, WITHOUT ROWID;`;
 
+/** For a Log. AUTOINCREMENT keeps the highest number ever used, also when its entry is forgotten. */
+const entries = (table: string) =>
+  `CREATE TABLE ${table} (seq INTEGER PRIMARY KEY AUTOINCREMENT, subject TEXT NOT NULL, at INTEGER NOT NULL, value TEXT NOT NULL) STRICT;
+   CREATE INDEX ${table}_by_subject ON ${table} (subject, seq);`;
+
 const STEPS: readonly string[] = [
-  `${record('hosts')} ${record('tokens')} ${record('meta')}
+  `${records('hosts')} ${records('tokens')} ${records('meta')}
    CREATE TABLE sequence (last INTEGER NOT NULL) STRICT;
    INSERT INTO sequence VALUES (0);`,
+  `${records('leases')} ${records('rollouts')} ${entries('rollout_log')} ${records('blobs')} ${records('tags')}`,
 ];
 
 /** @throws FairleadError UNSUPPORTED when the file was written by a newer hub. */

@@ -1,10 +1,11 @@
 /** The records that the hub keeps, as schemas: they are checked each time one is read back. Times are Unix milliseconds. */
 import * as v from 'valibot';
 import { Labels, Name } from '../../shared/protocol/common.ts';
+import { defineCollection } from './store.ts';
 
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
 
-export const HostState = v.strictObject({
+const HostState = v.strictObject({
   host: Name,
   /** ed25519 public key in the form of the handshake (shared/protocol/handshake.ts). */
   publicKey: v.string(),
@@ -20,7 +21,7 @@ export const HostState = v.strictObject({
 });
 export type HostState = v.InferOutput<typeof HostState>;
 
-export const TokenState = v.strictObject({
+const TokenState = v.strictObject({
   id: v.string(),
   kind: v.picklist(['enrol', 'operator']),
   /** SHA-256 of the secret, in hexadecimal. The secret itself is nowhere. */
@@ -36,4 +37,7 @@ export const TokenState = v.strictObject({
 });
 export type TokenState = v.InferOutput<typeof TokenState>;
 
-export const MetaValue = v.string();
+export const HOSTS = defineCollection('hosts', HostState);
+export const TOKENS = defineCollection('tokens', TokenState);
+/** Facts about the hub itself. */
+export const META = defineCollection('meta', v.string());

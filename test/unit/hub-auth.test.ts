@@ -5,6 +5,7 @@ import { CHALLENGE_TTL_MS, Challenges } from '../../hub/auth/challenges.ts';
 import { enrol } from '../../hub/auth/enrolment.ts';
 import { requireRole } from '../../hub/auth/principal.ts';
 import { TokenService } from '../../hub/auth/tokens.ts';
+import { HOSTS, TOKENS } from '../../hub/store/records.ts';
 import { openSqliteStore } from '../../hub/store/sqlite-store.ts';
 import type { Store } from '../../hub/store/store.ts';
 import { generateHostKey, type HostKey, sha256 } from '../../shared/node/host-key.ts';
@@ -46,7 +47,7 @@ describe('tokens', () => {
     expect(token).toMatch(/^flo_[0-9a-f]{16}_[A-Za-z0-9_-]{43}$/);
     expect(await tokens.authenticateOperator(token)).toMatchObject({ tokenId: record.id, role: 'operator', description: 'ci' });
     const secret = token.slice(-43);
-    expect(JSON.stringify(await store.tokens.list())).not.toContain(secret);
+    expect(JSON.stringify(await store.collection(TOKENS).list())).not.toContain(secret);
     expect(JSON.stringify(await tokens.list())).not.toContain(secret);
   });
 
@@ -105,7 +106,7 @@ describe('enrolment', () => {
     const key = generateHostKey();
     const { token, record } = await enrolToken({ labels: { site: 'zurich' } });
     expect(await enrolHere(enrolRequest(key, 'h1', token))).toEqual({ host: 'h1', hubId: 'hub', tokenId: record.id });
-    expect((await store.hosts.get('h1'))?.value).toMatchObject({
+    expect((await store.collection(HOSTS).get('h1'))?.value).toMatchObject({
       publicKey: key.publicKey,
       labels: { site: 'zurich' },
       epoch: 0,

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { describe, expect, it } from 'vitest';
-import type { HostState } from '../../hub/store/records.ts';
+import { HOSTS, type HostState, META } from '../../hub/store/records.ts';
 import { openSqliteStore } from '../../hub/store/sqlite-store.ts';
 import { getOrCreate } from '../../hub/store/store.ts';
 
@@ -18,65 +18,67 @@ async function temporaryDirectory() {
 describe('the hub store', () => {
   it('creates a record once and reads it back', async () => {
     const store = openSqliteStore(':memory:');
-    expect(await store.hosts.create('h1', HOST)).toBe(true);
-    expect(await store.hosts.create('h1', { ...HOST, publicKey: 'other' })).toBe(false);
-    expect((await store.hosts.get('h1'))?.value).toEqual(HOST);
-    expect((await store.hosts.list()).map((stored) => stored.value.host)).toEqual(['h1']);
+    expect(await store.collection(HOSTS).create('h1', HOST)).toBe(true);
+    expect(await store.collection(HOSTS).create('h1', { ...HOST, publicKey: 'other' })).toBe(false);
+    expect((await store.collection(HOSTS).get('h1'))?.value).toEqual(HOST);
+    expect((await store.collection(HOSTS).list()).map((stored) => stored.value.host)).toEqual(['h1']);
     await store.close();
   });
 
   it('writes only on the revision that was read', async () => {
     const store = openSqliteStore(':memory:');
-    await store.hosts.create('h1', HOST);
-    const revision = (await store.hosts.get('h1'))?.revision ?? -1;
-    expect(await store.hosts.update('h1', { ...HOST, epoch: 1 }, revision)).toBe(true);
-    expect(await store.hosts.update('h1', { ...HOST, epoch: 9 }, revision)).toBe(false);
-    expect(await store.hosts.remove('h1', revision)).toBe(false);
-    expect((await store.hosts.get('h1'))?.value.epoch).toBe(1);
+    await store.collection(HOSTS).create('h1', HOST);
+    const revision = (await store.collection(HOSTS).get('h1'))?.revision ?? -1;
+    expect(await store.collection(HOSTS).update('h1', { ...HOST, epoch: 1 }, revision)).toBe(true);
+    expect(await store.collection(HOSTS).update('h1', { ...HOST, epoch: 9 }, revision)).toBe(false);
+    expect(await store.collection(HOSTS).remove('h1', revision)).toBe(false);
+    expect((await store.collection(HOSTS).get('h1'))?.value.epoch).toBe(1);
     await store.close();
   });
 
   it('does not take a record made anew for the one that was removed', async () => {
     const store = openSqliteStore(':memory:');
-    await store.hosts.create('h1', HOST);
-    const old = (await store.hosts.get('h1'))?.revision ?? -1;
-    await store.hosts.remove('h1', old);
-    await store.hosts.create('h1', HOST);
-    expect(await store.hosts.update('h1', { ...HOST, epoch: 7 }, old)).toBe(false);
+    await store.collection(HOSTS).create('h1', HOST);
+    const old = (await store.collection(HOSTS).get('h1'))?.revision ?? -1;
+    await store.collection(HOSTS).remove('h1', old);
+    await store.collection(HOSTS).create('h1', HOST);
+    expect(await store.collection(HOSTS).update('h1', { ...HOST, epoch: 7 }, old)).toBe(false);
     await store.close();
   });
 
   it('loses no change when many modify one record at once', async () => {
     const store = openSqliteStore(':memory:');
-    await store.hosts.create('h1', HOST);
-    const rises = Array.from({ length: 500 }, () => store.hosts.modify('h1', (host) => ({ ...host, epoch: host.epoch + 1 })));
+    await store.collection(HOSTS).create('h1', HOST);
+    const rises = Array.from({ length: 500 }, () =>
+      store.collection(HOSTS).modify('h1', (host) => ({ ...host, epoch: host.epoch + 1 })),
+    );
     const epochs = (await Promise.all(rises)).map((host) => host?.epoch ?? 0);
     expect(new Set(epochs).size).toBe(500);
-    expect((await store.hosts.get('h1'))?.value.epoch).toBe(500);
+    expect((await store.collection(HOSTS).get('h1'))?.value.epoch).toBe(500);
     await store.close();
   });
 
   it('does not let a change that throws spoil the others of its commit', async () => {
     const store = openSqliteStore(':memory:');
-    await store.hosts.create('h1', HOST);
+    await store.collection(HOSTS).create('h1', HOST);
     const refuse = () => {
       throw new Error('not this one');
     };
     const outcomes = await Promise.allSettled([
-      store.hosts.modify('h1', (host) => ({ ...host, epoch: 5 })),
-      store.hosts.modify('h1', refuse),
-      store.hosts.modify('h1', () => undefined),
-      store.hosts.modify('h9', (host) => host),
-      store.hosts.modify('h1', (host) => ({ ...host, epoch: host.epoch + 1 })),
+      store.collection(HOSTS).modify('h1', (host) => ({ ...host, epoch: 5 })),
+      store.collection(HOSTS).modify('h1', refuse),
+      store.collection(HOSTS).modify('h1', () => undefined),
+      store.collection(HOSTS).modify('h9', (host) => host),
+      store.collection(HOSTS).modify('h1', (host) => ({ ...host, epoch: host.epoch + 1 })),
     ]);
     expect(outcomes.map((outcome) => outcome.status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'fulfilled', 'fulfilled']);
-    expect((await store.hosts.get('h1'))?.value.epoch).toBe(6);
+    expect((await store.collection(HOSTS).get('h1'))?.value.epoch).toBe(6);
     await store.close();
   });
 
   it('gives all who make the same fact at once the same one', async () => {
     const store = openSqliteStore(':memory:');
-    const values = await Promise.all(['a', 'b', 'c'].map((value) => getOrCreate(store.meta, 'hubId', () => value)));
+    const values = await Promise.all(['a', 'b', 'c'].map((value) => getOrCreate(store.collection(META), 'hubId', () => value)));
     expect(new Set(values).size).toBe(1);
     await store.close();
   });
@@ -85,10 +87,10 @@ describe('the hub store', () => {
     await using directory = await temporaryDirectory();
     const path = join(directory.path, 'hub.db');
     const first = openSqliteStore(path);
-    await first.hosts.create('h1', HOST);
+    await first.collection(HOSTS).create('h1', HOST);
     await first.close();
     const second = openSqliteStore(path);
-    expect((await second.hosts.get('h1'))?.value).toEqual(HOST);
+    expect((await second.collection(HOSTS).get('h1'))?.value).toEqual(HOST);
     expect((await stat(path)).mode & 0o777).toBe(0o600);
     await second.close();
   });
@@ -118,13 +120,14 @@ describe('the hub store', () => {
     database.exec(`INSERT INTO hosts VALUES ('h1', '{"host":1}', 1)`);
     database.close();
     const store = openSqliteStore(path);
-    await expect(store.hosts.get('h1')).rejects.toThrow('record h1 of hosts');
+    await expect(store.collection(HOSTS).get('h1')).rejects.toThrow('record h1 of hosts');
     await store.close();
   });
 
   it('refuses to write once it is closed', async () => {
     const store = openSqliteStore(':memory:');
+    const hosts = store.collection(HOSTS);
     await store.close();
-    await expect(store.hosts.create('h1', HOST)).rejects.toThrow('closed');
+    await expect(hosts.create('h1', HOST)).rejects.toThrow('closed');
   });
 });
