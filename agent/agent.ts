@@ -10,14 +10,13 @@
  */
 import { access, constants, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { toFairleadError } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
 import { parseParams } from '../shared/protocol/validate.ts';
 import type { VmSpec } from '../shared/protocol/vm-spec.ts';
 import { type AgentConfig, parseHttpListen } from './config.ts';
 import type { ReadinessCheck } from './http/readiness.ts';
-import type { HttpEndpoint } from './http/server.ts';
+import { type HttpEndpoint, serveHttp } from './http/server.ts';
 import { directoryFiles } from './journal/files.ts';
 import { Journal } from './journal/journal.ts';
 import { Link, type LinkStatus, type PlayedNetwork } from './link/link.ts';
@@ -47,6 +46,8 @@ export interface AgentOptions {
   readonly searchPath: string;
   /** Told of each change of the line's state. Must not throw. */
   readonly onLink?: ((status: LinkStatus) => void) | undefined;
+  /** Told when parts that most agents need late or never have been loaded. Must not throw. */
+  readonly onLoaded?: (() => void) | undefined;
   /** For tests and simulated hosts: instead of the real VM manager. */
   readonly openVms?: ((vsock: HostVsock) => Promise<Vms>) | undefined;
   readonly network?: PlayedNetwork | undefined;
@@ -62,9 +63,6 @@ export interface Agent extends AsyncDisposable {
   stop(): Promise<void>;
 }
 
-/** The endpoint waits so long for the first attempt at the line, because loading it would hold that up. */
-const HTTP_DELAY_MS = 150;
-
 export function createAgent(options: AgentOptions): Agent {
   return new FairleadAgent(options);
 }
@@ -76,7 +74,6 @@ class FairleadAgent implements Agent {
   readonly #policy: Policy;
   readonly #journal: Journal;
   readonly #vms = Promise.withResolvers<Vms>();
-  readonly #firstAttempt = Promise.withResolvers<void>();
   readonly #scope = new AsyncDisposableStack();
   #adopted: Vms | undefined;
   #vsock: HostVsock | undefined;
@@ -95,6 +92,7 @@ class FairleadAgent implements Agent {
       vms: () => this.#adopted?.list() ?? [],
       limitedBy: () => this.#adopted?.limitedBy ?? [],
       journal: () => this.#journal.usage,
+      onLoaded: () => options.onLoaded?.(),
     });
     this.#telemetry = telemetry;
     this.#journal = new Journal({
@@ -133,14 +131,8 @@ class FairleadAgent implements Agent {
           dispatcher?.request(method, params, context) ?? making.then((made) => made.request(method, params, context)),
         onOpen: (stream, meta, session) => opener.open(stream, meta, session),
       },
-      onState: (status) => {
-        if (status.state === 'up') this.#firstAttempt.resolve();
-        options.onLink?.(status);
-      },
-      onAttempt: (result) => {
-        telemetry.connectEnded(result);
-        this.#firstAttempt.resolve();
-      },
+      onState: (status) => options.onLink?.(status),
+      onAttempt: (result) => telemetry.connectEnded(result),
     });
   }
 
@@ -255,14 +247,16 @@ class FairleadAgent implements Agent {
   async #serve(): Promise<void> {
     const listen = parseHttpListen(this.#options.config.httpListen) ?? 'off';
     if (listen === 'off') return;
-    await Promise.race([this.#firstAttempt.promise, sleep(HTTP_DELAY_MS)]);
-    const [{ createApp }, { serveHttp }] = await Promise.all([import('./http/app.ts'), import('./http/server.ts')]);
-    const app = createApp({
-      checks: this.#checks(),
-      metrics: () => this.#telemetry.metrics(),
-      isOnLoopback: !('path' in listen),
-    });
-    this.#http = this.#scope.use(await serveHttp(app, listen));
+    const loadApp = async () => {
+      const { createApp } = await import('./http/app.ts');
+      this.#options.onLoaded?.();
+      return createApp({
+        checks: this.#checks(),
+        metrics: () => this.#telemetry.metrics(),
+        isOnLoopback: !('path' in listen),
+      });
+    };
+    this.#http = this.#scope.use(await serveHttp(loadApp, listen));
     this.#options.logger.info({ address: this.#http.address }, 'health and metrics are served');
   }
 

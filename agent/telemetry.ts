@@ -21,6 +21,8 @@ export interface TelemetrySources {
   readonly vms: () => readonly VmInfo[];
   readonly limitedBy: () => readonly string[];
   readonly journal: () => { readonly operations: number; readonly bytes: number };
+  /** Told when the library of metrics has been loaded. */
+  readonly onLoaded: () => void;
 }
 
 export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
@@ -93,6 +95,7 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
   async #load(): Promise<AgentMetrics> {
     const { AgentMetrics } = await import('./http/metrics.ts');
     this.#loaded = new AgentMetrics(() => this.#gauges());
+    this.#sources.onLoaded();
     return this.#loaded;
   }
 

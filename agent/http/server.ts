@@ -1,9 +1,12 @@
-/** Listens for the agent's HTTP endpoint. */
+/**
+ * Listens for the agent's HTTP endpoint. What answers is loaded by the first request: Hono, its adaptor and the web classes of Node that
+ * they stand on weigh 6 MB, and loading them would hold up the line.
+ */
 import { chmod, rm } from 'node:fs/promises';
-import type { Server } from 'node:http';
-import { createAdaptorServer } from '@hono/node-server';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import type { Hono } from 'hono';
-import { FairleadError } from '../../shared/errors.ts';
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import { createHttpServer } from '../../shared/node/lean-http.ts';
 import type { HttpListen } from '../config.ts';
 
 /** A probe that sends slower than this is no probe. */
@@ -14,9 +17,9 @@ export interface HttpEndpoint extends AsyncDisposable {
   readonly address: string;
 }
 
-export async function serveHttp(app: Hono, listen: Exclude<HttpListen, 'off'>): Promise<HttpEndpoint> {
-  // SAFETY: without `createServer` in its options the adaptor makes a plain HTTP/1.1 server.
-  const server = createAdaptorServer({ fetch: app.fetch }) as Server;
+/** @param loadApp - called by the first request, and again after it failed */
+export async function serveHttp(loadApp: () => Promise<Hono>, listen: Exclude<HttpListen, 'off'>): Promise<HttpEndpoint> {
+  const server = createHttpServer(answeredBy(loadApp));
   server.requestTimeout = REQUEST_TIMEOUT_MS;
   server.headersTimeout = REQUEST_TIMEOUT_MS;
   if ('path' in listen) await rm(listen.path, { force: true });
@@ -31,6 +34,26 @@ export async function serveHttp(app: Hono, listen: Exclude<HttpListen, 'off'>): 
         server.close(() => resolve());
         server.closeAllConnections();
       }),
+  };
+}
+
+type Answer = (request: IncomingMessage, response: ServerResponse) => unknown;
+
+function answeredBy(loadApp: () => Promise<Hono>): Answer {
+  let loading: Promise<Answer> | undefined;
+  const load = async (): Promise<Answer> => {
+    const [{ getRequestListener }, app] = await Promise.all([import('@hono/node-server'), loadApp()]);
+    return getRequestListener(app.fetch);
+  };
+  const refuse = (error: unknown): Answer => {
+    loading = undefined;
+    const text = `what answers here could not be loaded: ${toFairleadError(error).message}\n`;
+    return (_request, response) => response.writeHead(500).end(text);
+  };
+  return async (request, response) => {
+    loading ??= load();
+    const answer = await loading.catch(refuse);
+    answer(request, response);
   };
 }
 

@@ -4,10 +4,10 @@
  * Every failure is a LinkError. Nothing that a hub may answer is trusted to be what it should: bodies are bounded, and what is no
  * JSON of the right shape is an error that says so.
  */
-import { request as httpRequest, type IncomingMessage } from 'node:http';
-import { request as httpsRequest } from 'node:https';
+import type { IncomingMessage } from 'node:http';
 import * as v from 'valibot';
 import { FairleadError } from '../../shared/errors.ts';
+import { httpRequest, httpsRequest } from '../../shared/node/lean-http.ts';
 import { Refusal } from '../../shared/protocol/handshake.ts';
 
 const MAX_BODY_BYTES = 16 * 1024;

@@ -90,8 +90,10 @@ describe('the health of an agent', () => {
   });
 
   it('suffers by the absence of the hub in /readyz alone', async () => {
-    const { get } = await startAgent(NOBODY);
+    const failed = Promise.withResolvers<void>();
+    const { get } = await startAgent(NOBODY, {}, { onLink: ({ lastError }) => lastError !== undefined && failed.resolve() });
     expect((await get('/livez')).status).toBe(200);
+    await failed.promise;
     const ready = await get('/readyz');
     expect(ready.status).toBe(503);
     expect(ready.text).toMatch(/^\[-\]link failed: .*ECONNREFUSED/m);
