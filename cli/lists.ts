@@ -1,5 +1,5 @@
 /** Whole lists, page after page, and the rows that several hosts give together. */
-import type { HostRecord } from '../shared/protocol/methods-hub.ts';
+import type { HostRecord } from '../shared/protocol/methods-fleet.ts';
 import type { VmInfo } from '../shared/protocol/vm.ts';
 import type { HubConnection } from './connection.ts';
 

@@ -18,7 +18,7 @@ import type { HubLogger } from './logger.ts';
 import { StreamRelay } from './relay/stream-relay.ts';
 import { Audit } from './rpc/audit.ts';
 import { Dispatcher } from './rpc/dispatcher.ts';
-import type { HubServices } from './rpc/hub-methods.ts';
+import { allHubHandlers } from './rpc/handlers/all.ts';
 import type { AgentSession } from './sessions/agent-session.ts';
 import { Fleet } from './sessions/fleet.ts';
 import { Sessions } from './sessions/sessions.ts';
@@ -59,7 +59,7 @@ export function createService(options: ServiceOptions): HubService {
   const metrics = new HubMetrics(() => ({ ...counts(), rpcInFlight: dispatcher.inFlight }));
   const audit = new Audit(logger);
   const fleet = new Fleet<AgentSession>({ store, maxVmsPerHost: config.maxVmsPerHost });
-  const services: HubServices = {
+  const handlers = allHubHandlers({
     hubId,
     store,
     tokens,
@@ -69,8 +69,8 @@ export function createService(options: ServiceOptions): HubService {
       fleet.get(host)?.close(1008, 'the host was removed');
       fleet.inventory.forget(host);
     },
-  };
-  const dispatcher: Dispatcher = new Dispatcher({ fleet, services, metrics, audit, clock, now });
+  });
+  const dispatcher: Dispatcher = new Dispatcher({ fleet, handlers, metrics, audit, clock, now });
   const { maxStreamsPerHost } = config;
   const relay: StreamRelay = new StreamRelay({ dispatcher, fleet, metrics, audit, maxStreamsPerHost, clock, now });
   const sessions: Sessions = new Sessions({ config, store, fleet, dispatcher, relay, metrics, logger, now });

@@ -13,7 +13,7 @@ import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
 import { changesSomething } from '../../shared/protocol/changes.ts';
 import type { MethodContract } from '../../shared/protocol/contract.ts';
-import { isMethodName, type MethodName, methodContract } from '../../shared/protocol/methods.ts';
+import { type HubMethodName, isMethodName, type MethodName, methodContract } from '../../shared/protocol/methods.ts';
 import { splitHost } from '../../shared/protocol/operator.ts';
 import { requireKnownMethod } from '../../shared/protocol/skew.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
@@ -23,8 +23,8 @@ import type { AwayHost, Fleet, FleetSession } from '../sessions/fleet.ts';
 import type { Audit, AuditedCall } from './audit.ts';
 import type { Caller } from './caller.ts';
 import { forwardCommand } from './forward-command.ts';
+import type { HubCall, HubHandlers } from './handlers/types.ts';
 import { HostShares } from './host-shares.ts';
-import { answerHubMethod, type HubServices, isHubMethod } from './hub-methods.ts';
 import { shownOperation } from './shown-operation.ts';
 
 /** What calls and streams need of a host's session. */
@@ -36,7 +36,8 @@ export interface HostSession extends FleetSession {
 
 export interface DispatcherOptions {
   readonly fleet: Fleet<HostSession>;
-  readonly services: HubServices;
+  /** Of the methods that the hub answers itself. */
+  readonly handlers: HubHandlers;
   readonly metrics: HubMetrics;
   readonly audit: Audit;
   readonly clock: Clock;
@@ -78,7 +79,7 @@ export class Dispatcher {
       if (call.contract.kind === 'stream') {
         throw new FairleadError('INVALID_REQUEST', `${method} is opened as a stream on the WebSocket, not called`);
       }
-      if (isHubMethod(call.method)) return await answerHubMethod(call.method, call.params, this.#options.services);
+      if (isHubMethod(call.method)) return await this.#answer(call.method, call.params, { caller, context });
       const session = this.locate(call);
       if ('away' in session) throw await this.#options.fleet.unreachable(session);
       host = session.host;
@@ -98,6 +99,11 @@ export class Dispatcher {
       // The caller gets the answer first.
       setImmediate(() => this.#ended(caller, { method, params, host, code, durationMs }));
     }
+  }
+
+  /** The one place where a method's name, its params and its handler meet: M keeps the three together. */
+  async #answer<M extends HubMethodName>(method: M, params: JsonObject, call: HubCall): Promise<unknown> {
+    return await this.#options.handlers[method](parseParams(method, params), call);
   }
 
   #ended(caller: Caller, call: AuditedCall): void {
@@ -132,4 +138,8 @@ export class Dispatcher {
     const { spec } = parseParams(method, params);
     inventory.add(host, spec.name);
   }
+}
+
+function isHubMethod(method: MethodName): method is HubMethodName {
+  return methodContract(method).target === 'hub';
 }

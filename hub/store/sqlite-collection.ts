@@ -124,6 +124,7 @@ export class SqliteCollection<T> implements Collection<T> {
   }
 
   #read(key: string): Stored<T> | undefined {
+    this.#queue.requireOpen();
     const row = this.#get.get(key);
     return row === undefined ? undefined : this.#decode(row);
   }

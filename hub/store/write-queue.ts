@@ -51,17 +51,20 @@ export class WriteQueue {
   }
 
   /** @throws FairleadError STORAGE_FAILED, and then it has not happened; INTERNAL once closed */
-  write(write: Write): Promise<void> {
-    if (this.#closed !== undefined) {
-      return Promise.reject(new FairleadError('INTERNAL', 'could not write to the store: it is closed'));
-    }
+  async write(write: Write): Promise<void> {
+    this.requireOpen();
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     this.#waiting.push({ write, resolve, reject });
     if (!this.#isBusy) {
       this.#isBusy = true;
       setImmediate(() => void this.#run());
     }
-    return promise;
+    await promise;
+  }
+
+  /** @throws FairleadError INTERNAL */
+  requireOpen(): void {
+    if (this.#closed !== undefined) throw new FairleadError('INTERNAL', 'the store is closed');
   }
 
   /** Commits what waits. Idempotent. */

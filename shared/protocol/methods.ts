@@ -11,6 +11,7 @@ import { Name } from './common.ts';
 import type { MethodContract } from './contract.ts';
 import { CONSOLE_METHODS } from './methods-console.ts';
 import { DEVICE_METHODS } from './methods-devices.ts';
+import { FLEET_METHODS } from './methods-fleet.ts';
 import { GUEST_METHODS } from './methods-guest.ts';
 import { GUEST_FILE_METHODS } from './methods-guest-files.ts';
 import { HOST_METHODS } from './methods-host.ts';
@@ -21,6 +22,7 @@ import { OPERATION_METHODS } from './methods-operation.ts';
 import { SNAPSHOT_METHODS } from './methods-snapshot.ts';
 import { STREAM_METHODS } from './methods-streams.ts';
 import { SUSPEND_METHODS } from './methods-suspend.ts';
+import { TOKEN_METHODS } from './methods-token.ts';
 import { VM_METHODS } from './methods-vm.ts';
 
 export const METHODS = {
@@ -37,6 +39,8 @@ export const METHODS = {
   ...CONSOLE_METHODS,
   ...STREAM_METHODS,
   ...HUB_METHODS,
+  ...FLEET_METHODS,
+  ...TOKEN_METHODS,
 } as const satisfies Record<string, MethodContract>;
 
 export type Methods = typeof METHODS;

@@ -1,0 +1,19 @@
+/** Every method that the hub answers itself, one group of the contract's table after another. */
+import type { TokenService } from '../../auth/tokens.ts';
+import { type FleetServices, fleetHandlers } from './fleet.ts';
+import { type HubFacts, hubHandlers } from './hub.ts';
+import { tokenHandlers } from './token.ts';
+import type { HubHandlers } from './types.ts';
+
+/** What the handlers work with. */
+export interface HubServices extends HubFacts, FleetServices {
+  readonly tokens: TokenService;
+}
+
+export function allHubHandlers(services: HubServices): HubHandlers {
+  return {
+    ...hubHandlers(services),
+    ...fleetHandlers(services),
+    ...tokenHandlers(services.tokens),
+  };
+}
