@@ -61,6 +61,21 @@ describe('a file with holes', () => {
     expect(await hashContent(at('into'), never)).toEqual(await hashContent(from, never));
   });
 
+  it("is copied where the host has another cp than GNU's, or none", async () => {
+    const from = await sparse('ram', 8 * MIB, 0, 5 * MIB);
+    await mkdir(at('bin'));
+    const { PATH } = process.env;
+    process.env['PATH'] = at('bin');
+    using _ = { [Symbol.dispose]: () => void (process.env['PATH'] = PATH) };
+    await frozenCopy(from, at('without'), never);
+    await writeFile(at('bin/cp'), '#!/bin/sh\necho "cp: unrecognized option \'--sparse=always\'" >&2\nexit 1\n', { mode: 0o755 });
+    await frozenCopy(from, at('with-another'), never);
+    for (const copy of ['without', 'with-another']) {
+      expect(await hashContent(at(copy), never)).toEqual(await hashContent(from, never));
+      expect((await stat(at(copy))).blocks * 512).toBeLessThan(4 * MIB);
+    }
+  });
+
   it('says what went wrong when it cannot be copied', async () => {
     await expect(frozenCopy(at('none'), at('copy'), never)).rejects.toMatchObject({ code: 'STORAGE_FAILED' });
   });

@@ -7,7 +7,7 @@
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { constants } from 'node:fs';
-import { chmod, copyFile, open, rm } from 'node:fs/promises';
+import { chmod, copyFile, open, rm, stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
 
@@ -70,7 +70,8 @@ export async function frozenCopy(from: string, to: string, signal: AbortSignal):
   }
   try {
     // It is a guest's memory or disk: with its mode from the beginning.
-    await using _ = await open(to, 'wx', 0o600);
+    await using file = await open(to, 'wx', 0o600);
+    await file.truncate((await stat(from)).size);
   } catch (error) {
     throw toFairleadError(error, 'STORAGE_FAILED');
   }
@@ -79,9 +80,22 @@ export async function frozenCopy(from: string, to: string, signal: AbortSignal):
   } catch (error) {
     signal.throwIfAborted();
     const said = error instanceof Error && 'stderr' in error ? String(error.stderr).trim() : String(error);
-    throw new FairleadError('STORAGE_FAILED', `${from} could not be copied to ${to}: ${said}`, { cause: error });
+    const why = `${from} could not be copied to ${to}`;
+    if (!isOtherCp(error, said)) throw new FairleadError('STORAGE_FAILED', `${why}: ${said}`, { cause: error });
+    await copyInto(from, to, signal).catch((thrown: unknown) => {
+      signal.throwIfAborted();
+      const { message } = toFairleadError(thrown);
+      throw new FairleadError('STORAGE_FAILED', `${why}: ${message}`, { cause: thrown });
+    });
   }
   return 'copy';
+}
+
+/** Of a host that has busybox or the like: only GNU's asks where the holes are, and leaves them out unread. */
+function isOtherCp(error: unknown, said: string): boolean {
+  return (
+    /(unrecognized|unknown|invalid) option/i.test(said) || (error instanceof Error && Reflect.get(error, 'code') === 'ENOENT')
+  );
 }
 
 async function readWhole(
