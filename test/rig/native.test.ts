@@ -3,8 +3,8 @@ import { readFileSync } from 'node:fs';
 import { basename } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { buildWithAsan } from '../support/asan.ts';
+import { held, outcomeOf, type ProgramOutcome, programOf } from '../support/rig/program.ts';
 import { type Rig, startRig, whyNoRig } from '../support/rig/rig.ts';
-import { parseCases } from '../support/vm-cases.ts';
 
 const asan = buildWithAsan();
 const reason = whyNoRig();
@@ -44,20 +44,15 @@ describe.skipIf(reason !== undefined)(`the add-on in a VM${skipped}`, () => {
     await rig?.[Symbol.asyncDispose]();
   });
 
-  /** Runs a program to its end; what it did is to equal `held(cases)`. */
-  async function outcome(command: string): Promise<object> {
-    const result = await rig?.run(command, { timeoutMs: LIMIT_MS });
-    const { results, isComplete } = parseCases(result?.stdout ?? '');
-    const failed = results.filter(({ error }) => error !== undefined);
-    return { isComplete, cases: results.length, failed, exitCode: result?.exitCode, stderr: result?.stderr };
-  }
-
-  const held = (cases: number): object => ({ isComplete: true, cases, failed: [], exitCode: 0, stderr: '' });
+  const outcome = (command: string): Promise<ProgramOutcome> => {
+    if (rig === undefined) throw new Error('there is no rig');
+    return outcomeOf(rig, command);
+  };
 
   test(
     'connects, listens, half-closes and holds back over the loopback',
     async () => {
-      expect(await outcome(program('native-loopback'))).toEqual(held(19));
+      expect(await outcome(programOf('native-loopback'))).toEqual(held(19));
     },
     LIMIT_MS,
   );
@@ -65,7 +60,7 @@ describe.skipIf(reason !== undefined)(`the add-on in a VM${skipped}`, () => {
   test(
     'reserves CIDs and keeps its time with guests that do not answer',
     async () => {
-      expect(await outcome(program('native-cid'))).toEqual(held(9));
+      expect(await outcome(programOf('native-cid'))).toEqual(held(9));
     },
     LIMIT_MS,
   );
@@ -73,13 +68,9 @@ describe.skipIf(reason !== undefined)(`the add-on in a VM${skipped}`, () => {
   test.skipIf('reason' in asan)(
     `does all of that without a finding of the sanitizers${skippedAsan}`,
     async () => {
-      expect(await outcome(`${asanEnvironment()}${program('native-loopback')} 1`)).toEqual(held(19));
-      expect(await outcome(`${asanEnvironment()}${program('native-cid')}`)).toEqual(held(9));
+      expect(await outcome(`${asanEnvironment()}${programOf('native-loopback')} 1`)).toEqual(held(19));
+      expect(await outcome(`${asanEnvironment()}${programOf('native-cid')}`)).toEqual(held(9));
     },
     2 * LIMIT_MS,
   );
 });
-
-function program(name: string): string {
-  return `node test/rig/programs/${name}.ts`;
-}

@@ -1,6 +1,6 @@
 /** Suspends on real KVM and vhost: programs/vm-suspend.ts runs inside the rig. */
-import { it } from 'vitest';
-import { expectCasesToHold, PROGRAM_LIMIT_MS } from '../support/rig/program.ts';
+import { expect, it } from 'vitest';
+import { held, outcomeInRig, PROGRAM_LIMIT_MS } from '../support/rig/program.ts';
 import { whyNoRig } from '../support/rig/rig.ts';
 
 const reason = whyNoRig();
@@ -8,6 +8,8 @@ if (reason !== undefined) console.log(`skipped: ${reason}`);
 
 it.skipIf(reason !== undefined)(
   'a VM with a vsock of the kernel is suspended and resumed with it',
-  () => expectCasesToHold('vm-suspend', 4),
+  async () => {
+    expect(await outcomeInRig('vm-suspend')).toEqual(held(4));
+  },
   PROGRAM_LIMIT_MS,
 );

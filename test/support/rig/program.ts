@@ -1,22 +1,40 @@
-/** A program of cases (test/rig/programs, ../vm-cases.ts) run in a rig of its own: every one of them holds, and nothing goes wrong beside. */
-import { expect } from 'vitest';
-import { parseCases } from '../vm-cases.ts';
-import { type RigOptions, startRig } from './rig.ts';
+/**
+ * A program of cases (test/rig/programs, ../vm-cases.ts) run in a rig, as one value to compare:
+ *
+ *     expect(await outcomeInRig('vm-suspend')).toEqual(held(4));
+ */
+import { type CaseResult, parseCases } from '../vm-cases.ts';
+import { type Rig, type RigOptions, startRig } from './rig.ts';
 
 export const PROGRAM_LIMIT_MS = 300_000;
 
-/** @param name of a file in test/rig/programs. @param cases how many it has: one that ends early has told of fewer. */
-export async function expectCasesToHold(name: string, cases: number, options: RigOptions = {}): Promise<void> {
-  await using rig = await startRig(options);
-  const { exitCode, stdout, stderr } = await rig.run(`node test/rig/programs/${name}.ts`, { timeoutMs: PROGRAM_LIMIT_MS });
+export interface ProgramOutcome {
+  readonly failed: readonly CaseResult[];
+  readonly isComplete: boolean;
+  readonly cases: number;
+  readonly exitCode: number;
+  readonly stderr: string;
+}
+
+/** Every case holds, and nothing goes wrong beside. @param cases how many there are: a program that ends early has told of fewer. */
+export function held(cases: number): ProgramOutcome {
+  return { failed: [], isComplete: true, cases, exitCode: 0, stderr: '' };
+}
+
+export function programOf(name: string): string {
+  return `node test/rig/programs/${name}.ts`;
+}
+
+/** What the cases noted is printed. */
+export async function outcomeOf(rig: Rig, command: string): Promise<ProgramOutcome> {
+  const { exitCode, stdout, stderr } = await rig.run(command, { timeoutMs: PROGRAM_LIMIT_MS });
   const { results, isComplete } = parseCases(stdout);
-  const failed = results.filter(({ error }) => error !== undefined);
-  expect({ failed, isComplete, cases: results.length, exitCode, stderr }).toEqual({
-    failed: [],
-    isComplete: true,
-    cases,
-    exitCode: 0,
-    stderr: '',
-  });
   for (const { note } of results) if (note !== undefined) console.log(note);
+  return { failed: results.filter(({ error }) => error !== undefined), isComplete, cases: results.length, exitCode, stderr };
+}
+
+/** In a rig of its own. */
+export async function outcomeInRig(name: string, options: RigOptions = {}): Promise<ProgramOutcome> {
+  await using rig = await startRig(options);
+  return await outcomeOf(rig, programOf(name));
 }
