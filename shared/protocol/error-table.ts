@@ -40,7 +40,13 @@ export const ERROR_TABLE = {
   JOURNAL_FAILED: row(1205, 503, 1, true, 'the host cannot write to or read its journal of commands'),
   OUTCOME_UNKNOWN: row(1206, 409, 1, false, 'the command may have run before, and what became of it cannot be told'),
   RESULT_NOT_KEPT: row(1207, 410, 1, false, 'the command ran before, and its answer was too long to be kept'),
-  STORAGE_FAILED: row(1208, 507, 1, true, 'a file of the host or the hub could not be written or read: its disk is full, or fails'),
+  STORAGE_FAILED: row(
+    1208,
+    507,
+    1,
+    true,
+    'a file of the host or the hub could not be written or read: its disk is full, or fails',
+  ),
 
   PROTOCOL_ERROR: row(1300, 502, 1, false, 'the peer broke the wire protocol'),
   FLOW_CONTROL: row(1301, 502, 1, false, 'the peer sent beyond its credit'),
