@@ -395,7 +395,7 @@ export class VmManager implements Vms {
   }
 
   async #dryRun(spec: VmSpec, uuid: string): Promise<Result<'vm.args'>> {
-    const { probe, store, vsock, tscKhz } = this.#context;
+    const { probe, store, vsock, tscKhz, confinement } = this.#context;
     const [qemu, accelerator, machine] = await Promise.all([
       probe.qemu(),
       probe.accelerator(spec.accelerator),
@@ -405,7 +405,7 @@ export class VmManager implements Vms {
     // A host without a transport shows what one with vhost-vsock would run.
     const backend = vsock.available ? vsock.transport.backendIn(paths.runDir) : ({ kind: 'vhost-vsock' } as const);
     const device = spec.vsock === undefined ? undefined : { cid: DRY_RUN.cid, backend };
-    const devices = await findHostDevices(spec, paths);
+    const devices = await findHostDevices(spec, paths, confinement.user);
     const argv = buildArgs(spec, { uuid, accelerator, machine, sandbox: qemu.sandbox, tscKhz, vsock: device, devices, paths });
     return { binary: qemu.binary, argv };
   }

@@ -67,13 +67,14 @@ export const NETWORKS: Pluggable<Network> = {
   remove: (spec, id) => ({ ...spec, networks: spec.networks.filter((network) => network.id !== id) }),
   async parts(vm, network, { limits, undo }) {
     const { spec, paths } = vm;
+    const user = await userOf(vm);
     if (network.type === 'tap') await requireTap(ownerOf(vm), network);
     if (network.type === 'bridge') {
       undo.push(() => removeTap(ownerOf(vm), network.slot));
       const mac = networkMac(spec.name, network);
-      await makeTap(ownerOf(vm), network, { mac, user: await userOf(vm), signal: limits.signal });
+      await makeTap(ownerOf(vm), network, { mac, user, signal: limits.signal });
     }
-    const { netdev, device } = networkParts(spec, network, await findHostDevices(spec, paths));
+    const { netdev, device } = networkParts(spec, network, await findHostDevices(spec, paths, user));
     return { backend: [{ command: 'netdev_add', description: netdev }], device };
   },
   async removeBackend(vm, network, limits) {
@@ -92,9 +93,11 @@ function ownerOf({ name, paths }: LiveVm): { readonly vm: string; readonly dir: 
 }
 
 /** Whom this QEMU runs as, who must be able to open what is made for it; undefined where that is the agent itself. */
-async function userOf({ process: { pid } }: LiveVm): Promise<{ readonly uid: number } | undefined> {
-  const uid = Number(/^Uid:\s+\d+\s+(\d+)/m.exec(await readFile(`/proc/${pid}/status`, 'utf8'))?.[1]);
-  return uid === process.geteuid?.() ? undefined : { uid };
+async function userOf({ process: { pid } }: LiveVm): Promise<{ readonly uid: number; readonly gid: number } | undefined> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  const [uid, gid] = ['Uid', 'Gid'].map((id) => Number(new RegExp(`^${id}:\\s+\\d+\\s+(\\d+)`, 'm').exec(status)?.[1]));
+  if (uid === undefined || gid === undefined || uid === process.geteuid?.()) return undefined;
+  return { uid, gid };
 }
 
 async function hasObject(vm: LiveVm, id: string, limits: CommandLimits): Promise<boolean> {

@@ -3,22 +3,24 @@
  * RAM. Made before a start, released after the end; releasing what is not there does nothing, so it also serves an agent that finds what
  * another one left.
  */
-import { constants } from 'node:fs';
-import { access, rm, stat } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { toFairleadError } from '../../../shared/errors.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { Logger } from '../api.ts';
 import type { HostDevices } from '../argv/host.ts';
 import { networkMac } from '../argv/networks.ts';
 import { makeTap, removeTaps, requireTap, tapName } from '../network/tap.ts';
+import { canUseVhostNet } from '../network/vhost-net.ts';
 import { makeRamFiles, removeRamFiles } from '../snapshot/ram-file.ts';
 import type { VmPaths } from '../store.ts';
+
+/** Whom QEMU runs as; undefined where that is whom the agent runs as. */
+type QemuUser = { readonly uid: number; readonly gid: number } | undefined;
 
 export interface HostDevicesRequest {
   readonly spec: VmSpec;
   readonly paths: VmPaths;
-  /** Whom QEMU runs as, where not as the agent. */
-  readonly user: { readonly uid: number; readonly gid: number } | undefined;
+  readonly user: QemuUser;
   /** The guest goes on in the RAM that is there, or in somebody else's. */
   readonly keepsRam: boolean;
   readonly signal: AbortSignal;
@@ -32,13 +34,17 @@ export async function prepareHostDevices({ spec, paths, user, keepsRam, signal }
     if (network.type === 'bridge') await makeTap(owner, network, { mac: networkMac(spec.name, network), user, signal });
   }
   if (!keepsRam) await makeRamFiles(spec, paths, user);
-  return findHostDevices(spec, paths);
+  return findHostDevices(spec, paths, user);
 }
 
 /** What the VM's devices find on this host once it is prepared. */
-export async function findHostDevices(spec: VmSpec, { dir }: VmPaths): Promise<HostDevices> {
+export async function findHostDevices(spec: VmSpec, { dir }: VmPaths, user: QemuUser): Promise<HostDevices> {
   const bridged = spec.networks.filter(({ type }) => type === 'bridge');
-  const [vhostNet, blockDevices] = await Promise.all([hasVhostNet(), blockDevicesAmong(spec.disks.map(({ path }) => path))]);
+  const hasTaps = spec.networks.some(({ type }) => type !== 'user');
+  const [vhostNet, blockDevices] = await Promise.all([
+    hasTaps && canUseVhostNet(user),
+    blockDevicesAmong(spec.disks.map(({ path }) => path)),
+  ]);
   return { vhostNet, taps: Object.fromEntries(bridged.map(({ id, slot }) => [id, tapName({ dir }, slot)])), blockDevices };
 }
 
@@ -54,14 +60,6 @@ export async function releaseHostDevices(
   } catch (error) {
     logger.error({ vm, error: toFairleadError(error).message }, 'could not remove what a VM had on its host');
   }
-}
-
-/** Whether the kernel moves a tap's packets itself. QEMU does it where it cannot open the device after all. */
-async function hasVhostNet(): Promise<boolean> {
-  return access('/dev/vhost-net', constants.R_OK | constants.W_OK).then(
-    () => true,
-    () => false,
-  );
 }
 
 /** Those of the paths that are block devices and no files; what cannot be looked at is for QEMU to complain of. */

@@ -192,9 +192,9 @@ export class Sleeper {
   }
 
   async #abiOf({ paths, process }: LiveVm, spec: VmSpec, facts: MachineFacts): Promise<GuestAbi> {
-    const devices = await findHostDevices(spec, paths);
+    const { tscKhz, confinement } = this.#options.context;
+    const devices = await findHostDevices(spec, paths, confinement.user);
     const vsock = spec.vsock === undefined ? undefined : ({ cid: 0, backend: { kind: 'vhost-vsock' } } as const);
-    const { tscKhz } = this.#options.context;
     const argv = buildArgs(spec, { ...facts, uuid: '', sandbox: false, tscKhz, vsock, devices, paths });
     return guestAbiOf(argv, await cpusOf(process.qemuVersion));
   }
