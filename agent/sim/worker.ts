@@ -27,9 +27,13 @@ export async function runSimWorker(): Promise<number> {
   for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => {});
   const order = await ordered;
   if (order === undefined) return 0;
-  await using share = new Share(order);
-  void share.start();
-  await over;
+  {
+    await using share = new Share(order);
+    void share.start();
+    await over;
+  }
+  // The channel to the parent would keep this process.
+  if (process.connected) process.disconnect();
   return 0;
 }
 
