@@ -1,0 +1,66 @@
+/**
+ * When a rollout has failed too often. Failures are counted over the whole rollout, and beside that for each zone and each wave, never for the
+ * batch alone: so failures that are spread thinly stop it as surely as those in a row.
+ *
+ * In strict mode the limits hold even if all that is under way fails: a host is started only while `failures + in flight + 1 <= limit`.
+ */
+import { amountOf, type FailureClass, type RolloutSpec, type Threshold } from '../../../shared/protocol/rollout-spec.ts';
+import type { HostState, RolloutState } from './state.ts';
+import type { Tally } from './tally.ts';
+
+export interface Tripped {
+  readonly threshold: Threshold;
+  readonly reason: string;
+}
+
+/** The first threshold that is passed, in the order of the spec. */
+export function trippedThreshold(state: RolloutState): Tripped | undefined {
+  for (const threshold of state.spec.thresholds) {
+    for (const [scope, tally] of scopesOf(state, threshold)) {
+      const failures = failuresIn(tally, threshold);
+      const limit = limitIn(state.spec, threshold, tally);
+      if (limit === undefined || failures <= limit) continue;
+      const what = threshold.failures === 'any' ? 'failed' : `failed (${threshold.failures})`;
+      return { threshold, reason: `${failures} of ${tally.executed} hosts ${what} ${scope}, ${limit} may` };
+    }
+  }
+  return undefined;
+}
+
+/** Whether `host` may be under way as well, in strict mode; always otherwise. */
+export function mayRisk(state: RolloutState, host: HostState): boolean {
+  if (!state.spec.strict) return true;
+  return state.spec.thresholds.every((threshold) => {
+    const tally = tallyOf(state, threshold, host);
+    const worst = failuresIn(tally, threshold) + tally.inFlight + 1;
+    return worst <= amountOf(threshold.max, tally.planned, Math.floor);
+  });
+}
+
+/** Hosts that strict mode lets be under way at once, at most. */
+export function strictLimit({ strict, thresholds }: RolloutSpec, planned: number): number {
+  if (!strict) return Number.POSITIVE_INFINITY;
+  return Math.min(...thresholds.map(({ max }) => Math.max(1, amountOf(max, planned, Math.floor))));
+}
+
+function* scopesOf({ tallies }: RolloutState, { of }: Threshold): Generator<readonly [string, Tally]> {
+  if (of === 'rollout') yield ['in this rollout', tallies.all];
+  else if (of === 'zone') for (const [zone, tally] of tallies.zones) yield [`in zone ${zone}`, tally];
+  else for (const [wave, tally] of tallies.waves) yield [`in wave ${wave}`, tally];
+}
+
+function tallyOf({ tallies }: RolloutState, { of }: Threshold, host: HostState): Tally {
+  if (of === 'rollout') return tallies.all;
+  return of === 'zone' ? tallies.zone(host.zone) : tallies.wave(host.wave);
+}
+
+function failuresIn(tally: Tally, { failures }: Threshold): number {
+  return failures === 'any' ? tally.failed : tally.failedAs(failures satisfies FailureClass);
+}
+
+/** Undefined as long as too few hosts have ended for a share to say anything. */
+function limitIn({ strict }: RolloutSpec, { max, minExecuted }: Threshold, tally: Tally): number | undefined {
+  if (typeof max === 'number') return max;
+  if (strict) return amountOf(max, tally.planned, Math.floor);
+  return tally.executed < minExecuted ? undefined : amountOf(max, tally.executed, Math.floor);
+}

@@ -1,0 +1,76 @@
+/**
+ * The journal of a rollout: everything that has become of it, one event after another. The state of a rollout is what its events make of it
+ * and nothing else, so that any hub can take it up after any of them; and a watcher reads the same events.
+ *
+ * An event states a fact. It is durable before anything is done because of it.
+ */
+import * as v from 'valibot';
+import { Count, Name, Timestamp } from './common.ts';
+import { Actor } from './methods-operation.ts';
+import { PlannedHost, RolloutPlan } from './rollout-plan.ts';
+import { FailureClass, RollbackScope } from './rollout-spec.ts';
+
+const Words = v.pipe(v.string(), v.maxLength(2048));
+const Attempt = Count;
+
+/** A person, or one of the rules of the rollout itself. */
+export const Initiator = v.variant('kind', [
+  v.strictObject({ kind: v.literal('person'), actor: Actor }),
+  v.strictObject({ kind: v.literal('rule'), rule: v.picklist(['threshold', 'gate', 'health', 'progress', 'canary']) }),
+]);
+export type Initiator = v.InferOutput<typeof Initiator>;
+
+const because = { by: Initiator, reason: Words } as const;
+
+export const STAGES = ['to-be-approved', 'hosts', 'soak', 'gate', 'approval', 'late-joiners'] as const;
+export const OUTCOMES = ['completed', 'aborted', 'rolled-back', 'rollback-failed'] as const;
+const Outcome = v.picklist(OUTCOMES);
+export type Outcome = v.InferOutput<typeof Outcome>;
+
+const fact = <Name extends string, Entries extends v.ObjectEntries>(type: Name, entries: Entries) =>
+  v.strictObject({ type: v.literal(type), ...entries });
+
+export const RolloutFact = v.variant('type', [
+  // The rollout
+  fact('planned', { plan: RolloutPlan, by: Initiator }),
+  fact('stage-begun', { wave: Count, stage: v.picklist(STAGES) }),
+  fact('promoted', { wave: Count, ...because }),
+  fact('approved', { wave: Count, ...because }),
+  fact('paused', because),
+  fact('resumed', because),
+  fact('aborted', because),
+  fact('rollback-begun', { scope: RollbackScope, except: v.array(Name), ...because }),
+  fact('retried', { hosts: v.array(Name), ...because }),
+  fact('rate-changed', { maxInFlight: Count, ...because }),
+  fact('joined', { hosts: v.array(PlannedHost) }),
+  fact('ended', { outcome: Outcome }),
+  // One host of it, on its way forward
+  fact('host-started', { host: Name, attempt: Attempt }),
+  fact('host-recorded', { host: Name, previous: v.array(v.unknown()) }),
+  fact('host-changed', { host: Name }),
+  fact('host-done', { host: Name }),
+  fact('host-failed', { host: Name, class: FailureClass, error: Words }),
+  fact('host-waiting', { host: Name }),
+  fact('host-back', { host: Name }),
+  fact('host-skipped', { host: Name, ...because }),
+  fact('host-passed-over', { host: Name, reason: Words }),
+  // And on its way back
+  fact('undo-started', { host: Name, attempt: Attempt }),
+  fact('host-restored', { host: Name }),
+  fact('undo-failed', { host: Name, error: Words }),
+]);
+export type RolloutFact = v.InferOutput<typeof RolloutFact>;
+export type FactOf<T extends RolloutFact['type']> = Extract<RolloutFact, { type: T }>;
+
+export const RolloutEvent = v.strictObject({
+  /** From 1, without a gap. */
+  seq: Count,
+  /**
+   * Milliseconds for which the rollout has been driven. Waits are measured by it: neither a clock that is set nor a hub that is away makes a
+   * host late.
+   */
+  t: Count,
+  at: Timestamp,
+  fact: RolloutFact,
+});
+export type RolloutEvent = v.InferOutput<typeof RolloutEvent>;

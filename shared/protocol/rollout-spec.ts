@@ -1,0 +1,260 @@
+/**
+ * What a rollout is: which hosts, what is done to each, in which waves, how fast, and when it must stop. Written by an operator, kept as it
+ * was written, and never changed afterwards: its digest is the rollout's revision.
+ *
+ * An amount is a number of hosts or a share of them ("10%"). A wave's share is rounded up, a budget's down but never to nothing, and a
+ * threshold's down.
+ */
+import * as v from 'valibot';
+import { Count, Labels, Name, VsockPort } from './common.ts';
+
+const DAY_MS = 24 * 3600 * 1000;
+const MAX_HOSTS = 100_000;
+
+const whole = (least: number, most: number) => v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most));
+const milliseconds = (least = 0) => whole(least, 30 * DAY_MS);
+const text = (most: number) => v.pipe(v.string(), v.maxLength(most));
+
+export const Amount = v.union([
+  whole(0, MAX_HOSTS),
+  v.pipe(v.string(), v.regex(/^(?:100|\d{1,2})(?:\.\d{1,3})?%$/, 'must be a number of hosts, or a share such as "10%"')),
+]);
+export type Amount = v.InferOutput<typeof Amount>;
+
+/** `abort` ends it where it is, `rollback` takes it back, `pause` asks a person. */
+const Reaction = v.picklist(['pause', 'abort', 'rollback']);
+export type Reaction = v.InferOutput<typeof Reaction>;
+
+export const FAILURE_CLASSES = ['failed', 'rejected', 'timed-out', 'unreachable', 'unhealthy'] as const;
+/**
+ * Of a host that did not make it: its command failed, it refused the command, it did not end in time, it cannot be reached, or it was not
+ * healthy after.
+ */
+export const FailureClass = v.picklist(FAILURE_CLASSES);
+export type FailureClass = v.InferOutput<typeof FailureClass>;
+
+// -- What is done to a host ----------------------------------------------------------------------------------------------------------
+
+/** All VMs of the host that have these labels and, where names are given, one of them. */
+const VmSelector = v.strictObject({
+  names: v.optional(v.pipe(v.array(Name), v.minLength(1), v.maxLength(1000))),
+  labels: v.optional(Labels, {}),
+});
+
+const JsonParams = v.record(text(64), v.unknown());
+const Call = v.strictObject({ method: text(64), params: v.optional(JsonParams, {}) });
+
+/** `patch` is a JSON merge patch (RFC 7396) of the VM's spec. What ran is stopped for it and started again; what did not, stays stopped. */
+const VmStep = v.strictObject({
+  kind: v.literal('vm'),
+  vms: v.optional(VmSelector, {}),
+  patch: v.optional(JsonParams, {}),
+  /** How long each guest has to shut down by itself. */
+  graceMs: v.optional(milliseconds(), 10_000),
+});
+
+/** Any method that may be repeated. Without `undo` the step is one that cannot be taken back. */
+const CallStep = v.strictObject({ kind: v.literal('call'), ...Call.entries, undo: v.optional(Call) });
+
+export const Step = v.variant('kind', [VmStep, CallStep]);
+export type Step = v.InferOutput<typeof Step>;
+
+// -- Health ------------------------------------------------------------------------------------------------------------------------------
+
+/** `vm-state`: the VMs that the steps are about run, and are ready where their spec says how that is told. */
+const VmStateCheck = v.strictObject({ kind: v.literal('vm-state') });
+
+/** A connection to a port of each guest; with `expect`, what it says begins with or contains that text. */
+const GuestProbe = v.strictObject({
+  kind: v.literal('guest-probe'),
+  port: VsockPort,
+  send: v.optional(text(1024)),
+  expect: v.optional(text(1024)),
+});
+
+/**
+ * A POST of what is asked about. Status 200 with `{"verdict": "success" | "failure" | "inconclusive"}` or without a body (success); whatever
+ * else comes is inconclusive.
+ */
+const Webhook = v.strictObject({ kind: v.literal('webhook'), url: v.pipe(text(2048), v.url(), v.regex(/^https?:/)) });
+
+const rounds = {
+  /** Time of one check. */
+  timeoutMs: v.optional(milliseconds(100), 10_000),
+  /** Between two rounds of all checks. */
+  intervalMs: v.optional(milliseconds(100), 5_000),
+  /** So many good rounds on end pass, so many bad ones on end fail. */
+  successes: v.optional(whole(1, 1000), 1),
+  failures: v.optional(whole(1, 1000), 3),
+  /** By when it must have passed; what is not known by then is inconclusive. */
+  deadlineMs: v.optional(milliseconds(100), 300_000),
+} as const;
+
+/** Of each host after its change. A guest that is starting may fail until the deadline; once it was healthy, `failures` counts. */
+const Health = v.strictObject({
+  checks: v.optional(v.pipe(v.array(v.variant('kind', [VmStateCheck, GuestProbe, Webhook])), v.maxLength(8)), []),
+  ...rounds,
+  /** How long it must have been healthy on end. */
+  minHealthyMs: v.optional(milliseconds(), 0),
+});
+export type HealthRules = v.InferOutput<typeof Health>;
+export type Check = HealthRules['checks'][number];
+
+/** Between a wave and the next. What is inconclusive always pauses. */
+const Gate = v.strictObject({
+  checks: v.pipe(v.array(Webhook), v.minLength(1), v.maxLength(8)),
+  ...rounds,
+  onFailure: v.optional(Reaction, 'pause'),
+});
+export type GateRules = v.InferOutput<typeof Gate>;
+
+// -- Order and speed ---------------------------------------------------------------------------------------------------------------------
+
+const Wave = v.strictObject({
+  hosts: Amount,
+  /** For a share of few hosts. */
+  minCount: v.optional(Count, 1),
+  perZoneMax: v.optional(whole(1, MAX_HOSTS)),
+  /** How long to wait and watch once its hosts are done. */
+  soakMs: v.optional(milliseconds(), 0),
+  gate: v.optional(Gate),
+  /** A person must approve before the next wave. */
+  approval: v.optional(v.boolean(), false),
+});
+export type WaveRules = v.InferOutput<typeof Wave>;
+
+/** The window begins at `from` hosts, grows by `factor` each time as many hosts as fit into it have made it, and falls back when one has not. */
+const Ramp = v.strictObject({
+  from: v.optional(whole(1, 10_000), 1),
+  factor: v.optional(v.pipe(v.number(), v.minValue(1.1), v.maxValue(10)), 2),
+});
+
+const Zones = v.strictObject({
+  /** `sequential`: one after the other by name. `concurrent`: as the window allows. */
+  order: v.optional(v.picklist(['sequential', 'concurrent']), 'sequential'),
+  /** Zones in which hosts may be under way at once. */
+  maxInFlight: v.optional(whole(1, 1000), 1),
+});
+
+/** Counted over all hosts that the selector names, whatever keeps them from their work: this rollout, another, a person, or a broken line. */
+const Budget = v.strictObject({ maxUnavailable: v.optional(Amount, '10%'), perZone: v.optional(Amount, '10%') });
+
+// -- When it must stop -------------------------------------------------------------------------------------------------------------------
+
+/**
+ * More failures than `max` trip it. A share is of the hosts that have ended, from `minExecuted` of them on; in strict mode it is of all
+ * planned ones, since a share of few cannot be kept to.
+ */
+const Threshold = v.strictObject({
+  failures: v.optional(v.picklist(['any', ...FAILURE_CLASSES]), 'any'),
+  of: v.optional(v.picklist(['rollout', 'zone', 'wave']), 'rollout'),
+  max: Amount,
+  minExecuted: v.optional(Count, 10),
+  action: v.optional(Reaction, 'pause'),
+});
+export type Threshold = v.InferOutput<typeof Threshold>;
+
+/** Of a host that has no line when its turn comes. `wait`: others go on meanwhile, and it is skipped after `waitMs`. */
+const Unreachable = v.strictObject({
+  policy: v.optional(v.picklist(['skip', 'wait', 'count-as-failure']), 'wait'),
+  waitMs: v.optional(milliseconds(), 600_000),
+});
+
+const Progress = v.strictObject({ withinMs: milliseconds(1000), action: v.optional(Reaction, 'pause') });
+
+export const RollbackScope = v.picklist(['touched', 'failed', 'failed-zones']);
+export type RollbackScope = v.InferOutput<typeof RollbackScope>;
+
+const Rollback = v.strictObject({
+  /** All hosts that were changed, those alone that failed, or all that were changed in zones where one failed. */
+  scope: v.optional(RollbackScope, 'touched'),
+  /** Twice that of the way forward by default. */
+  maxInFlight: v.optional(whole(1, 10_000)),
+});
+
+const TIME = /^(?:[01]\d|2[0-3]):[0-5]\d$/;
+export const WEEKDAYS = ['mon', 'tue', 'wed', 'thu', 'fri', 'sat', 'sun'] as const;
+
+/** When hosts may be started, by the clocks of `timeZone`; `to` before `from` is on the next day, and the day is that of `from`. */
+const ChangeWindow = v.strictObject({
+  /** Of these zones; without, of all. */
+  zones: v.optional(v.pipe(v.array(text(255)), v.minLength(1), v.maxLength(1000))),
+  timeZone: v.optional(v.pipe(text(64), v.check(isTimeZone, 'is no IANA time zone, such as Europe/Berlin')), 'UTC'),
+  days: v.optional(v.pipe(v.array(v.picklist(WEEKDAYS)), v.minLength(1)), [...WEEKDAYS]),
+  from: v.pipe(v.string(), v.regex(TIME, 'must be a time such as 22:00')),
+  to: v.pipe(v.string(), v.regex(TIME, 'must be a time such as 04:00')),
+});
+export type ChangeWindow = v.InferOutput<typeof ChangeWindow>;
+
+// -- All of it ---------------------------------------------------------------------------------------------------------------------------
+
+const Written = v.strictObject({
+  name: v.optional(text(100), ''),
+  selector: v.strictObject({
+    hosts: v.optional(v.pipe(v.array(Name), v.minLength(1), v.maxLength(MAX_HOSTS))),
+    labels: v.optional(Labels, {}),
+  }),
+  /** Hosts that come to match the selector up to so long after the last wave are changed too. */
+  lateJoinersForMs: v.optional(milliseconds()),
+  steps: v.pipe(v.array(Step), v.minLength(1), v.maxLength(8)),
+  /** The first is the canary. The last takes all that are left. */
+  waves: v.optional(v.pipe(v.array(Wave), v.minLength(1), v.maxLength(64)), [{ hosts: 1 }, { hosts: '100%' }]),
+  maxInFlight: v.optional(whole(1, 10_000), 10),
+  ramp: v.optional(Ramp),
+  zones: v.optional(Zones, {}),
+  budget: v.optional(Budget, {}),
+  health: v.optional(Health, {}),
+  thresholds: v.optional(v.pipe(v.array(Threshold), v.maxLength(16)), [{ max: 0 }]),
+  /** Start a host only if the thresholds held even if all that is under way failed. */
+  strict: v.optional(v.boolean(), false),
+  unreachable: v.optional(Unreachable, {}),
+  /** For the commands of one host, and those that take it back. */
+  hostTimeoutMs: v.optional(milliseconds(1000), 600_000),
+  /** What a host is expected to take; for the estimate alone. */
+  expectedHostMs: v.optional(milliseconds(), 30_000),
+  /** At least one host must make it within this time. */
+  progress: v.optional(Progress),
+  rollback: v.optional(Rollback, {}),
+  /** Before the first host. `another`: not the one who started it. */
+  approval: v.optional(v.picklist(['none', 'anyone', 'another']), 'none'),
+  windows: v.optional(v.pipe(v.array(ChangeWindow), v.maxLength(64)), []),
+});
+
+export const RolloutSpec = v.pipe(
+  Written,
+  v.forward(
+    v.check(
+      ({ strict, thresholds }) => !strict || thresholds.every(({ max }) => max !== 0),
+      'strict mode with a threshold of 0 could start no host at all: tolerate at least 1',
+    ),
+    ['thresholds'],
+  ),
+  v.forward(
+    v.check(
+      ({ steps, approval }) => approval !== 'none' || steps.every(isReversible),
+      'a call without `undo` cannot be taken back: give it one, or ask for a person with `approval: anyone`',
+    ),
+    ['steps'],
+  ),
+);
+export type RolloutSpec = v.InferOutput<typeof RolloutSpec>;
+export type RolloutSpecInput = v.InferInput<typeof RolloutSpec>;
+
+export function isReversible(step: Step): boolean {
+  return step.kind === 'vm' || step.undo !== undefined;
+}
+
+/** Of `total` hosts. */
+export function amountOf(amount: Amount, total: number, round: (value: number) => number): number {
+  if (typeof amount === 'number') return amount;
+  // A share such as 7% of 100 is 7.000000000000001 otherwise.
+  return round(Number(((Number.parseFloat(amount) * total) / 100).toFixed(6)));
+}
+
+function isTimeZone(name: string): boolean {
+  try {
+    return Boolean(new Intl.DateTimeFormat('en', { timeZone: name }));
+  } catch {
+    return false;
+  }
+}
