@@ -1,6 +1,7 @@
 /**
  * Full-jitter back-off of a connection that is kept for ever: the n-th wait is `rand(0, min(max, base · 2ⁿ))`, so that a fleet whose
- * hub went away does not come back in step. The count starts again only after a connection has held for `healthyMs`: one that is
+ * hub went away does not come back in step. Nor is it ever more than twice the time that the other side has been away, where that is told: a
+ * few short waits by chance would else be followed by one that is much longer than the outage. The count starts again only after a connection has held for `healthyMs`: one that is
  * accepted and dropped at once, over and over, still backs off.
  */
 export interface BackoffOptions {
@@ -33,10 +34,13 @@ export class Backoff {
     return this.#failures;
   }
 
-  /** How long to wait after one more failure. `upMs` is how long the connection held, 0 for one that was never made. */
-  failed(upMs = 0): number {
+  /**
+   * How long to wait after one more failure. `upMs` is how long the connection held, 0 for one that was never made; `awayMs` how long there
+   * has been none.
+   */
+  failed(upMs = 0, awayMs = Number.POSITIVE_INFINITY): number {
     if (upMs >= this.#healthyMs) this.#failures = 0;
-    const ceiling = Math.min(this.#maxMs, this.#baseMs * 2 ** this.#failures);
+    const ceiling = Math.min(this.#maxMs, this.#baseMs * 2 ** this.#failures, Math.max(this.#baseMs, 2 * awayMs));
     this.#failures += 1;
     return this.#random() * ceiling;
   }

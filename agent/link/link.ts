@@ -112,6 +112,8 @@ export class Link {
   #lastError: string | undefined;
   #retryAt: number | undefined;
   #refusals = 0;
+  /** Since when there has been no line, on the monotonic clock. */
+  #awaySince = performance.now();
   #goAway: GoAway | undefined;
   /** Streams outlive the line. */
   readonly #held = new HeldStreams();
@@ -295,7 +297,8 @@ export class Link {
     const why = closed.error?.message ?? `closed with ${closed.code}${closed.reason === '' ? '' : ` (${closed.reason})`}`;
     this.#lastError = `the line was lost: ${why}`;
     const goAway = this.#goAway;
-    const waitMs = goAway === undefined ? this.#backoff.failed(upMs) : this.#backoff.told(0, goAway.spreadMs);
+    this.#awaySince = performance.now();
+    const waitMs = goAway === undefined ? this.#backoff.failed(upMs, 0) : this.#backoff.told(0, goAway.spreadMs);
     if (!this.#stopping.signal.aborted) {
       logger.warn({ upMs: Math.round(upMs), retryInMs: Math.round(waitMs), code: closed.error?.code, why }, 'line was lost');
     }
@@ -317,8 +320,8 @@ export class Link {
   }
 
   #waitAfter({ retryAfterMs }: LinkError): number {
-    const ownMs = this.#backoff.failed();
     if (retryAfterMs !== undefined) return this.#backoff.told(retryAfterMs, RETRY_SPREAD_MS);
+    const ownMs = this.#backoff.failed(0, performance.now() - this.#awaySince);
     if (this.#refusals < REFUSALS_TO_SLOW_DOWN) return ownMs;
     const floorMs = Math.min(SLOW_RETRY_MS, this.#backoff.maxMs);
     return this.#backoff.told(floorMs, floorMs);

@@ -16,6 +16,12 @@ describe('Backoff', () => {
     expect(new Backoff({ random: () => 0.5 }).failed()).toBe(250);
   });
 
+  it('waits at most twice as long as the other side has been away, and half a second at least', () => {
+    const backoff = new Backoff({ random: almostOne });
+    for (let i = 0; i < 8; i++) backoff.failed();
+    expect([0, 100, 5_000, 3_600_000].map((awayMs) => Math.round(backoff.failed(0, awayMs)))).toEqual([500, 500, 10_000, 60_000]);
+  });
+
   it('starts again only after the connection held for half a minute', () => {
     const backoff = new Backoff({ random: almostOne });
     for (let i = 0; i < 5; i++) backoff.failed();
