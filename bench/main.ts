@@ -28,6 +28,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Group>>> = {
   line: async () => (await import('./line/group.ts')).lineGroup(),
   streams: async () => (await import('./streams/group.ts')).streamsGroup(),
   snapshot: async () => (await import('./snapshot/group.ts')).snapshotGroup(),
+  fleet: async () => (await import('./fleet/group.ts')).fleetGroup(),
 };
 const FEWEST_RUNS = 5;
 const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;

@@ -1,0 +1,83 @@
+/**
+ * A real hub with its data in files, as a fleet meets it: at a fixed port, so that it can be killed and come again. It counts the hosts that
+ * it has let in, second by second, and tells its memory when asked.
+ */
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+import { parseHubConfig } from '../../../hub/config.ts';
+import { createHub } from '../../../hub/hub.ts';
+import type { HubLogger } from '../../../hub/logger.ts';
+import { endWithBenchmark, programArgs, tell } from '../../programs.ts';
+
+export interface FleetHub {
+  readonly dataDir: string;
+  /** 0 for any. */
+  readonly port: number;
+  readonly hosts: number;
+}
+
+export interface FleetHubReady {
+  readonly port: number;
+  readonly url: string;
+  readonly adminToken: string;
+  readonly enrolToken: string;
+}
+
+export interface FleetHubFigures {
+  readonly rssBytes: number;
+  readonly heapBytes: number;
+  /** Hosts let in during the busiest second. */
+  readonly busiestSecond: number;
+}
+
+const CONNECTED = /^host \S+ connected$/;
+
+endWithBenchmark();
+const { dataDir, port, hosts } = programArgs<FleetHub>();
+const config = parseHubConfig({
+  dataDir,
+  listen: `127.0.0.1:${port}`,
+  drainMs: 0,
+  // All come from one address; what one may do and what all may do is the same here.
+  addressHandshakesPerSecond: 1000,
+  addressHandshakeBurst: 2000,
+});
+const bySecond = new Map<number, number>();
+const hub = createHub(config, { logger: counting() });
+await hub.start();
+const ready: FleetHubReady = {
+  port: hub.address.port,
+  url: hub.address.url,
+  adminToken: await hub.bootstrap.adminToken(),
+  enrolToken: await hub.bootstrap.enrolToken({ maxUses: hosts }),
+};
+tell(ready);
+
+setFlagsFromString('--expose-gc');
+// SAFETY: the flag of the line above puts it into every context that is made from then on.
+const collect = runInNewContext('gc') as () => void;
+process.on('message', () => {
+  collect();
+  // What the first collection has made free, the second gives back.
+  setTimeout(() => {
+    collect();
+    const { rss, heapUsed } = process.memoryUsage();
+    const figures: FleetHubFigures = { rssBytes: rss, heapBytes: heapUsed, busiestSecond: Math.max(0, ...bySecond.values()) };
+    tell(figures);
+  }, 200);
+});
+
+function counting(): HubLogger {
+  const logger: HubLogger = {
+    debug() {},
+    info(_fields, message) {
+      if (!CONNECTED.test(message)) return;
+      const second = Math.floor(performance.now() / 1000);
+      bySecond.set(second, (bySecond.get(second) ?? 0) + 1);
+    },
+    warn() {},
+    error: (fields, message) => void process.stderr.write(`hub: ${message} ${JSON.stringify(fields)}\n`),
+    child: () => logger,
+  };
+  return logger;
+}
