@@ -99,6 +99,7 @@ class FairleadAgent implements Agent {
       files: directoryFiles(join(config.stateDir, 'journal')),
       observer: telemetry.journal,
       logger,
+      limits: { maxOperations: config.journalCommands, maxBytes: config.journalBytes },
     });
     // Whoever needs the VMs is told of a failure; if nobody does, `start` tells it.
     this.#vms.promise.catch(() => {});

@@ -154,6 +154,15 @@ const AGENT_SETTINGS = {
   maxMemory: value(v.optional(Bytes), 'memory of all VMs that run, as far as they can grow'),
   maxStreamsPerVm: value(v.optional(whole(0, 65_536), 1024), 'streams into one guest'),
 
+  journalCommands: value(
+    v.optional(whole(1000, 1_000_000), 20_000),
+    'commands that the journal keeps for a day; the oldest beyond are forgotten early. About 500 bytes of memory each',
+  ),
+  journalBytes: value(
+    v.optional(v.pipe(Bytes, v.minValue(16 * 1024 ** 2)), 64 * 1024 ** 2),
+    'size of the journal on disk, likewise',
+  ),
+
   dialTimeout: value(v.optional(duration(100, 600_000), 10_000), 'time for a connection to the hub to be made'),
   maxBackoff: value(
     v.optional(duration(0, 3_600_000), 60_000),

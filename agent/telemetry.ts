@@ -31,6 +31,7 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
     writeFailed: () => this.#tell((metrics) => metrics.journalFault('write_failed')),
     tornTail: () => this.#tell((metrics) => metrics.journalFault('torn_tail')),
     lost: () => this.#tell((metrics) => metrics.journalFault('records_lost')),
+    forgot: (commands) => this.#tell((metrics) => metrics.journalForgot(commands)),
   };
   readonly #sources: TelemetrySources;
   readonly #streams = new Set<Duplex>();

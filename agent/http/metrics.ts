@@ -48,6 +48,7 @@ export class AgentMetrics {
   readonly #resumes: Histogram;
   readonly #journalSyncs: Histogram;
   readonly #journalFaults: Counter<'fault'>;
+  readonly #journalForgotten: Counter;
 
   constructor(gauges: () => Gauges) {
     const registers = [this.#registry];
@@ -112,6 +113,11 @@ export class AgentMetrics {
       labelNames: ['fault'],
       registers,
     });
+    this.#journalForgotten = new Counter({
+      name: 'fairlead_journal_forgotten_total',
+      help: 'Commands that left the journal before their day was over, because it was full',
+      registers,
+    });
     const build = new Gauge({ name: 'fairlead_build_info', help: 'Always 1', labelNames: ['version', 'node'], registers });
     build.set({ version: VERSION, node: process.versions.node }, 1);
     this.#observeGauges(gauges);
@@ -165,6 +171,10 @@ export class AgentMetrics {
 
   journalFault(fault: (typeof JOURNAL_FAULTS)[number]): void {
     this.#journalFaults.inc({ fault });
+  }
+
+  journalForgot(commands: number): void {
+    this.#journalForgotten.inc(commands);
   }
 
   #observeGauges(gauges: () => Gauges): void {

@@ -2,29 +2,31 @@
  * The host's journal of commands: durable before a command runs, durable again before its answer is given, kept for a day.
  *
  * In memory is a line for each command and where its record lies; the record itself is read when it is asked for. The newest revision of
- * a record counts. What is older than a day goes when its file has nothing else in it, or little enough to be written anew behind.
+ * a record counts. What is older than a day goes when its file has nothing else in it, or little enough to be written anew behind. A
+ * journal that is full forgets the oldest that has ended (room.ts), and knows that it did (gone.ts): no command is refused for want of
+ * room unless all that fills the journal is under way.
  *
  * Nothing is read or made before the first use, so that a journal nobody uses costs next to nothing. A journal that cannot be read or
  * written refuses commands before they run, and tries again with the next.
  */
 
-import { timeOfCommandId } from '../../shared/command-id.ts';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import { Operation, type OperationSummary } from '../../shared/protocol/methods-operation.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import type { Logger } from '../vm/api.ts';
 import { compact } from './compact.ts';
-import { type Entry, forgetRefused, indexRecord, summaryOf } from './entries.ts';
+import { type Entry, indexRecord, summaryOf } from './entries.ts';
 import { isNotThere, type JournalFiles } from './files.ts';
+import { type Absence, type Forgotten, Gone } from './gone.ts';
 import type { JournalObserver } from './observer.ts';
 import { type OperationPage, type OperationQuery, pageOfOperations } from './page.ts';
-import type { Loss } from './recovery.ts';
+import { makeRoom } from './room.ts';
 import { SegmentLog } from './segment-log.ts';
 
 export interface JournalLimits {
-  /** Commands that are kept; with so many, no further one is accepted. */
+  /** Commands that are kept; with so many, some that have ended are forgotten before the next is accepted. */
   readonly maxOperations: number;
-  /** Of all files; what runs when it is reached may still write how it ended. */
+  /** Of all files, likewise; what runs when it is reached may still write how it ended. At least 16 times `segmentBytes`. */
   readonly maxBytes: number;
   /** How long a command that has ended is kept. */
   readonly keepMs: number;
@@ -41,8 +43,6 @@ export const JOURNAL_LIMITS: JournalLimits = {
   segmentBytes: 1024 * 1024,
 };
 
-/** How far the clock that a command id was made by may be from this host's. */
-const CLOCK_SKEW_MS = 5 * 60_000;
 export interface JournalOptions {
   readonly files: JournalFiles;
   readonly observer: JournalObserver;
@@ -57,7 +57,7 @@ interface Opened {
   readonly log: SegmentLog;
   /** In the order in which they were accepted. */
   readonly entries: Map<string, Entry>;
-  losses: Loss[];
+  readonly gone: Gone;
   /** The newest file when there was last a reason to compact: the next one is a further file. */
   compactedAt: number;
   /**
@@ -72,7 +72,11 @@ export class Journal {
   readonly #limits: JournalLimits;
   #opening: Promise<Opened> | undefined;
   #opened: Opened | undefined;
-  #compacting: Promise<void> | undefined;
+  /** Commands that are being accepted: not in the entries yet. */
+  #accepting = 0;
+  #makingRoom: Promise<boolean> | undefined;
+  /** Settles when what makes the files smaller has ended: one at a time does that. Never rejects. */
+  #shrinking: Promise<unknown> = Promise.resolve();
 
   constructor(options: JournalOptions) {
     this.#options = options;
@@ -103,8 +107,8 @@ export class Journal {
         const operation = parseWith(Operation, value.operation, 'operation');
         return operation.state === 'accepted' ? { ...operation, state: entry.summary.state } : operation;
       } catch (error) {
-        // Its file was compacted between the look-up and the reading.
-        if (entry.place !== place && isNotThere(error)) continue;
+        // It was moved or forgotten between the look-up and the reading, and its file is gone.
+        if (entries.get(id)?.place !== place && isNotThere(error)) continue;
         throw failed(`could not read the record of command ${id}`, error);
       }
     }
@@ -125,19 +129,10 @@ export class Journal {
     return [...entries.values()].flatMap(({ summary }) => (summary.endedAt === undefined ? summary : []));
   }
 
-  /**
-   * Whether a command that the journal does not know, or knows as it was at `asOfMs`, may have run all the same, because records of its
-   * time are lost. The time of an id that is no UUID of version 7 is not known, so it may have been any.
-   */
-  async mayHaveLost(id: string, asOfMs?: number): Promise<boolean> {
-    const { losses } = await this.#open();
-    const nowMs = this.#now();
-    const madeMs = timeOfCommandId(id);
-    return losses.some(({ fromMs, toMs }) => {
-      if (toMs + this.#limits.keepMs < nowMs) return false;
-      if (asOfMs !== undefined) return asOfMs <= toMs + CLOCK_SKEW_MS;
-      return madeMs === undefined || (madeMs >= fromMs - this.#limits.keepMs && madeMs <= toMs + CLOCK_SKEW_MS);
-    });
+  /** Why a command that the journal does not know, or knows as it was at `asOfMs`, may have run all the same; undefined when it has not. */
+  async absenceOf(id: string, asOfMs?: number): Promise<Absence | undefined> {
+    const { gone } = await this.#open();
+    return gone.absenceOf(id, this.#now(), asOfMs);
   }
 
   /**
@@ -146,8 +141,12 @@ export class Journal {
    */
   async accept(operation: Operation): Promise<void> {
     const opened = await this.#open();
-    await this.#requireRoom(opened);
-    await this.#save(opened, operation);
+    await this.#takeRoom(opened);
+    try {
+      await this.#save(opened, operation);
+    } finally {
+      this.#accepting -= 1;
+    }
   }
 
   /** In memory alone: after a crash nobody could tell anyway whether it had begun. */
@@ -167,7 +166,7 @@ export class Journal {
 
   /** Resolves when nothing is being written any more. */
   async close(): Promise<void> {
-    await this.#compacting;
+    await this.#shrinking;
   }
 
   #now(): number {
@@ -197,25 +196,47 @@ export class Journal {
     }
     const entries = new Map<string, Entry>();
     const lastRevision = records.reduce((last, record) => Math.max(last, indexRecord(entries, record)), 0);
-    this.#opened = { log, entries, losses: [...losses], compactedAt: log.newest, lastRevision };
+    const gone = new Gone(this.#limits.keepMs, losses, records);
+    this.#opened = { log, entries, gone, compactedAt: log.newest, lastRevision };
     this.#expire(this.#opened);
     return this.#opened;
   }
 
-  async #requireRoom(opened: Opened): Promise<void> {
+  /** For one command that is being accepted. @throws FairleadError LIMIT_EXCEEDED, JOURNAL_FAILED */
+  async #takeRoom(opened: Opened): Promise<void> {
     const { maxOperations, maxBytes } = this.#limits;
-    const isFull = (): boolean => opened.entries.size >= maxOperations || opened.log.bytes >= maxBytes;
-    if (!isFull()) return;
-    this.#expire(opened);
-    forgetRefused(opened.entries);
-    this.#compactSoon(opened);
-    await this.#compacting;
-    if (!isFull()) return;
-    const { operations, bytes } = this.usage;
-    const message = `the journal of this host is full: it keeps ${operations} commands of the last day in ${bytes} bytes`;
-    throw new FairleadError('LIMIT_EXCEEDED', `${message}, and may keep ${maxOperations} in ${maxBytes}: try again later`, {
-      details: { operations, bytes, maxOperations, maxBytes },
-    });
+    const isFull = (): boolean => opened.entries.size + this.#accepting >= maxOperations || opened.log.bytes >= maxBytes;
+    while (isFull()) {
+      this.#makingRoom ??= this.#makeRoom(opened).finally(() => {
+        this.#makingRoom = undefined;
+      });
+      if (!(await this.#makingRoom) && isFull()) throw fullOfWhatRuns({ ...this.usage, maxOperations, maxBytes });
+    }
+    this.#accepting += 1;
+  }
+
+  /** Whether there is more than before. */
+  async #makeRoom(opened: Opened): Promise<boolean> {
+    const { observer, logger } = this.#options;
+    const forgot = (entries: readonly Entry[], { upToMs }: Forgotten): void => {
+      const actors = Object.fromEntries(
+        Map.groupBy(entries, ({ summary }) => summary.actor ?? 'nobody')
+          .entries()
+          .map(([actor, all]) => [actor, all.length]),
+      );
+      logger.warn(
+        { commands: entries.length, actors, upToMs },
+        'the journal was full and has forgotten commands before their day was over',
+      );
+      observer.forgot(entries.length);
+    };
+    const limits = this.#limits;
+    const accepting = (): number => this.#accepting;
+    try {
+      return await this.#alone(() => makeRoom(opened, { ...this.#clock(opened), limits, accepting, forgot }));
+    } catch (error) {
+      throw failed('could not make room in the journal of this host', error);
+    }
   }
 
   async #save(opened: Opened, operation: Operation): Promise<void> {
@@ -224,27 +245,37 @@ export class Journal {
     const revision = opened.lastRevision;
     const record = { at: this.#now(), kind: 'operation', revision, operation };
     const place = await log.append(Buffer.from(JSON.stringify(record)));
-    entries.set(operation.id, { summary: summaryOf(operation), revision, place });
+    const known = entries.get(operation.id);
+    const state = { summary: summaryOf(operation), revision, place };
+    // The same object, so that whoever moves the record sees that there is a newer one.
+    if (known === undefined) entries.set(operation.id, state);
+    else Object.assign(known, state);
   }
 
   #isExpired({ summary: { endedAt } }: Entry): boolean {
     return endedAt !== undefined && Date.parse(endedAt) + this.#limits.keepMs < this.#now();
   }
 
-  #expire(opened: Opened): void {
-    for (const [id, entry] of opened.entries) if (this.#isExpired(entry)) opened.entries.delete(id);
-    opened.losses = opened.losses.filter(({ toMs }) => toMs + this.#limits.keepMs >= this.#now());
+  #expire({ entries, gone }: Opened): void {
+    for (const [id, entry] of entries) if (this.#isExpired(entry)) entries.delete(id);
+    gone.expire(this.#now());
   }
 
   /** Never rejects: what cannot be made smaller now can be later. */
   #compactSoon(opened: Opened): void {
-    this.#compacting ??= compact(opened, () => this.#expire(opened))
-      .catch((error: unknown) => {
-        this.#options.logger.warn({ error: toFairleadError(error).message }, 'could not compact the journal');
-      })
-      .finally(() => {
-        this.#compacting = undefined;
-      });
+    this.#alone(() => compact(opened, this.#clock(opened))).catch((error: unknown) => {
+      this.#options.logger.warn({ error: toFairleadError(error).message }, 'could not compact the journal');
+    });
+  }
+
+  #clock(opened: Opened): { now: () => number; expire: () => void } {
+    return { now: () => this.#now(), expire: () => this.#expire(opened) };
+  }
+
+  #alone<T>(shrink: () => Promise<T>): Promise<T> {
+    const ended = this.#shrinking.then(shrink);
+    this.#shrinking = ended.catch(() => {});
+    return ended;
   }
 }
 
@@ -252,4 +283,10 @@ function failed(what: string, cause: unknown): FairleadError {
   const { code, message } = toFairleadError(cause);
   if (code === 'JOURNAL_FAILED') return toFairleadError(cause);
   return new FairleadError('JOURNAL_FAILED', `${what}: ${message}`, { cause });
+}
+
+function fullOfWhatRuns(usage: { operations: number; bytes: number; maxOperations: number; maxBytes: number }): FairleadError {
+  const { operations, bytes, maxOperations, maxBytes } = usage;
+  const message = `the journal of this host is full of commands that are under way: ${operations} of ${maxOperations}, in ${bytes} of ${maxBytes} bytes`;
+  return new FairleadError('LIMIT_EXCEEDED', `${message}: try again when some have ended`, { details: usage });
 }

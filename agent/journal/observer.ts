@@ -11,4 +11,6 @@ export interface JournalObserver {
   tornTail(bytes: number): void;
   /** Records are gone. */
   lost(loss: Loss): void;
+  /** So many commands left before their day was over, because the journal was full. */
+  forgot(commands: number): void;
 }

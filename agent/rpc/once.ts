@@ -9,6 +9,7 @@
  *     not done (a crash)   runs
  *     unknown (a crash)    gets OUTCOME_UNKNOWN, and never runs
  *     of other params      gets CONFLICT
+ *     gone before its day  gets OUTCOME_UNKNOWN (damage, a full journal), and never runs
  *
  * What a crash interrupted is settled before anything else happens to its VM; other VMs do not wait for that. What cannot be written to
  * the journal does not run.
@@ -20,6 +21,7 @@ import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { Actor, CommandId, type Operation } from '../../shared/protocol/methods-operation.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { failpoint } from '../failpoint.ts';
+import type { Absence } from '../journal/gone.ts';
 import type { OperationPage, OperationQuery } from '../journal/page.ts';
 import { orAborted } from '../vm/deadline.ts';
 import { InterruptedCommands, type InterruptedOptions } from './interrupted-commands.ts';
@@ -45,6 +47,11 @@ interface Running {
   readonly command: RunningCommand;
   readonly outcome: Promise<unknown>;
 }
+
+const ABSENCES: Readonly<Record<Absence, string>> = {
+  damage: 'was damaged and has lost commands of its time',
+  'lack-of-room': 'was full and has forgotten commands of its time',
+};
 
 const CommandMeta = v.looseObject({ commandId: v.optional(CommandId), actor: v.optional(Actor) });
 
@@ -121,7 +128,7 @@ export class Once {
     const known = await this.#known(command);
     const answer = known === undefined ? undefined : answerOf(known);
     if (answer !== undefined) return settle(answer);
-    await this.#requireNotLost(command, known);
+    await this.#requireNeverRun(command, known);
     running.signal.throwIfAborted();
 
     const accepted = this.#accepted(command, known);
@@ -145,12 +152,14 @@ export class Once {
     return known;
   }
 
-  async #requireNotLost({ id }: Command, known: Operation | undefined): Promise<void> {
+  /** @throws FairleadError OUTCOME_UNKNOWN */
+  async #requireNeverRun({ id }: Command, known: Operation | undefined): Promise<void> {
     const asOfMs = known?.endedAt === undefined ? undefined : Date.parse(known.endedAt);
-    if (!(await this.#options.journal.mayHaveLost(id, asOfMs))) return;
+    const absence = await this.#options.journal.absenceOf(id, asOfMs);
+    if (absence === undefined) return;
     throw new FairleadError(
       'OUTCOME_UNKNOWN',
-      `the journal of this host was damaged and has lost commands of the time of ${id}, so whether it ran before cannot be told: look, and send it with a new command id if it is still wanted`,
+      `the journal of this host ${ABSENCES[absence]}, so whether ${id} ran before cannot be told: look, and send it with a new command id if it is still wanted`,
     );
   }
 

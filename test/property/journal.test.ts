@@ -133,7 +133,7 @@ describe('a journal', () => {
             expect([state, 'done']).toContain((await later.find(id))?.state);
           }
           for (const { id, state } of (await later.list({ limit: 500 })).operations) expect(attempted.get(id)).toContain(state);
-          expect(await later.mayHaveLost(newCommandId(START_MS))).toBe(false);
+          expect(await later.absenceOf(newCommandId(START_MS))).toBeUndefined();
           // And it goes on.
           await later.accept(operation('next', 'accepted'));
           expect(await later.find('next')).toBeDefined();
@@ -161,10 +161,172 @@ describe('a journal', () => {
         expect(lost.length).toBeLessThanOrEqual(1);
         // The end of the last file is the one place where rot looks like a write that was cut short.
         const isAtTheEnd = name === names.at(-1) && lost[0] === ids.at(-1);
-        const isTold = await later.mayHaveLost(newCommandId(START_MS));
+        const isTold = (await later.absenceOf(newCommandId(START_MS))) === 'damage';
         expect(isTold || isAtTheEnd || lost.length === 0).toBe(true);
       }),
       { numRuns: 300 },
+    );
+  });
+});
+
+/** What becomes of commands in a journal with little room: a new one of some actor begins, or the oldest of those under way ends. */
+interface Move {
+  readonly begins: boolean;
+  /** Most are of one. */
+  readonly actor: 'noisy' | 'quiet';
+  readonly isTimeless: boolean;
+  readonly resultBytes: number;
+  /** The next moves are of another agent: this one was ended. */
+  readonly isRestart: boolean;
+}
+
+const move: fc.Arbitrary<Move> = fc.record({
+  begins: fc.boolean(),
+  actor: fc.oneof(
+    { weight: 9, arbitrary: fc.constant('noisy' as const) },
+    { weight: 1, arbitrary: fc.constant('quiet' as const) },
+  ),
+  isTimeless: fc.oneof({ weight: 9, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
+  resultBytes: fc.oneof({ weight: 4, arbitrary: fc.nat(50) }, { weight: 1, arbitrary: fc.nat(1_500) }),
+  isRestart: fc.oneof({ weight: 19, arbitrary: fc.constant(false) }, { weight: 1, arbitrary: fc.constant(true) }),
+});
+
+const SMALL = { maxOperations: 16, maxBytes: 16_000, segmentBytes: 1_000 };
+const MAX_UNDER_WAY = 5;
+
+/** A journal that is too small for its commands, and what was told of them. */
+class CrowdedJournal {
+  readonly files = new MemoryFiles();
+  readonly told = new Map<string, 'accepted' | 'done'>();
+  readonly underWay: Operation[] = [];
+  forgotten = 0;
+  #nowMs = START_MS;
+  #journal = this.open();
+
+  get usage() {
+    return this.#journal.usage;
+  }
+
+  open(files = this.files): Journal {
+    const { observer } = journalObserver();
+    const forgot = (commands: number): void => void (this.forgotten += commands);
+    return new Journal({ files, observer: { ...observer, forgot }, logger: silent, limits: SMALL, now: () => this.#nowMs });
+  }
+
+  close(): Promise<void> {
+    return this.#journal.close();
+  }
+
+  async make(move: Move, number: number): Promise<void> {
+    this.#nowMs += 1_000;
+    if (move.isRestart) {
+      await this.#journal.close();
+      this.#journal = this.open();
+    }
+    if (this.underWay.length < MAX_UNDER_WAY && (move.begins || this.underWay.length === 0)) await this.#begin(move, number);
+    else await this.#end(move);
+  }
+
+  /** What of the commands that were told may not be on this disk: nothing, or it is known to be gone. */
+  async check(disk: MemoryFiles, told: ReadonlyMap<string, 'accepted' | 'done'>): Promise<void> {
+    const later = this.open(disk);
+    for (const [id, state] of told) {
+      const found = (await later.find(id))?.state;
+      if (found === undefined) {
+        expect([id, state, await later.absenceOf(id)]).toEqual([id, 'done', 'lack-of-room']);
+      } else expect([id, found]).toEqual([id, state === 'done' ? 'done' : expect.stringMatching(/^(accepted|done)$/)]);
+    }
+    // One that nobody has given yet is none of those that are gone.
+    expect(await later.absenceOf(newCommandId(this.#nowMs + 1_000))).toBeUndefined();
+  }
+
+  async #begin({ actor, isTimeless }: Move, number: number): Promise<void> {
+    const id = isTimeless ? `own-${number}` : newCommandId(this.#nowMs);
+    const accepted = { ...operation(id, 'accepted'), actor, acceptedAt: this.#at() };
+    await this.#journal.accept(accepted);
+    this.told.set(id, 'accepted');
+    this.underWay.push(accepted);
+    expect(this.usage.operations).toBeLessThanOrEqual(SMALL.maxOperations);
+  }
+
+  async #end({ resultBytes }: Move): Promise<void> {
+    const [accepted] = this.underWay;
+    if (accepted === undefined) return;
+    await this.#journal.finish({ ...accepted, state: 'done', endedAt: this.#at(), result: 'x'.repeat(resultBytes) });
+    this.underWay.shift();
+    this.told.set(accepted.id, 'done');
+  }
+
+  #at(): string {
+    return new Date(this.#nowMs).toISOString();
+  }
+}
+
+describe('a journal with too little room', () => {
+  const moves = fc.array(move, { minLength: 60, maxLength: 160 });
+
+  it('refuses nothing while something has ended, keeps within its bounds, and knows of all that is gone', async () => {
+    let forgotten = 0;
+    await fc.assert(
+      fc.asyncProperty(moves, async (moves) => {
+        const crowded = new CrowdedJournal();
+        for (const [number, move] of moves.entries()) {
+          await crowded.make(move, number);
+          // What was under way may still end, and the file that is being written takes one record more.
+          expect(crowded.usage.bytes).toBeLessThan(SMALL.maxBytes + MAX_UNDER_WAY * 2_500);
+        }
+        await crowded.close();
+        await crowded.check(crowded.files, crowded.told);
+        forgotten += crowded.forgotten;
+      }),
+      { numRuns: 60 },
+    );
+    expect(forgotten).toBeGreaterThan(1_000);
+  });
+
+  it('does so after a crash at any operation of its files', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        moves,
+        fc.double({ min: 0, max: 1, noNaN: true }),
+        fc.infiniteStream(fc.double({ min: 0, max: 1, noNaN: true })),
+        async (moves, when, shares) => {
+          let operations = 0;
+          const counted = new CrowdedJournal();
+          counted.files.before = () => void (operations += 1);
+          for (const [number, move] of moves.entries()) await counted.make(move, number);
+
+          const crashed = new CrowdedJournal();
+          let rest = Math.floor(when * operations);
+          let left: { disk: MemoryFiles; told: Map<string, 'accepted' | 'done'> } | undefined;
+          crashed.files.before = () => {
+            if (rest-- !== 0) return;
+            left = { disk: crashed.files.crash(() => shares.next().value ?? 0), told: new Map(crashed.told) };
+          };
+          for (const [number, move] of moves.entries()) await crashed.make(move, number);
+          if (left !== undefined) await crashed.check(left.disk, left.told);
+        },
+      ),
+      { numRuns: 60 },
+    );
+  });
+
+  it('forgets nothing of who has given few, whatever another gives', async () => {
+    await fc.assert(
+      fc.asyncProperty(moves, async (moves) => {
+        const crowded = new CrowdedJournal();
+        const quiet: string[] = [];
+        for (const [number, move] of moves.entries()) {
+          const actor = quiet.length < 3 ? move.actor : 'noisy';
+          const before = new Set(crowded.told.keys());
+          await crowded.make({ ...move, actor, resultBytes: 0 }, number);
+          if (actor === 'quiet') quiet.push(...[...crowded.told.keys()].filter((id) => !before.has(id)));
+        }
+        await crowded.close();
+        const later = crowded.open();
+        for (const id of quiet) expect((await later.find(id))?.id).toBe(id);
+      }),
+      { numRuns: 60 },
     );
   });
 });

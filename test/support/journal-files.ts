@@ -41,6 +41,8 @@ export class MemoryFiles implements JournalFiles {
   faults: Fault[] = [];
   /** The most that one write takes. */
   maxWriteBytes = Number.POSITIVE_INFINITY;
+  /** Called before each operation: there a crash may hit. */
+  before: ((operation: Operation) => void) | undefined;
   /** Settles before each sync does. */
   syncGate: Promise<void> = Promise.resolve();
   openFiles = 0;
@@ -150,6 +152,7 @@ export class MemoryFiles implements JournalFiles {
   }
 
   #count(operation: Operation): void {
+    this.before?.(operation);
     this.counts[operation] = (this.counts[operation] ?? 0) + 1;
     const fault = this.faults.find(({ on }) => on === operation);
     if (fault !== undefined) throw Object.assign(new Error(`${fault.code}: injected, ${operation}`), { code: fault.code });
@@ -158,7 +161,7 @@ export class MemoryFiles implements JournalFiles {
 
 /** Keeps what it is told. */
 export function journalObserver() {
-  const told = { syncs: 0, records: 0, writeFailures: 0, tornTails: 0, losses: 0 };
+  const told = { syncs: 0, records: 0, writeFailures: 0, tornTails: 0, losses: 0, forgotten: 0 };
   const observer: JournalObserver = {
     synced: ({ records }) => {
       told.syncs += 1;
@@ -167,6 +170,7 @@ export function journalObserver() {
     writeFailed: () => void (told.writeFailures += 1),
     tornTail: () => void (told.tornTails += 1),
     lost: () => void (told.losses += 1),
+    forgot: (commands) => void (told.forgotten += commands),
   };
   return { observer, told };
 }

@@ -44,7 +44,7 @@ function setUp(limits: JournalOptions['limits'] = {}, files = new MemoryFiles())
 
 /** A full life: accepted and done. */
 async function live(journal: Journal, id: string, more: Partial<Operation> = {}): Promise<void> {
-  await journal.accept(accepted(id, more));
+  await journal.accept(accepted(id, { actor: more.actor }));
   await journal.finish(done(id, more));
 }
 
@@ -189,18 +189,75 @@ describe('what has ended', () => {
 });
 
 describe('a journal that is full', () => {
-  it('accepts no further command, and still notes how those that run end', async () => {
-    const { journal, clock } = setUp({ maxOperations: 2 });
+  it('of what is under way accepts no further command, and goes on when one has ended', async () => {
+    const { journal } = setUp({ maxOperations: 2 });
     await journal.accept(accepted('a'));
     await journal.accept(accepted('b'));
     await expect(journal.accept(accepted('c'))).rejects.toMatchObject({
       code: 'LIMIT_EXCEEDED',
-      message: expect.stringContaining('keeps 2 commands'),
+      message: expect.stringContaining('under way: 2 of 2'),
       details: { operations: 2, maxOperations: 2 },
     });
+    expect(await journal.absenceOf('c')).toBeUndefined();
     await journal.finish(done('a'));
-    clock.nowMs += 26 * HOUR_MS;
     await journal.accept(accepted('c'));
+  });
+
+  it('forgets the oldest that has ended, tells of it, and says so of a repeat for a day, to later agents too', async () => {
+    const { journal, clock, open, told } = setUp({ maxOperations: 8 });
+    const ids: string[] = [];
+    for (let n = 0; n < 10; n++) {
+      clock.nowMs += 1_000;
+      ids.push(newCommandId(clock.nowMs));
+      await live(journal, ids[n] ?? '');
+    }
+    expect(told.forgotten).toBe(2);
+    for (const one of [journal, open()]) {
+      expect(await one.absenceOf(ids[0] ?? '')).toBe('lack-of-room');
+      expect(await one.absenceOf(ids[1] ?? '')).toBe('lack-of-room');
+      expect(await one.absenceOf(newCommandId(clock.nowMs))).toBeUndefined();
+      // No command of such an id was forgotten.
+      expect(await one.absenceOf('my-own')).toBeUndefined();
+    }
+    expect(await journal.find(ids[1] ?? '')).toBeUndefined();
+    expect(await journal.find(ids[2] ?? '')).toBeDefined();
+    clock.nowMs += 26 * HOUR_MS;
+    expect(await open().absenceOf(ids[0] ?? '')).toBeUndefined();
+  });
+
+  it('forgets those of whoever has the most, and of ids that tell no time the last', async () => {
+    const { journal, clock } = setUp({ maxOperations: 8 });
+    const nextId = () => newCommandId((clock.nowMs += 1_000));
+    const quiet = [nextId(), nextId(), nextId()];
+    for (const id of quiet) await live(journal, id, { actor: 'quiet' });
+    await live(journal, 'own', { actor: 'noisy' });
+    const noisy = Array.from({ length: 20 }, nextId);
+    for (const id of noisy) await live(journal, id, { actor: 'noisy' });
+    const kept = (await journal.list({ limit: 99 })).operations.map(({ id }) => id);
+    expect(kept).toEqual(expect.arrayContaining([...quiet, 'own', noisy.at(-1) ?? '']));
+    expect(kept.length).toBeLessThanOrEqual(8);
+    expect(await journal.absenceOf('another')).toBeUndefined();
+  });
+
+  it('makes room once for many that come together, and lets in no more than fit', async () => {
+    const { journal } = setUp({ maxOperations: 10 });
+    for (let n = 0; n < 10; n++) await live(journal, `old${n}`);
+    const results = await Promise.allSettled(Array.from({ length: 15 }, (_, n) => journal.accept(accepted(`new${n}`))));
+    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(10);
+    expect(journal.usage.operations).toBe(10);
+    expect((await journal.unfinished()).length).toBe(10);
+  });
+
+  it('forgets nothing that it could not note', async () => {
+    const { journal, files, open } = setUp({ maxOperations: 2 });
+    await live(journal, 'a');
+    await live(journal, 'b');
+    files.faults = [{ on: 'datasync', code: 'EIO' }];
+    await expect(journal.accept(accepted('c'))).rejects.toMatchObject({ code: 'JOURNAL_FAILED' });
+    expect(await journal.find('a')).toBeDefined();
+    files.faults = [];
+    await journal.accept(accepted('c'));
+    for (const one of [journal, open()]) expect(await one.absenceOf('x')).toBe('lack-of-room');
   });
 
   it('of slips forgets those: they did nothing, and everybody else needs the room', async () => {
@@ -215,15 +272,42 @@ describe('a journal that is full', () => {
     expect((await journal.list({ limit: 9 })).operations.map(({ id }) => id).sort()).toEqual(['a', 'd']);
   });
 
-  it('of bytes makes room by itself once there is something to forget', async () => {
-    const { journal, clock } = setUp({ maxBytes: 6_000, segmentBytes: 1_000 });
-    const fill = async () => {
-      for (let n = 0; n < 100; n++) await live(journal, `c${n}`);
-    };
-    await expect(fill()).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
+  it('knows what it has forgotten when the file in which that was noted is long gone', async () => {
+    const { journal, clock, files, open } = setUp({ maxOperations: 8, maxBytes: 16_000, segmentBytes: 1_000 });
+    const forgotten = newCommandId(clock.nowMs);
+    await live(journal, forgotten);
+    for (let n = 0; n < 7; n++) await journal.accept(accepted(newCommandId((clock.nowMs += 1_000))));
+    const refused = { state: 'failed', result: undefined, error: { code: 'WRONG_STATE', message: 'no' } } as const;
+    const refuse = () => live(journal, newCommandId((clock.nowMs += 1_000)), refused);
+    await refuse();
+    const before = Object.keys(files.image());
+    // None of these is to be noted: they did nothing.
+    for (let n = 0; n < 60; n++) await refuse();
+    await journal.close();
+    expect(Object.keys(files.image()).filter((name) => before.includes(name))).toEqual([]);
+    expect(await open().absenceOf(forgotten)).toBe('lack-of-room');
+    expect(await open().absenceOf(newCommandId(clock.nowMs))).toBeUndefined();
+  });
+
+  it('of bytes forgets and grows smaller, past damage too, which stays known', async () => {
+    const limits = { maxBytes: 16_000, segmentBytes: 1_000 };
+    const { journal, clock, files, open } = setUp(limits);
+    await live(journal, 'rotten');
+    for (let n = 0; n < 4; n++) await live(journal, newCommandId((clock.nowMs += 1_000)));
+    const image = files.image();
+    const [name = ''] = Object.keys(image).sort();
+    const bytes = image[name] ?? Buffer.alloc(0);
+    bytes[bytes.indexOf('"rotten"') + 1] = 0x58;
+    const disk = MemoryFiles.of(image);
+    const crowded = open(disk);
+    for (let n = 0; n < 100; n++) {
+      await live(crowded, newCommandId((clock.nowMs += 1_000)));
+      expect(crowded.usage.bytes).toBeLessThan(limits.maxBytes + 2_000);
+    }
+    expect(Object.keys(disk.image())).not.toContain(name);
+    expect(await open(disk).absenceOf('rotten')).toBe('damage');
     clock.nowMs += 26 * HOUR_MS;
-    await journal.accept(accepted('new'));
-    expect(journal.usage.bytes).toBeLessThan(6_000);
+    expect(await open(disk).absenceOf('rotten')).toBeUndefined();
   });
 });
 
@@ -251,7 +335,7 @@ describe('a disk that fails', () => {
         expect(await one.find('a')).toMatchObject({ state: 'done' });
         expect(await one.find('b')).toBeUndefined();
         expect((await one.find('before'))?.id).toBe(isFirst ? undefined : 'before');
-        expect(await one.mayHaveLost(newCommandId(START_MS))).toBe(false);
+        expect(await one.absenceOf(newCommandId(START_MS))).toBeUndefined();
       }
       expect(files.openFiles).toBe(0);
     }
@@ -319,13 +403,13 @@ describe('damage', () => {
       expect(await later.find('a')).toBeDefined();
       expect(await later.find('b')).toBeDefined();
       expect(await later.find('lost')).toBeUndefined();
-      expect(await later.mayHaveLost('lost')).toBe(true);
-      expect(await later.mayHaveLost(idAt(HOUR_MS))).toBe(true);
-      expect(await later.mayHaveLost(idAt(3 * HOUR_MS))).toBe(false);
+      expect(await later.absenceOf('lost')).toBe('damage');
+      expect(await later.absenceOf(idAt(HOUR_MS))).toBe('damage');
+      expect(await later.absenceOf(idAt(3 * HOUR_MS))).toBeUndefined();
     }
     expect(told).toMatchObject({ losses: 2, tornTails: 0 });
     clock.nowMs += 26 * HOUR_MS;
-    expect(await open(MemoryFiles.of(image)).mayHaveLost('lost')).toBe(false);
+    expect(await open(MemoryFiles.of(image)).absenceOf('lost')).toBeUndefined();
   });
 
   it('of the last record, whole but wrong, is a loss and no torn end: it may have been acknowledged', async () => {
@@ -337,7 +421,7 @@ describe('damage', () => {
     bytes[bytes.length - 3] = 0x58;
     const disk = MemoryFiles.of(image);
     const later = open(disk);
-    expect(await later.mayHaveLost(newCommandId(START_MS))).toBe(true);
+    expect(await later.absenceOf(newCommandId(START_MS))).toBe('damage');
     expect(told).toMatchObject({ losses: 1, tornTails: 0 });
     clock.nowMs += HOUR_MS;
     await live(later, 'c');
@@ -345,8 +429,8 @@ describe('damage', () => {
     expect(Object.keys(disk.image()).sort()).toEqual([firstFile, '00000002.journal']);
     const latest = open(disk);
     expect(await latest.find('c')).toBeDefined();
-    expect(await latest.mayHaveLost(newCommandId(START_MS))).toBe(true);
-    expect(await latest.mayHaveLost(newCommandId(clock.nowMs + HOUR_MS))).toBe(false);
+    expect(await latest.absenceOf(newCommandId(START_MS))).toBe('damage');
+    expect(await latest.absenceOf(newCommandId(clock.nowMs + HOUR_MS))).toBeUndefined();
   });
 
   it('by which a whole file is gone is a loss too', async () => {
@@ -356,7 +440,7 @@ describe('damage', () => {
     const [, middle = ''] = Object.keys(image).sort();
     delete image[middle];
     const later = open(MemoryFiles.of(image));
-    expect(await later.mayHaveLost(newCommandId(START_MS))).toBe(true);
+    expect(await later.absenceOf(newCommandId(START_MS))).toBe('damage');
     expect(told.losses).toBe(1);
   });
 
@@ -367,7 +451,7 @@ describe('damage', () => {
     const image = files.image();
     const bytes = image[firstFile] ?? Buffer.alloc(0);
     bytes[bytes.length - 3] = 0x58;
-    expect(await open(MemoryFiles.of(image)).mayHaveLost('a', START_MS)).toBe(true);
+    expect(await open(MemoryFiles.of(image)).absenceOf('a', START_MS)).toBe('damage');
   });
 
   it('stops no agent from reading what a newer one wrote, but is no reading either', async () => {

@@ -290,6 +290,24 @@ describe('a journal that cannot be written', () => {
   });
 });
 
+describe('a journal that was full', () => {
+  it('has a repeat of what it has forgotten told so, and never runs it', async () => {
+    const journal = testJournal({ limits: { maxOperations: 2 } });
+    const { give } = setUp({ journal });
+    for (const commandId of ['c1', 'c2', 'c3']) {
+      const one = command();
+      one.finish({});
+      await give(one, { commandId });
+    }
+    const repeat = command();
+    await expect(give(repeat, { commandId: 'c1' })).rejects.toMatchObject({
+      code: 'OUTCOME_UNKNOWN',
+      message: expect.stringContaining('full'),
+    });
+    expect(repeat.begun).toEqual([]);
+  });
+});
+
 describe('after a crash', () => {
   /** The journal of an agent that died while `method` ran. */
   async function crashed(method: string): Promise<MemoryFiles> {
