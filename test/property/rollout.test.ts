@@ -1,0 +1,214 @@
+/** Rollouts on virtual time over random fleets, failures, people and hubs that die: what must hold always. */
+import * as fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import type { Action } from '../../hub/rollout/core/act.ts';
+import { replay } from '../../hub/rollout/core/evolve.ts';
+import { toFairleadError } from '../../shared/errors.ts';
+import type { RolloutSpecInput } from '../../shared/protocol/rollout-spec.ts';
+import { type Behaviour, fleetOf, journalled, RolloutSim } from '../support/rollout-sim.ts';
+
+const behaviour: fc.Arbitrary<Behaviour> = fc.oneof(
+  { weight: 12, arbitrary: fc.constant('ok' as const) },
+  {
+    weight: 4,
+    arbitrary: fc.constantFrom('ok-later' as const, 'failed', 'rejected', 'timed-out', 'unhealthy', 'silent', 'undo-fails'),
+  },
+);
+const reaction = fc.constantFrom('pause' as const, 'abort', 'rollback');
+const amount = (least: number) => fc.oneof(fc.integer({ min: least, max: 6 }), fc.constantFrom('5%', '20%', '50%'));
+
+const spec = fc.record({
+  waves: fc.array(
+    fc.record({ hosts: amount(1), soakMs: fc.constantFrom(0, 5000), approval: fc.constantFrom(false, false, true) }),
+    { minLength: 1, maxLength: 4 },
+  ),
+  maxInFlight: fc.integer({ min: 1, max: 8 }),
+  zones: fc.record({ order: fc.constantFrom('sequential' as const, 'concurrent'), maxInFlight: fc.integer({ min: 1, max: 3 }) }),
+  budget: fc.record({ maxUnavailable: amount(1), perZone: amount(1) }),
+  health: fc.record({
+    checks: fc.constantFrom([], [{ kind: 'vm-state' as const }]),
+    minHealthyMs: fc.constantFrom(0, 3000),
+    deadlineMs: fc.constant(10_000),
+  }),
+  strict: fc.boolean(),
+  thresholds: fc.array(
+    fc.record({
+      failures: fc.constantFrom('any' as const, 'failed', 'unhealthy'),
+      of: fc.constantFrom('rollout' as const, 'zone', 'wave'),
+      max: amount(1),
+      minExecuted: fc.integer({ min: 0, max: 5 }),
+      action: reaction,
+    }),
+    { minLength: 1, maxLength: 2 },
+  ),
+  unreachable: fc.record({
+    policy: fc.constantFrom('skip' as const, 'wait', 'count-as-failure'),
+    waitMs: fc.constantFrom(0, 30_000),
+  }),
+  hostTimeoutMs: fc.constant(20_000),
+  ramp: fc.constantFrom(undefined, { from: 1, factor: 2 }),
+  approval: fc.constantFrom('none' as const, 'none' as const, 'anyone' as const),
+  rollback: fc.record({ scope: fc.constantFrom('touched' as const, 'failed', 'failed-zones') }),
+}) satisfies fc.Arbitrary<Omit<RolloutSpecInput, 'selector' | 'steps' | 'ramp'> & { ramp: unknown }>;
+
+type Deed =
+  | { readonly do: 'wait'; readonly ms: number }
+  | { readonly do: 'line'; readonly host: number; readonly up: boolean }
+  | { readonly do: 'crash'; readonly lost: number }
+  | { readonly do: 'order'; readonly action: Action };
+
+const action: fc.Arbitrary<Action> = fc.oneof(
+  fc.constantFrom(
+    { kind: 'pause' as const },
+    { kind: 'resume' as const },
+    { kind: 'abort' as const },
+    { kind: 'retry-failed' as const },
+    { kind: 'promote' as const },
+    { kind: 'approve' as const },
+    { kind: 'rollback' as const, except: [] },
+  ),
+  fc.record({ kind: fc.constant('skip' as const), host: fc.integer({ min: 0, max: 30 }).map((index) => `h${index}`) }),
+  fc.record({ kind: fc.constant('rate' as const), maxInFlight: fc.integer({ min: 1, max: 12 }) }),
+);
+
+const deed: fc.Arbitrary<Deed> = fc.oneof(
+  { weight: 6, arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.integer({ min: 1, max: 8000 }) }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('line' as const), host: fc.nat(30), up: fc.boolean() }) },
+  { weight: 2, arbitrary: fc.record({ do: fc.constant('crash' as const), lost: fc.nat(4) }) },
+  { weight: 3, arbitrary: fc.record({ do: fc.constant('order' as const), action }) },
+);
+
+const scenario = fc.record({
+  spec,
+  zones: fc.integer({ min: 1, max: 4 }),
+  hosts: fc.array(fc.record({ behaviour, tookMs: fc.integer({ min: 1, max: 4000 }) }), { minLength: 1, maxLength: 30 }),
+  deeds: fc.array(deed, { maxLength: 40 }),
+});
+
+function simOf({ spec: { ramp, ...rest }, hosts, zones }: typeof scenario extends fc.Arbitrary<infer T> ? T : never): RolloutSim {
+  return new RolloutSim(
+    { ...rest, ...(ramp === undefined ? {} : { ramp }) },
+    fleetOf(hosts.length, zones, (index) => hosts[index] ?? {}),
+  );
+}
+
+function perform(sim: RolloutSim, deed: Deed): void {
+  if (deed.do === 'wait') sim.advance(deed.ms);
+  // A hub that dies takes with it what was not durable, but then it had done nothing of it either and acknowledged nothing.
+  else if (deed.do === 'crash') sim.crash();
+  else if (deed.do === 'line') {
+    if (sim.hosts.has(`h${deed.host}`)) sim.setUp(`h${deed.host}`, deed.up);
+  } else order(sim, deed.action);
+}
+
+function order(sim: RolloutSim, wanted: Action): void {
+  const before = sim.log.length;
+  try {
+    sim.order(wanted);
+  } catch (error) {
+    expect(['WRONG_STATE', 'NOT_FOUND']).toContain(toFairleadError(error).code);
+    expect(sim.log.length, 'a refused order has changed something').toBe(before);
+  }
+}
+
+/** Whoever is away comes back, people approve what is asked, and in the end abort what does not end by itself. */
+function bringToEnd(sim: RolloutSim): void {
+  for (const name of sim.hosts.keys()) sim.setUp(name, true);
+  for (let round = 0; round < 60 && !sim.ended; round++) {
+    sim.run(120_000);
+    if (sim.ended) return;
+    order(sim, {
+      kind:
+        sim.status === 'awaiting-approval'
+          ? 'approve'
+          : sim.status === 'paused' && round < 20
+            ? 'resume'
+            : round < 30
+              ? 'promote'
+              : 'abort',
+    });
+  }
+}
+
+const TERMINAL = new Set(['done', 'failed', 'skipped', 'not-started', 'restored', 'undo-failed']);
+
+describe('a rollout, whatever happens to it', () => {
+  it('never exceeds its budget, nor in strict mode its thresholds, ends, and leaves each host in one terminal state', () => {
+    fc.assert(
+      fc.property(scenario, (given) => {
+        const sim = simOf(given);
+        for (const each of given.deeds) perform(sim, each);
+        bringToEnd(sim);
+        expect(sim.ended).toBe(true);
+        const phases = [...sim.state.hosts.values()].map(({ phase }) => phase);
+        expect(phases.filter((phase) => !TERMINAL.has(phase))).toEqual([]);
+        const { planned, settled, inFlight } = sim.state.tallies.all;
+        expect([planned, inFlight]).toEqual([given.hosts.length, 0]);
+        expect(settled).toBe(phases.filter((phase) => phase === 'done' || phase === 'failed' || phase === 'skipped').length);
+      }),
+      { numRuns: 250 },
+    );
+  });
+
+  it('starts and changes nothing after an acknowledged abort or pause', () => {
+    fc.assert(
+      fc.property(scenario, fc.constantFrom('abort' as const, 'pause' as const), fc.nat(40), (given, kind, at) => {
+        const sim = simOf(given);
+        for (const each of given.deeds.slice(0, at)) perform(sim, each);
+        order(sim, { kind });
+        if (sim.status !== 'aborted' && sim.status !== 'aborting' && sim.status !== 'paused') return;
+        const { length } = sim.log;
+        const changing = new Set([...sim.hostsIn('changing'), ...sim.hostsIn('undoing')]);
+        for (const each of given.deeds.slice(at)) if (each.do !== 'order') perform(sim, each);
+        sim.advance(60_000);
+        const started = sim.log.slice(length).filter(({ fact }) => fact.type === 'host-started' || fact.type === 'undo-started');
+        expect(started).toEqual([]);
+        const begun = sim.begun.filter(({ key, seq }) => seq > length && !changing.has(key.split(' ')[1] ?? ''));
+        expect(begun).toEqual([]);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it('takes back to what was recorded before the first attempt, newest first', () => {
+    fc.assert(
+      fc.property(scenario, (given) => {
+        const sim = simOf({ ...given, spec: { ...given.spec, rollback: { scope: 'touched' } } });
+        for (const each of given.deeds) perform(sim, each);
+        for (const name of sim.hosts.keys()) sim.setUp(name, true);
+        order(sim, { kind: 'rollback', except: [] });
+        for (let round = 0; round < 5 && !sim.ended; round++) {
+          sim.run(600_000);
+          if (sim.status === 'paused') order(sim, { kind: 'resume' });
+        }
+        expect(['rolled-back', 'rollback-failed']).toContain(sim.status);
+        const of = (name: string) => sim.state.hosts.get(name);
+        for (const host of sim.hosts.values()) {
+          const { phase, touched } = of(host.name) ?? {};
+          if (phase === 'restored' || touched === false) expect(host.value, `${host.name} is ${phase}`).toBe('old');
+        }
+        if (sim.status === 'rolled-back') expect([...sim.hosts.values()].every(({ value }) => value === 'old')).toBe(true);
+      }),
+      { numRuns: 150 },
+    );
+  });
+
+  it('is what its journal says, and goes on from any place of it with no command run twice and no host lost', () => {
+    fc.assert(
+      fc.property(scenario, fc.nat(), (given, seed) => {
+        const sim = simOf(given);
+        for (const each of given.deeds) perform(sim, each);
+        expect(journalled(replay('r1', sim.spec, sim.log) ?? sim.state)).toEqual(journalled(sim.state));
+        // What was not durable was never acknowledged, and no effect of it has been seen.
+        const known = new Set(sim.begun.map(({ key }) => key));
+        const least = Math.max(1, ...sim.begun.map((begun) => begun.seq));
+        sim.crash(least + (seed % Math.max(1, sim.log.length - least + 1)));
+        bringToEnd(sim);
+        expect(sim.ended).toBe(true);
+        const keys = sim.begun.map(({ key }) => key);
+        expect(keys.length, 'a command ran twice').toBe(new Set([...known, ...keys]).size);
+      }),
+      { numRuns: 150 },
+    );
+  });
+});
