@@ -7,50 +7,15 @@ import { runInNewContext } from 'node:vm';
 import { describe, expect, it } from 'vitest';
 import { directoryFiles } from '../../agent/journal/files.ts';
 import { encodeFrame } from '../../agent/journal/frame.ts';
-import { JOURNAL_LIMITS, Journal, type JournalOptions } from '../../agent/journal/journal.ts';
+import { JOURNAL_LIMITS, Journal } from '../../agent/journal/journal.ts';
 import { newCommandId, timeOfCommandId } from '../../shared/command-id.ts';
-import type { Operation } from '../../shared/protocol/methods-operation.ts';
+import { accepted, done, HOUR_MS, journalOf, live, START_MS } from '../support/journal-commands.ts';
 import { journalObserver, MemoryFiles, testJournal } from '../support/journal-files.ts';
 import { silent } from '../support/vm.ts';
 
-const HOUR_MS = 3_600_000;
-const START_MS = Date.parse('2026-01-01T00:00:00Z');
-
-function accepted(id: string, more: Partial<Operation> = {}): Operation {
-  return {
-    id,
-    method: 'vm.stop',
-    host: 'edge-1',
-    vm: 'web',
-    state: 'accepted',
-    acceptedAt: new Date(START_MS).toISOString(),
-    paramsDigest: '0'.repeat(64),
-    attempts: 1,
-    ...more,
-  };
-}
-
-function done(id: string, more: Partial<Operation> = {}): Operation {
-  return accepted(id, { state: 'done', endedAt: new Date(START_MS).toISOString(), result: { n: id }, ...more });
-}
-
-/** A journal on a disk of its own, with a clock that the test sets. */
-function setUp(limits: JournalOptions['limits'] = {}, files = new MemoryFiles()) {
-  const { observer, told } = journalObserver();
-  const clock = { nowMs: START_MS };
-  const open = (on = files) => new Journal({ files: on, observer, logger: silent, limits, now: () => clock.nowMs });
-  return { journal: open(), files, told, clock, open };
-}
-
-/** A full life: accepted and done. */
-async function live(journal: Journal, id: string, more: Partial<Operation> = {}): Promise<void> {
-  await journal.accept(accepted(id, { actor: more.actor }));
-  await journal.finish(done(id, more));
-}
-
 describe('the journal', () => {
   it('gives back what it was given, also to a later agent', async () => {
-    const { journal, open } = setUp();
+    const { journal, open } = journalOf();
     await live(journal, 'a');
     await journal.accept(accepted('b'));
     for (const one of [journal, open()]) {
@@ -62,7 +27,7 @@ describe('the journal', () => {
   });
 
   it('says of a command that runs that it does, and of one of an earlier agent that it was accepted', async () => {
-    const { journal, open } = setUp();
+    const { journal, open } = journalOf();
     await journal.accept(accepted('a'));
     journal.markRunning('a');
     expect(await journal.find('a')).toMatchObject({ state: 'running' });
@@ -70,7 +35,7 @@ describe('the journal', () => {
   });
 
   it('says that a record is durable only once it is', async () => {
-    const { journal, files } = setUp();
+    const { journal, files } = journalOf();
     const gate = Promise.withResolvers<void>();
     files.syncGate = gate.promise;
     let isSettled = false;
@@ -82,7 +47,7 @@ describe('the journal', () => {
   });
 
   it('makes records that come together durable together', async () => {
-    const { journal, told } = setUp();
+    const { journal, told } = journalOf();
     await journal.open();
     await Promise.all(Array.from({ length: 64 }, (_, n) => journal.accept(accepted(`c${n}`))));
     expect(told.records).toBe(64);
@@ -90,7 +55,7 @@ describe('the journal', () => {
   });
 
   it('holds no file open, and has made none, while nothing is written', async () => {
-    const { journal, files } = setUp();
+    const { journal, files } = journalOf();
     await journal.open();
     expect(files.image()).toEqual({});
     await live(journal, 'a');
@@ -117,7 +82,7 @@ describe('the journal', () => {
   });
 
   it('lists the newest first, page after page', async () => {
-    const { journal } = setUp();
+    const { journal } = journalOf();
     for (const [n, vm] of ['web', 'db', 'web', 'web'].entries()) {
       await journal.accept(accepted(`c${n}`, { vm, acceptedAt: new Date(START_MS + n).toISOString() }));
     }
@@ -131,7 +96,7 @@ describe('the journal', () => {
 
 describe('what has ended', () => {
   it('is kept for a day, and then forgotten', async () => {
-    const { journal, clock, open } = setUp();
+    const { journal, clock, open } = journalOf();
     await live(journal, 'a');
     await journal.accept(accepted('b'));
     clock.nowMs += 24 * HOUR_MS;
@@ -145,7 +110,7 @@ describe('what has ended', () => {
   });
 
   it('gives its id free, and its old record does not hide the new one from a later agent', async () => {
-    const { journal, clock, open } = setUp();
+    const { journal, clock, open } = journalOf();
     await live(journal, 'a');
     clock.nowMs += 26 * HOUR_MS;
     // Forgets what is old.
@@ -155,7 +120,7 @@ describe('what has ended', () => {
   });
 
   it('leaves no file behind, and what has not ended moves out of an old one', async () => {
-    const { journal, clock, files, open } = setUp({ segmentBytes: 2_000 });
+    const { journal, clock, files, open } = journalOf({ segmentBytes: 2_000 });
     await journal.accept(accepted('long'));
     for (let n = 0; n < 40; n++) await live(journal, `old${n}`);
     expect(Object.keys(files.image()).length).toBeGreaterThan(5);
@@ -173,7 +138,7 @@ describe('what has ended', () => {
   });
 
   it('does not come back when a crash hits the compaction', async () => {
-    const { journal, clock, files, open } = setUp({ segmentBytes: 1_000 });
+    const { journal, clock, files, open } = journalOf({ segmentBytes: 1_000 });
     await journal.accept(accepted('long'));
     for (let n = 0; n < 10; n++) await live(journal, `old${n}`);
     clock.nowMs += 26 * HOUR_MS;
@@ -188,129 +153,6 @@ describe('what has ended', () => {
   });
 });
 
-describe('a journal that is full', () => {
-  it('of what is under way accepts no further command, and goes on when one has ended', async () => {
-    const { journal } = setUp({ maxOperations: 2 });
-    await journal.accept(accepted('a'));
-    await journal.accept(accepted('b'));
-    await expect(journal.accept(accepted('c'))).rejects.toMatchObject({
-      code: 'LIMIT_EXCEEDED',
-      message: expect.stringContaining('under way: 2 of 2'),
-      details: { operations: 2, maxOperations: 2 },
-    });
-    expect(await journal.absenceOf('c')).toBeUndefined();
-    await journal.finish(done('a'));
-    await journal.accept(accepted('c'));
-  });
-
-  it('forgets the oldest that has ended, tells of it, and says so of a repeat for a day, to later agents too', async () => {
-    const { journal, clock, open, told } = setUp({ maxOperations: 8 });
-    const ids: string[] = [];
-    for (let n = 0; n < 10; n++) {
-      clock.nowMs += 1_000;
-      ids.push(newCommandId(clock.nowMs));
-      await live(journal, ids[n] ?? '');
-    }
-    expect(told.forgotten).toBe(2);
-    for (const one of [journal, open()]) {
-      expect(await one.absenceOf(ids[0] ?? '')).toBe('lack-of-room');
-      expect(await one.absenceOf(ids[1] ?? '')).toBe('lack-of-room');
-      expect(await one.absenceOf(newCommandId(clock.nowMs))).toBeUndefined();
-      // No command of such an id was forgotten.
-      expect(await one.absenceOf('my-own')).toBeUndefined();
-    }
-    expect(await journal.find(ids[1] ?? '')).toBeUndefined();
-    expect(await journal.find(ids[2] ?? '')).toBeDefined();
-    clock.nowMs += 26 * HOUR_MS;
-    expect(await open().absenceOf(ids[0] ?? '')).toBeUndefined();
-  });
-
-  it('forgets those of whoever has the most, and of ids that tell no time the last', async () => {
-    const { journal, clock } = setUp({ maxOperations: 8 });
-    const nextId = () => newCommandId((clock.nowMs += 1_000));
-    const quiet = [nextId(), nextId(), nextId()];
-    for (const id of quiet) await live(journal, id, { actor: 'quiet' });
-    await live(journal, 'own', { actor: 'noisy' });
-    const noisy = Array.from({ length: 20 }, nextId);
-    for (const id of noisy) await live(journal, id, { actor: 'noisy' });
-    const kept = (await journal.list({ limit: 99 })).operations.map(({ id }) => id);
-    expect(kept).toEqual(expect.arrayContaining([...quiet, 'own', noisy.at(-1) ?? '']));
-    expect(kept.length).toBeLessThanOrEqual(8);
-    expect(await journal.absenceOf('another')).toBeUndefined();
-  });
-
-  it('makes room once for many that come together, and lets in no more than fit', async () => {
-    const { journal } = setUp({ maxOperations: 10 });
-    for (let n = 0; n < 10; n++) await live(journal, `old${n}`);
-    const results = await Promise.allSettled(Array.from({ length: 15 }, (_, n) => journal.accept(accepted(`new${n}`))));
-    expect(results.filter(({ status }) => status === 'fulfilled')).toHaveLength(10);
-    expect(journal.usage.operations).toBe(10);
-    expect((await journal.unfinished()).length).toBe(10);
-  });
-
-  it('forgets nothing that it could not note', async () => {
-    const { journal, files, open } = setUp({ maxOperations: 2 });
-    await live(journal, 'a');
-    await live(journal, 'b');
-    files.faults = [{ on: 'datasync', code: 'EIO' }];
-    await expect(journal.accept(accepted('c'))).rejects.toMatchObject({ code: 'JOURNAL_FAILED' });
-    expect(await journal.find('a')).toBeDefined();
-    files.faults = [];
-    await journal.accept(accepted('c'));
-    for (const one of [journal, open()]) expect(await one.absenceOf('x')).toBe('lack-of-room');
-  });
-
-  it('of slips forgets those: they did nothing, and everybody else needs the room', async () => {
-    const { journal } = setUp({ maxOperations: 3 });
-    const refused = { state: 'failed', result: undefined, error: { code: 'WRONG_STATE', message: 'no' } } as const;
-    await live(journal, 'a');
-    for (const id of ['b', 'c']) {
-      await journal.accept(accepted(id));
-      await journal.finish(done(id, refused));
-    }
-    await journal.accept(accepted('d'));
-    expect((await journal.list({ limit: 9 })).operations.map(({ id }) => id).sort()).toEqual(['a', 'd']);
-  });
-
-  it('knows what it has forgotten when the file in which that was noted is long gone', async () => {
-    const { journal, clock, files, open } = setUp({ maxOperations: 8, maxBytes: 16_000, segmentBytes: 1_000 });
-    const forgotten = newCommandId(clock.nowMs);
-    await live(journal, forgotten);
-    for (let n = 0; n < 7; n++) await journal.accept(accepted(newCommandId((clock.nowMs += 1_000))));
-    const refused = { state: 'failed', result: undefined, error: { code: 'WRONG_STATE', message: 'no' } } as const;
-    const refuse = () => live(journal, newCommandId((clock.nowMs += 1_000)), refused);
-    await refuse();
-    const before = Object.keys(files.image());
-    // None of these is to be noted: they did nothing.
-    for (let n = 0; n < 60; n++) await refuse();
-    await journal.close();
-    expect(Object.keys(files.image()).filter((name) => before.includes(name))).toEqual([]);
-    expect(await open().absenceOf(forgotten)).toBe('lack-of-room');
-    expect(await open().absenceOf(newCommandId(clock.nowMs))).toBeUndefined();
-  });
-
-  it('of bytes forgets and grows smaller, past damage too, which stays known', async () => {
-    const limits = { maxBytes: 16_000, segmentBytes: 1_000 };
-    const { journal, clock, files, open } = setUp(limits);
-    await live(journal, 'rotten');
-    for (let n = 0; n < 4; n++) await live(journal, newCommandId((clock.nowMs += 1_000)));
-    const image = files.image();
-    const [name = ''] = Object.keys(image).sort();
-    const bytes = image[name] ?? Buffer.alloc(0);
-    bytes[bytes.indexOf('"rotten"') + 1] = 0x58;
-    const disk = MemoryFiles.of(image);
-    const crowded = open(disk);
-    for (let n = 0; n < 100; n++) {
-      await live(crowded, newCommandId((clock.nowMs += 1_000)));
-      expect(crowded.usage.bytes).toBeLessThan(limits.maxBytes + 2_000);
-    }
-    expect(Object.keys(disk.image())).not.toContain(name);
-    expect(await open(disk).absenceOf('rotten')).toBe('damage');
-    clock.nowMs += 26 * HOUR_MS;
-    expect(await open(disk).absenceOf('rotten')).toBeUndefined();
-  });
-});
-
 describe('a disk that fails', () => {
   it.each([
     ['is full', { on: 'write', code: 'ENOSPC', after: 30 }],
@@ -320,7 +162,9 @@ describe('a disk that fails', () => {
     ['cannot make a name durable', { on: 'syncNames', code: 'EIO' }],
   ] as const)('and %s refuses the command, and goes on when it can again', async (_, fault) => {
     for (const isFirst of [true, false]) {
-      const { journal, files, open, told } = setUp(fault.on === 'create' || fault.on === 'syncNames' ? { segmentBytes: 1 } : {});
+      const { journal, files, open, told } = journalOf(
+        fault.on === 'create' || fault.on === 'syncNames' ? { segmentBytes: 1 } : {},
+      );
       if (!isFirst) await live(journal, 'before');
       files.faults = [fault];
       const refused = ['a', 'b', 'c'].map((id) => journal.accept(accepted(id)));
@@ -342,7 +186,7 @@ describe('a disk that fails', () => {
   });
 
   it('trusts no sync of a file after one that failed', async () => {
-    const { journal, files } = setUp();
+    const { journal, files } = journalOf();
     await live(journal, 'a');
     files.faults = [{ on: 'datasync', code: 'EIO' }];
     await expect(journal.accept(accepted('b'))).rejects.toMatchObject({ code: 'JOURNAL_FAILED' });
@@ -352,7 +196,7 @@ describe('a disk that fails', () => {
   });
 
   it('that cannot even cut back what it wrote leaves nothing that counts', async () => {
-    const { journal, files, open } = setUp();
+    const { journal, files, open } = journalOf();
     await live(journal, 'a');
     files.faults = [
       { on: 'datasync', code: 'EIO' },
@@ -365,14 +209,14 @@ describe('a disk that fails', () => {
   });
 
   it('that takes a few bytes at a time loses none', async () => {
-    const { journal, files, open } = setUp();
+    const { journal, files, open } = journalOf();
     files.maxWriteBytes = 7;
     await live(journal, 'a');
     expect(await open().find('a')).toEqual(done('a'));
   });
 
   it('that cannot be read refuses every command, and is asked again', async () => {
-    const { files, open, journal } = setUp();
+    const { files, open, journal } = journalOf();
     await live(journal, 'a');
     files.faults = [{ on: 'read', code: 'EIO' }];
     const later = open();
@@ -387,7 +231,7 @@ describe('damage', () => {
   const firstFile = '00000001.journal';
 
   it('in the middle is told, hides nothing behind it, and makes the commands of its time unknown', async () => {
-    const { journal, files, clock, told, open } = setUp();
+    const { journal, files, clock, told, open } = journalOf();
     const idAt = (ms: number) => newCommandId(START_MS + ms);
     await live(journal, 'a');
     clock.nowMs = START_MS + HOUR_MS;
@@ -413,7 +257,7 @@ describe('damage', () => {
   });
 
   it('of the last record, whole but wrong, is a loss and no torn end: it may have been acknowledged', async () => {
-    const { journal, files, told, open, clock } = setUp();
+    const { journal, files, told, open, clock } = journalOf();
     await live(journal, 'a');
     await journal.accept(accepted('b'));
     const image = files.image();
@@ -434,7 +278,7 @@ describe('damage', () => {
   });
 
   it('by which a whole file is gone is a loss too', async () => {
-    const { journal, files, told, open } = setUp({ segmentBytes: 500 });
+    const { journal, files, told, open } = journalOf({ segmentBytes: 500 });
     for (let n = 0; n < 8; n++) await journal.accept(accepted(`c${n}`));
     const image = files.image();
     const [, middle = ''] = Object.keys(image).sort();
@@ -445,7 +289,7 @@ describe('damage', () => {
   });
 
   it('is never an older state of a command: what was found not done is not run again on the word of an old record', async () => {
-    const { journal, files, open } = setUp();
+    const { journal, files, open } = journalOf();
     await live(journal, 'a');
     await live(journal, 'b');
     const image = files.image();
