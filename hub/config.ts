@@ -48,6 +48,8 @@ const HUB_SETTINGS = {
   maxStreamsPerHost: value(v.optional(whole(1, 65_536), 2048), 'streams into the guests of one host'),
   maxStreamsPerOperator: value(v.optional(whole(1, 65_536), 2048), 'streams of one operator'),
   maxVmsPerHost: value(v.optional(whole(1, 100_000), 4096), 'VMs of one host that the hub knows by name'),
+  maxEvents: value(v.optional(whole(1000, 100_000_000), 200_000), 'events of the fleet that are kept'),
+  maxAuditEntries: value(v.optional(whole(1000, 100_000_000), 500_000), 'calls that the audit keeps'),
   drainMs: value(v.optional(whole(0, 600_000), 2000), 'milliseconds in which sessions are asked to leave when the hub stops'),
 } as const;
 

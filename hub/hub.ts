@@ -20,6 +20,7 @@ import { createServer, listen, reloadTls } from './http/server.ts';
 import { Strangers } from './http/strangers.ts';
 import type { HubLogger } from './logger.ts';
 import { createService, type HubService } from './service.ts';
+import { openState } from './state.ts';
 import { META } from './store/records.ts';
 import { openSqliteStore } from './store/sqlite-store.ts';
 import { getOrCreate, type Store } from './store/store.ts';
@@ -141,9 +142,10 @@ class EmbeddableHub implements Hub {
     });
     await this.#makeFirstAdmin(store, tokens);
     const strangers = new Strangers(config.maxUnauthenticated, this.#clock);
+    const state = await openState({ store, config, logger: this.#logger, clock: this.#clock });
     const service = createService({
       config,
-      store,
+      state,
       tokens,
       hubId,
       strangers,

@@ -23,11 +23,12 @@ import type { AgentSession } from './sessions/agent-session.ts';
 import { Fleet } from './sessions/fleet.ts';
 import { Sessions } from './sessions/sessions.ts';
 import { UpgradeHandler } from './sessions/upgrade.ts';
-import type { Store, StoreHealth } from './store/store.ts';
+import type { HubState } from './state.ts';
+import type { StoreHealth } from './store/store.ts';
 
 export interface ServiceOptions {
   readonly config: HubConfig;
-  readonly store: Store;
+  readonly state: HubState;
   readonly tokens: TokenService;
   readonly hubId: string;
   readonly strangers: Strangers;
@@ -46,7 +47,8 @@ export interface HubService {
 }
 
 export function createService(options: ServiceOptions): HubService {
-  const { config, store, tokens, hubId, strangers, logger, clock, now } = options;
+  const { config, state, tokens, hubId, strangers, logger, clock, now } = options;
+  const { store, inventory } = state;
   const startedMs = clock.now();
   let isDraining = false;
 
@@ -57,11 +59,11 @@ export function createService(options: ServiceOptions): HubService {
     uptimeMs: Math.round(clock.now() - startedMs),
   });
   const metrics = new HubMetrics(() => ({ ...counts(), rpcInFlight: dispatcher.inFlight }));
-  const audit = new Audit(logger);
-  const fleet = new Fleet<AgentSession>({ store, maxVmsPerHost: config.maxVmsPerHost });
+  const audit = new Audit(logger, state.auditBook);
+  const fleet = new Fleet<AgentSession>({ store, inventory });
   const handlers = allHubHandlers({
+    ...state,
     hubId,
-    store,
     tokens,
     counts,
     liveHost: (host) => fleet.get(host),
@@ -73,7 +75,7 @@ export function createService(options: ServiceOptions): HubService {
   const dispatcher: Dispatcher = new Dispatcher({ fleet, handlers, metrics, audit, clock, now });
   const { maxStreamsPerHost } = config;
   const relay: StreamRelay = new StreamRelay({ dispatcher, fleet, metrics, audit, maxStreamsPerHost, clock, now });
-  const sessions: Sessions = new Sessions({ config, store, fleet, dispatcher, relay, metrics, logger, now });
+  const sessions: Sessions = new Sessions({ config, state, fleet, dispatcher, relay, metrics, logger, now });
   const gate = new Gate({ config, store, tokens, hubId, clock, now });
 
   const rpcPost = new RpcPost({
@@ -126,10 +128,11 @@ export function createService(options: ServiceOptions): HubService {
     const { host } = request;
     try {
       const { tokenId, ...answer } = await enrol(request, { store, tokens, hubId, maxHosts: config.maxHosts, now });
-      audit.enrolment({ host, tokenId, address, code: 'OK' });
+      await audit.enrolment({ host, tokenId, address, code: 'OK' });
+      await state.events.append(host, [{ type: 'host.enrolled', data: {} }]);
       return answer;
     } catch (thrown) {
-      audit.enrolment({ host, address, code: toFairleadError(thrown).code });
+      await audit.enrolment({ host, address, code: toFairleadError(thrown).code });
       throw thrown;
     }
   }
@@ -145,6 +148,7 @@ export function createService(options: ServiceOptions): HubService {
       isDraining = true;
       await sessions.drain(drainMs);
       relay[Symbol.dispose]();
+      await state.auditBook.flush();
     },
   };
 }

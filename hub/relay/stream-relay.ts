@@ -168,6 +168,6 @@ export class StreamRelay implements Disposable {
 
   #told(code: string, { method, caller, params, host }: Asked): void {
     this.#options.metrics.streamAsked(code === 'OK' ? 'opened' : 'refused');
-    this.#options.audit.call(caller, { method, params, host, code, durationMs: 0 });
+    void this.#options.audit.changed(caller, { method, params, host, code, durationMs: 0 });
   }
 }

@@ -95,9 +95,7 @@ export class Dispatcher {
       throw thrown;
     } finally {
       this.#inFlight -= 1;
-      const durationMs = clock.now() - startedMs;
-      // The caller gets the answer first.
-      setImmediate(() => this.#ended(caller, { method, params, host, code, durationMs }));
+      await this.#ended(caller, { method, params, host, code, durationMs: clock.now() - startedMs });
     }
   }
 
@@ -106,11 +104,16 @@ export class Dispatcher {
     return await this.#options.handlers[method](parseParams(method, params), call);
   }
 
-  #ended(caller: Caller, call: AuditedCall): void {
+  /** What changed something is told once it is in the audit; of anything else the caller hears first. */
+  async #ended(caller: Caller, call: AuditedCall): Promise<void> {
     const { metrics, audit } = this.#options;
     const isKnown = isMethodName(call.method);
-    metrics.rpcEnded(isKnown ? call.method : 'unknown', call.code, call.durationMs);
-    if (changesSomething(call.method, call.params)) audit.call(caller, call);
+    const changed = changesSomething(call.method, call.params);
+    if (changed) await audit.changed(caller, call);
+    setImmediate(() => {
+      metrics.rpcEnded(isKnown ? call.method : 'unknown', call.code, call.durationMs);
+      if (!changed) audit.read(caller, call);
+    });
   }
 
   /** @throws FairleadError METHOD_NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED, INVALID_PARAMS */
@@ -136,7 +139,8 @@ export class Dispatcher {
     if (method === 'vm.delete' && typeof params['vm'] === 'string') inventory.remove(host, params['vm']);
     if (method !== 'vm.create' && method !== 'vm.run') return;
     const { spec } = parseParams(method, params);
-    inventory.add(host, spec.name);
+    if (inventory.get(host, spec.name) !== undefined) return;
+    inventory.set(host, { name: spec.name, state: 'created', ready: false, generation: 0, labels: spec.labels });
   }
 }
 

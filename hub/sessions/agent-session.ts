@@ -8,30 +8,20 @@
  * `run` carries it from the first to the last state and never rejects: what goes wrong closes this line and is logged.
  */
 import { randomBytes } from 'node:crypto';
-import * as v from 'valibot';
-import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import type { JsonRpcPeer } from '../../shared/jsonrpc/peer.ts';
 import { Line } from '../../shared/line/line.ts';
 import type { MessageSocket } from '../../shared/line/message-socket.ts';
 import type { PeerHello } from '../../shared/mux/hello.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
 import { VERSION } from '../../shared/node/version.ts';
-import { Name } from '../../shared/protocol/common.ts';
-import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { isSupportedVersion, OLDEST_SUPPORTED_VERSION } from '../../shared/protocol/skew.ts';
 import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
 import type { HubLogger } from '../logger.ts';
 import type { StreamRelay } from '../relay/stream-relay.ts';
+import type { HubState } from '../state.ts';
 import type { Fleet, FleetSession } from './fleet.ts';
-
-/** Of one host; more than the configuration can ask for. */
-const MAX_LISTED_VMS = 100_000;
-const MAX_EARLY_EVENTS = 10_000;
-
-/** What the inventory needs of `vm.list` and `vm.event`; a newer agent may say more, and knows types of events that we do not. */
-const VmPage = v.object({ vms: v.array(v.object({ name: Name })), next: v.optional(Name) });
-const InventoryEvent = v.object({ type: v.string(), vm: Name });
-type InventoryEvent = v.InferOutput<typeof InventoryEvent>;
+import { HostFeed } from './host-feed.ts';
 
 /** RFC 6455 §7.4.1: a policy of the hub's was violated. */
 const POLICY_VIOLATION = 1008;
@@ -45,6 +35,7 @@ export interface AgentSessionOptions {
   readonly helloTimeoutMs: number;
   readonly fleet: Fleet<AgentSession>;
   readonly relay: StreamRelay;
+  readonly state: Pick<HubState, 'events' | 'intake'>;
   readonly logger: HubLogger;
   /** The session serves: the peer's HELLO is good and no newer session is there. */
   readonly onServing: (session: AgentSession, hello: PeerHello) => void;
@@ -60,10 +51,8 @@ export class AgentSession implements FleetSession {
   readonly #logger: HubLogger;
   readonly #line: Line;
   #contractVersion = 0;
+  readonly #feed: HostFeed;
   #superseded = false;
-  #warned = false;
-  /** Changes of the inventory that came while the host's list was on its way; undefined once it is here. */
-  #early: InventoryEvent[] | undefined = [];
 
   constructor(options: AgentSessionOptions) {
     this.#options = options;
@@ -84,12 +73,22 @@ export class AgentSession implements FleetSession {
         onRequest: async (method) => {
           throw new FairleadError('METHOD_NOT_FOUND', `the hub answers no calls of hosts, ${method.slice(0, 128)} neither`);
         },
-        onNotification: (method, params) => this.#onNotification(method, params),
+        onNotification: (method, params) => this.#feed.onNotification(method, params),
         onResume: (stream, said) =>
           options.relay.resumeHost(stream, said, { host: this.host, epoch: this.epoch }, this.#line.mux),
       },
       limits: { helloTimeoutMs: options.helloTimeoutMs },
       logger: this.#logger,
+    });
+    const { events, intake } = options.state;
+    this.#feed = new HostFeed({
+      host: this.host,
+      peer: this.#line.peer,
+      inventory: options.fleet.inventory,
+      events,
+      intake,
+      logger: this.#logger,
+      isCurrent: () => !this.#superseded,
     });
   }
 
@@ -156,73 +155,6 @@ export class AgentSession implements FleetSession {
     this.#options.relay.released({ host: this.host }, hello);
     this.#options.onServing(this, hello);
     this.#logger.info({ software: hello.software, contract: hello.contract }, `host ${this.host} connected`);
-    await this.#resync();
-  }
-
-  /** Asks for all VMs once; what changes meanwhile is applied after that, in its order. @throws FairleadError PROTOCOL_ERROR */
-  async #resync(): Promise<void> {
-    const { inventory } = this.#options.fleet;
-    try {
-      const names = await this.#listVms();
-      if (this.#superseded) return;
-      if (!inventory.replace(this.host, names)) this.#warnOfTooMany(names.length);
-    } catch (thrown) {
-      const { code, message } = toFairleadError(thrown);
-      if (code === 'PROTOCOL_ERROR' || code === 'INTERRUPTED') throw thrown;
-      // The host is of use without its list: a call only has to name it.
-      this.#logger.warn(
-        { code },
-        `could not list the VMs of host ${this.host}: ${message}; calls must name the host until it connects again`,
-      );
-    }
-    const early = this.#early ?? [];
-    this.#early = undefined;
-    for (const event of early) this.#apply(event);
-  }
-
-  async #listVms(): Promise<readonly string[]> {
-    const names: string[] = [];
-    let after: string | undefined;
-    do {
-      const params = after === undefined ? {} : { after };
-      const page = parseWith(VmPage, await this.#line.peer.call('vm.list', params), 'vm.list', 'PROTOCOL_ERROR');
-      if (page.next !== undefined && after !== undefined && page.next <= after) {
-        throw new FairleadError('PROTOCOL_ERROR', `vm.list of host ${this.host} goes round in circles at ${after}`);
-      }
-      if (page.next !== undefined && page.vms.length === 0) {
-        throw new FairleadError('PROTOCOL_ERROR', `vm.list of host ${this.host} has no VM on a page that is not the last`);
-      }
-      names.push(...page.vms.map((vm) => vm.name));
-      after = page.next;
-    } while (after !== undefined && names.length <= MAX_LISTED_VMS);
-    return names;
-  }
-
-  /** What it throws closes the line. */
-  #onNotification(method: string, params: JsonObject): void {
-    if (method !== 'vm.event') return;
-    const event = parseWith(InventoryEvent, params, 'vm.event', 'PROTOCOL_ERROR');
-    if (event.type !== 'vm.created' && event.type !== 'vm.deleted') return;
-    if (this.#early === undefined) return this.#apply(event);
-    if (this.#early.length >= MAX_EARLY_EVENTS)
-      throw new FairleadError('LIMIT_EXCEEDED', 'too many events before the list of VMs');
-    this.#early.push(event);
-  }
-
-  #apply({ type, vm }: InventoryEvent): void {
-    const { inventory } = this.#options.fleet;
-    if (this.#superseded) return;
-    if (type === 'vm.deleted') inventory.remove(this.host, vm);
-    else if (!inventory.add(this.host, vm)) this.#warnOfTooMany(undefined);
-  }
-
-  /** Once a session: a host can tell of as many as it likes. */
-  #warnOfTooMany(vms: number | undefined): void {
-    if (this.#warned) return;
-    this.#warned = true;
-    this.#logger.warn(
-      { vms },
-      `host ${this.host} has more VMs than the hub remembers (maxVmsPerHost); calls for some must name the host`,
-    );
+    await this.#feed.begin();
   }
 }

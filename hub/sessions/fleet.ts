@@ -7,7 +7,7 @@
 import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import { HOSTS } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
-import { Inventory } from './inventory.ts';
+import type { Inventory } from './inventory.ts';
 
 /** Hosts that an error names. */
 const MAX_NAMED = 10;
@@ -31,9 +31,9 @@ export class Fleet<S extends FleetSession> {
   readonly #store: Store;
   readonly #sessions = new Map<string, S>();
 
-  constructor(options: { readonly store: Store; readonly maxVmsPerHost: number }) {
+  constructor(options: { readonly store: Store; readonly inventory: Inventory }) {
     this.#store = options.store;
-    this.inventory = new Inventory(options.maxVmsPerHost);
+    this.inventory = options.inventory;
   }
 
   get size(): number {

@@ -1,47 +1,89 @@
 /**
- * Which host has a VM of which name, so that an operator need not say it. Only names are kept: everything else is asked of the host.
+ * The VMs of the fleet as their hosts reported them: which host has a VM of which name, so that an operator need not say it, and how it
+ * stands, so that all hosts need not be asked. A host's own answer always counts.
  *
- * It is told by the hosts (their list at connect, their events from then on) and may be a moment behind; a host's own answer always
- * counts. What a host had is remembered while it is away, so that the error can name it.
+ * It is told by the hosts (their list at connect, their events from then on) and may be a moment behind. What a host had is remembered while
+ * it is away, and over a restart of the hub.
  */
+import * as v from 'valibot';
+import { Count, Labels, Name } from '../../shared/protocol/common.ts';
+
+export const ReportedVm = v.strictObject({
+  name: Name,
+  /** Of the supervisor's machine; a newer agent may know more than we do. */
+  state: v.string(),
+  ready: v.boolean(),
+  generation: Count,
+  labels: Labels,
+  /** Of a VM that the host was not asked about yet: absent. */
+  uuid: v.optional(v.string()),
+});
+export type ReportedVm = v.InferOutput<typeof ReportedVm>;
+
+/** Told of each VM that is other than before; undefined for one that is gone. */
+export type InventoryListener = (host: string, name: string, vm: ReportedVm | undefined) => void;
+
 export class Inventory {
   readonly #maxPerHost: number;
-  readonly #vmsByHost = new Map<string, Set<string>>();
+  readonly #onChange: InventoryListener;
+  readonly #vmsByHost = new Map<string, Map<string, ReportedVm>>();
   readonly #hostsByVm = new Map<string, Set<string>>();
 
-  constructor(maxPerHost: number) {
+  constructor(maxPerHost: number, onChange: InventoryListener = () => {}) {
     this.#maxPerHost = maxPerHost;
+    this.#onChange = onChange;
   }
 
   hostsOf(vm: string): readonly string[] {
     return [...(this.#hostsByVm.get(vm) ?? [])].sort();
   }
 
+  get(host: string, vm: string): ReportedVm | undefined {
+    return this.#vmsByHost.get(host)?.get(vm);
+  }
+
+  vmsOf(host: string): readonly ReportedVm[] {
+    return [...(this.#vmsByHost.get(host)?.values() ?? [])];
+  }
+
+  hosts(): Iterable<string> {
+    return this.#vmsByHost.keys();
+  }
+
   /** False when the host has more VMs than are remembered. */
-  add(host: string, vm: string): boolean {
-    const vms = this.#vmsByHost.get(host) ?? new Set();
-    if (vms.has(vm)) return true;
-    if (vms.size >= this.#maxPerHost) return false;
-    this.#vmsByHost.set(host, vms.add(vm));
-    this.#hostsByVm.set(vm, (this.#hostsByVm.get(vm) ?? new Set()).add(host));
+  set(host: string, vm: ReportedVm): boolean {
+    const vms = this.#vmsByHost.get(host) ?? new Map<string, ReportedVm>();
+    const before = vms.get(vm.name);
+    if (before === undefined && vms.size >= this.#maxPerHost) return false;
+    if (before !== undefined && isSame(before, vm)) return true;
+    this.#vmsByHost.set(host, vms.set(vm.name, vm));
+    this.#hostsByVm.set(vm.name, (this.#hostsByVm.get(vm.name) ?? new Set()).add(host));
+    this.#onChange(host, vm.name, vm);
     return true;
   }
 
   remove(host: string, vm: string): void {
-    this.#vmsByHost.get(host)?.delete(vm);
+    const vms = this.#vmsByHost.get(host);
+    if (vms?.delete(vm) !== true) return;
+    if (vms.size === 0) this.#vmsByHost.delete(host);
     const hosts = this.#hostsByVm.get(vm);
     hosts?.delete(host);
     if (hosts?.size === 0) this.#hostsByVm.delete(vm);
+    this.#onChange(host, vm, undefined);
   }
 
-  /** Makes `vms` all that the host has. */
-  replace(host: string, vms: Iterable<string>): boolean {
-    this.forget(host);
-    return [...vms].every((vm) => this.add(host, vm));
+  /** Makes `vms` all that the host has. False when it has more than are remembered. */
+  replace(host: string, vms: readonly ReportedVm[]): boolean {
+    const names = new Set(vms.map(({ name }) => name));
+    for (const { name } of this.vmsOf(host)) if (!names.has(name)) this.remove(host, name);
+    return vms.every((vm) => this.set(host, vm));
   }
 
   forget(host: string): void {
-    for (const vm of this.#vmsByHost.get(host) ?? []) this.remove(host, vm);
-    this.#vmsByHost.delete(host);
+    for (const { name } of this.vmsOf(host)) this.remove(host, name);
   }
+}
+
+function isSame(a: ReportedVm, b: ReportedVm): boolean {
+  return JSON.stringify(a) === JSON.stringify(b);
 }

@@ -2,6 +2,7 @@
 import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
 import { limitUnsentBytes } from '../../native/unsent.ts';
+import type { JsonObject } from '../../shared/errors.ts';
 import { MAX_TIMEOUT_MS } from '../../shared/jsonrpc/meta.ts';
 import type { PeerHello } from '../../shared/mux/hello.ts';
 import { wsSocket } from '../../shared/node/ws-socket.ts';
@@ -11,8 +12,8 @@ import type { HubMetrics } from '../http/metrics.ts';
 import type { HubLogger } from '../logger.ts';
 import type { StreamRelay } from '../relay/stream-relay.ts';
 import type { Dispatcher } from '../rpc/dispatcher.ts';
+import type { HubState } from '../state.ts';
 import { HOSTS, type HostState } from '../store/records.ts';
-import type { Store } from '../store/store.ts';
 import { AgentSession } from './agent-session.ts';
 import type { Fleet } from './fleet.ts';
 import { OperatorSession } from './operator-session.ts';
@@ -24,7 +25,7 @@ const POLICY_VIOLATION = 1008;
 
 export interface SessionsOptions {
   readonly config: HubConfig;
-  readonly store: Store;
+  readonly state: HubState;
   readonly fleet: Fleet<AgentSession>;
   readonly dispatcher: Dispatcher;
   readonly relay: StreamRelay;
@@ -49,7 +50,7 @@ export class Sessions {
   }
 
   addAgent(host: HostState, socket: WebSocket, tcp: Socket, remoteAddress: string): void {
-    const { config, fleet, relay, logger } = this.#options;
+    const { config, fleet, relay, state, logger } = this.#options;
     this.#tune(tcp);
     const session = new AgentSession({
       host: host.host,
@@ -59,8 +60,9 @@ export class Sessions {
       helloTimeoutMs: config.handshakeTimeoutMs,
       fleet,
       relay,
+      state,
       logger,
-      onServing: (_session, hello) => void this.#noteSeen(host.host, hello),
+      onServing: (_session, hello) => this.#onServing(session, hello),
     });
     this.#agents.set(session, this.#runAgent(session));
   }
@@ -110,8 +112,22 @@ export class Sessions {
   async #runAgent(session: AgentSession): Promise<void> {
     const end = await session.run();
     this.#options.metrics.sessionEnded('agent', end);
+    if (end !== 'superseded') this.#tell('disconnected', session, { result: end });
     await this.#noteSeen(session.host);
     this.#agents.delete(session);
+  }
+
+  #onServing(session: AgentSession, hello: PeerHello): void {
+    this.#tell('connected', session, { software: hello.software });
+    void this.#noteSeen(session.host, hello);
+  }
+
+  #tell(what: 'connected' | 'disconnected', { host, epoch }: AgentSession, more: JsonObject): void {
+    const { state, logger } = this.#options;
+    state.bus.publish(`host.${what}`, { host, epoch });
+    state.events.append(host, [{ type: `host.${what}`, data: { epoch, ...more } }]).catch((err: unknown) => {
+      logger.error({ host, err }, `could not keep that host ${host} is ${what}`);
+    });
   }
 
   async #runOperator(session: OperatorSession): Promise<void> {
@@ -135,7 +151,11 @@ export class Sessions {
 
   /** Only for people to read: when it cannot be written, the session goes on. */
   async #noteSeen(host: string, hello?: PeerHello): Promise<void> {
-    const { store, now, logger } = this.#options;
+    const {
+      state: { store },
+      now,
+      logger,
+    } = this.#options;
     const seen = hello === undefined ? {} : { agentVersion: versionOf(hello.software), contractVersion: hello.contract };
     try {
       await store.collection(HOSTS).modify(host, (state) => ({ ...state, ...seen, lastSeenAtMs: now() }));

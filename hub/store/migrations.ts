@@ -19,6 +19,7 @@ const STEPS: readonly string[] = [
    CREATE TABLE sequence (last INTEGER NOT NULL) STRICT;
    INSERT INTO sequence VALUES (0);`,
   `${records('leases')} ${records('rollouts')} ${entries('rollout_log')} ${records('blobs')} ${records('tags')}`,
+  `${entries('events')} ${entries('audit')} ${records('vms')} ${records('event_cursors')}`,
 ];
 
 /** @throws FairleadError UNSUPPORTED when the file was written by a newer hub. */

@@ -100,6 +100,10 @@ export class SqliteCollection<T> implements Collection<T> {
     );
   }
 
+  async discard(key: string): Promise<void> {
+    await this.#remove(key);
+  }
+
   /** Decided on what is durable and on its way; refused only on what is durable, so that a refusal is no guess. */
   async #writeIf(
     key: string,

@@ -54,6 +54,8 @@ export interface Collection<T> {
   update(key: string, value: T, revision: number): Promise<boolean>;
   /** False when the record is gone or its revision is another by now. */
   remove(key: string, revision: number): Promise<boolean>;
+  /** Removes whatever is there by then, if anything. */
+  discard(key: string): Promise<void>;
 }
 
 export interface LogEntry<T> {

@@ -11,6 +11,8 @@ import { Name } from './common.ts';
 import type { MethodContract } from './contract.ts';
 import { CONSOLE_METHODS } from './methods-console.ts';
 import { DEVICE_METHODS } from './methods-devices.ts';
+import { DISK_IMAGE_METHODS } from './methods-disk-images.ts';
+import { EVENT_METHODS } from './methods-event.ts';
 import { FLEET_METHODS } from './methods-fleet.ts';
 import { GUEST_METHODS } from './methods-guest.ts';
 import { GUEST_FILE_METHODS } from './methods-guest-files.ts';
@@ -34,12 +36,14 @@ export const METHODS = {
   ...MEMORY_METHODS,
   ...MIGRATION_METHODS,
   ...DEVICE_METHODS,
+  ...DISK_IMAGE_METHODS,
   ...GUEST_METHODS,
   ...GUEST_FILE_METHODS,
   ...CONSOLE_METHODS,
   ...STREAM_METHODS,
   ...HUB_METHODS,
   ...FLEET_METHODS,
+  ...EVENT_METHODS,
   ...TOKEN_METHODS,
 } as const satisfies Record<string, MethodContract>;
 

@@ -36,19 +36,23 @@ export interface Page<T> {
   readonly next: string | undefined;
 }
 
+/** As many of the first rows as fit a message, and one at least. */
+export function fitting<T>(rows: readonly T[], limit = rows.length): readonly T[] {
+  const encoder = new TextEncoder();
+  let bytes = 0;
+  const end = rows.findIndex((row, index) => {
+    bytes += encoder.encode(JSON.stringify(row)).length + 1;
+    return index === limit || (index > 0 && bytes > MAX_PAGE_BYTES);
+  });
+  return end === -1 ? rows : rows.slice(0, end);
+}
+
 /** Cuts one page out of all rows, by number and by size. `rows` may be in any order; names compare by code unit. */
 export function pageFrom<T>(rows: Iterable<T>, nameOf: (row: T) => string, { after, limit }: PageParams): Page<T> {
   const rest = [...rows]
     .filter((row) => after === undefined || nameOf(row) > after)
     .sort((a, b) => (nameOf(a) < nameOf(b) ? -1 : 1));
-  const encoder = new TextEncoder();
-  const page: T[] = [];
-  let bytes = 0;
-  for (const row of rest) {
-    bytes += encoder.encode(JSON.stringify(row)).length + 1;
-    if (page.length === limit || (page.length > 0 && bytes > MAX_PAGE_BYTES)) break;
-    page.push(row);
-  }
+  const page = fitting(rest, limit);
   const last = page.at(-1);
   return { rows: page, next: last === undefined || page.length === rest.length ? undefined : nameOf(last) };
 }

@@ -36,6 +36,8 @@ describe('a call through the hub', () => {
     await using _agent = await addTestHost(hub, 'h1', {
       methods: {
         'vm.events': (_params, context) => {
+          // The hub asks on its own account as well.
+          if (!context.wantsProgress) return { epoch: 'e', events: [], missed: 0, lastSeq: 0 };
           seen.push(context.trace.traceparent, context.remainingMs());
           for (const seq of [1, 2, 3]) context.progress({ seq });
           return { events: [] };
@@ -110,7 +112,7 @@ describe('a call through the hub', () => {
     await expect(call).rejects.toMatchObject({ code: 'INVALID_PARAMS', message: expect.stringContaining('params.color') });
     await expect(operator.line.peer.call('vm.fly', {})).rejects.toEqual(error('METHOD_NOT_FOUND'));
     await expect(operator.line.peer.call('stream.open', { vm: 'web', port: 1 })).rejects.toEqual(error('INVALID_REQUEST'));
-    expect(agent.calls).toEqual(['vm.list']);
+    expect(agent.calls.filter((method) => method === 'vm.get' || method === 'vm.fly')).toEqual([]);
   });
 });
 

@@ -99,7 +99,16 @@ describe("an agent's contract version", () => {
   it('may be newer than that of the hub', async () => {
     await using hub = await startTestHub();
     await using agent = await addTestHost(hub, 'h1', { contract: 99 });
-    agent.line.peer.notify('vm.event', { vm: 'web', type: 'vm.teleported', somethingNew: true });
+    agent.line.peer.notify('vm.event', {
+      epoch: 'e',
+      seq: 1,
+      time: '2030-01-01T00:00:00.000Z',
+      vm: 'web',
+      type: 'vm.teleported',
+      state: 'elsewhere',
+      data: {},
+      somethingNew: true,
+    });
     await hub.logged('host h1 connected');
     await expect.poll(async () => (await hub.post('host.get', { host: 'h1' })).body.result?.['contractVersion']).toBe(99);
   });

@@ -2,7 +2,7 @@
 import { describe, expect, it } from 'vitest';
 import { describeParams } from '../../hub/rpc/audit.ts';
 import { Fleet, type FleetSession } from '../../hub/sessions/fleet.ts';
-import { Inventory } from '../../hub/sessions/inventory.ts';
+import { Inventory, type ReportedVm } from '../../hub/sessions/inventory.ts';
 import { openSqliteStore } from '../../hub/store/sqlite-store.ts';
 
 class FakeSession implements FleetSession {
@@ -20,18 +20,20 @@ class FakeSession implements FleetSession {
   }
 }
 
-const fleet = () => new Fleet<FakeSession>({ store: openSqliteStore(':memory:'), maxVmsPerHost: 10 });
+const fleet = () => new Fleet<FakeSession>({ store: openSqliteStore(':memory:'), inventory: new Inventory(10) });
+
+const vm = (name: string): ReportedVm => ({ name, state: 'running', ready: false, generation: 1, labels: {} });
 
 describe('the inventory', () => {
   it('knows which hosts have a VM of a name', () => {
     const inventory = new Inventory(10);
-    inventory.replace('h2', ['web', 'db']);
-    inventory.add('h1', 'web');
+    inventory.replace('h2', [vm('web'), vm('db')]);
+    inventory.set('h1', vm('web'));
     expect([inventory.hostsOf('web'), inventory.hostsOf('db'), inventory.hostsOf('x')]).toEqual([['h1', 'h2'], ['h2'], []]);
     inventory.remove('h2', 'web');
     inventory.remove('h2', 'never-there');
     expect(inventory.hostsOf('web')).toEqual(['h1']);
-    inventory.replace('h2', ['cache']);
+    inventory.replace('h2', [vm('cache')]);
     expect([inventory.hostsOf('db'), inventory.hostsOf('cache')]).toEqual([[], ['h2']]);
     inventory.forget('h2');
     expect(inventory.hostsOf('cache')).toEqual([]);
@@ -39,10 +41,14 @@ describe('the inventory', () => {
 
   it('remembers only so many VMs of one host, and says so', () => {
     const inventory = new Inventory(2);
-    expect(inventory.replace('h1', ['a', 'b', 'c'])).toBe(false);
-    expect([inventory.add('h1', 'a'), inventory.add('h1', 'c'), inventory.add('h2', 'c')]).toEqual([true, false, true]);
+    expect(inventory.replace('h1', [vm('a'), vm('b'), vm('c')])).toBe(false);
+    expect([inventory.set('h1', vm('a')), inventory.set('h1', vm('c')), inventory.set('h2', vm('c'))]).toEqual([
+      true,
+      false,
+      true,
+    ]);
     inventory.remove('h1', 'a');
-    expect(inventory.add('h1', 'c')).toBe(true);
+    expect(inventory.set('h1', vm('c'))).toBe(true);
   });
 });
 

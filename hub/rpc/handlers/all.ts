@@ -1,12 +1,13 @@
 /** Every method that the hub answers itself, one group of the contract's table after another. */
 import type { TokenService } from '../../auth/tokens.ts';
+import { type EventServices, eventHandlers } from './event.ts';
 import { type FleetServices, fleetHandlers } from './fleet.ts';
 import { type HubFacts, hubHandlers } from './hub.ts';
 import { tokenHandlers } from './token.ts';
 import type { HubHandlers } from './types.ts';
 
 /** What the handlers work with. */
-export interface HubServices extends HubFacts, FleetServices {
+export interface HubServices extends HubFacts, FleetServices, EventServices {
   readonly tokens: TokenService;
 }
 
@@ -14,6 +15,7 @@ export function allHubHandlers(services: HubServices): HubHandlers {
   return {
     ...hubHandlers(services),
     ...fleetHandlers(services),
+    ...eventHandlers(services),
     ...tokenHandlers(services.tokens),
   };
 }
