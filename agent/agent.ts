@@ -37,7 +37,7 @@ import type { CallOptions, HostVsock, Logger, Vms } from './vm/api.ts';
 import { DeviceOperations } from './vm/devices/device-operations.ts';
 import { Guests } from './vm/guest-agent/guests.ts';
 import { parseGuestService } from './vm/guest-ports/guest-service.ts';
-import { Snapshots } from './vm/snapshot/snapshots.ts';
+import { Snapshots, type SnapshotsOptions } from './vm/snapshot/snapshots.ts';
 
 export interface AgentOptions {
   readonly config: AgentConfig;
@@ -222,9 +222,11 @@ class FairleadAgent implements Agent {
     const { config, logger } = this.#options;
     const setClock = (vm: string, options: CallOptions) =>
       guests.setTime(parseParams('guest.setTime', { vm, answerTimeoutMs: options.timeoutMs }), options);
+    const nameGuest: SnapshotsOptions['nameGuest'] = async (...clone) =>
+      (await import('./vm/guest-agent/name-guest.ts')).nameGuest(guests, ...clone);
     const vsockKind = this.#vsock?.available === true ? this.#vsock.transport.kind : undefined;
     const { snapshotDir: directory, untestedSuspend } = config;
-    return new Snapshots({ vms, directory, checkPolicy, vsockKind, setClock, untestedSuspend, logger });
+    return new Snapshots({ vms, directory, checkPolicy, vsockKind, setClock, nameGuest, untestedSuspend, logger });
   }
 
   /** What the last agent left under way is settled now, and not when the first command waits for it. */

@@ -57,6 +57,14 @@ export const FAILPOINTS = [
   'snapshot.sealed', // the VM is as it was; the draft has no manifest
   'snapshot.kept', // there is a snapshot; nobody was told
 
+  'clone.begun', // durable which clones are to be made; none is there
+  'clone.created', // a clone is there, without its disks, and nothing says that it is one
+  'clone.running', // a clone runs; others may not be there yet
+  'clone.finished', // all of them run; nobody was told
+
+  'disk.copying', // what is below an image is being copied into it, or about to be
+  'disk.based', // the image stands on something else, or nothing; nobody was told
+
   'suspend.begun', // nothing has changed
   'suspend.recorded', // the record says that a suspend is under way; the guest runs
   'suspend.vsock-unplugged', // the guest has let go of its vsock, and runs

@@ -7,6 +7,7 @@
  */
 import * as v from 'valibot';
 import { FairleadError } from '../../shared/errors.ts';
+import { BLOCK_JOB_COMMANDS } from './block-job-commands.ts';
 import { type CommandRow, Count, NoArguments, Nothing, row } from './command-row.ts';
 import { DEVICE_COMMANDS } from './device-commands.ts';
 import { MIGRATION_COMMANDS } from './migration-commands.ts';
@@ -59,6 +60,7 @@ export const QMP_COMMANDS = {
 
   ...DEVICE_COMMANDS,
   ...MIGRATION_COMMANDS,
+  ...BLOCK_JOB_COMMANDS,
 } as const satisfies Record<string, CommandRow>;
 
 export type QmpCommandName = keyof typeof QMP_COMMANDS;

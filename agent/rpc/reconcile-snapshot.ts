@@ -3,12 +3,18 @@
  *
  *     snapshot.create    done when there is one of that name that was made since, else not done
  *     vm.restore         done when the VM runs in a later generation, not done when it does not run; one that was made for it is removed
- *     vm.clone           unknown: clones that were made of it are there, for a person to look at
+ *     vm.clone           done when all of them ran, else not done: those that were made are removed
+ *     disk.flatten, disk.rebase          by what the image names; a copy that goes on in QEMU is waited for by the repeat
  *     snapshot.remove, snapshot.prune    not done: a repeat removes what is left
  */
+import { isDeepStrictEqual } from 'node:util';
 import { parseParams } from '../../shared/protocol/validate.ts';
+import type { Vms } from '../vm/api.ts';
+import { requireDisk } from '../vm/devices/find-disk.ts';
 import { REST_STATES } from '../vm/machine.ts';
+import { backingOf } from '../vm/snapshot/image-chain.ts';
 import type { Snapshots } from '../vm/snapshot/snapshots.ts';
+import type { Reconciliation } from './operation-record.ts';
 import type { Reconcilers } from './reconcile.ts';
 
 export function snapshotReconcilers(snapshots: Snapshots): Reconcilers {
@@ -31,7 +37,36 @@ export function snapshotReconcilers(snapshots: Snapshots): Reconcilers {
       if (isAtRest) return { outcome: 'not-done', reason: `the VM is ${info.state}` };
       return { outcome: 'done', reason: `the VM runs, generation ${info.generation}`, result: info };
     },
+    'vm.clone': async ({ params, acceptedAt }, vms) => {
+      const { snapshot, count, names } = parseParams('vm.clone', params);
+      const isIt = (made: readonly string[]) => (names === undefined ? made.length === count : isDeepStrictEqual(made, names));
+      const [one, ...others] = (await snapshots.clonesSince(snapshot, acceptedAt)).filter((intent) => isIt(intent.names));
+      if (others.length > 0) return { outcome: 'unknown', reason: `snapshot ${snapshot} was cloned like this several times` };
+      if (one === undefined) return { outcome: 'not-done', reason: 'no clone had been made' };
+      const { made, answer } = one;
+      if (answer === undefined)
+        return { outcome: 'not-done', reason: 'not all of them ran, so those that were made are removed' };
+      const there = vms.list().filter(({ name, uuid }) => made[name] === uuid);
+      return { outcome: 'done', reason: 'all of them were made', result: { vms: there, ...answer } };
+    },
+    'disk.flatten': async ({ params }, vms) => standsOn(vms, parseParams('disk.flatten', params), undefined),
+    'disk.rebase': async ({ params }, vms) => {
+      const { vm, id, snapshot } = parseParams('disk.rebase', params);
+      return standsOn(vms, { vm, id }, (await snapshots.diskOf(snapshot, id)).path);
+    },
     'snapshot.remove': () => ({ outcome: 'not-done', reason: 'a repeat removes what is left' }),
     'snapshot.prune': () => ({ outcome: 'not-done', reason: 'a repeat removes what is left' }),
   };
+}
+
+async function standsOn(
+  vms: Vms,
+  { vm, id }: { readonly vm: string; readonly id: string },
+  wanted: string | undefined,
+): Promise<Reconciliation> {
+  const info = vms.list().find(({ name }) => name === vm);
+  if (info === undefined) return { outcome: 'unknown', reason: 'the VM is not there' };
+  const below = (await backingOf(requireDisk(info, id)))?.path;
+  const reason = `its image stands on ${below ?? 'nothing'}`;
+  return below === wanted ? { outcome: 'done', reason, result: { changed: true } } : { outcome: 'not-done', reason };
 }

@@ -14,7 +14,7 @@ import type { VsockTransport } from '../streams/transport.ts';
 import type { CallOptions, Logger, VmObserver } from './common.ts';
 import type { Deadline } from './deadline.ts';
 import type { GuestPorts } from './guest-ports/guest-ports.ts';
-import type { LiveVm, Operation } from './live-vm.ts';
+import type { LiveVm, Operation, RestingVm } from './live-vm.ts';
 import type { LogInUse } from './logs/log-keeper.ts';
 import type { OpenedStream } from './open-stream.ts';
 import type { Restoration } from './snapshot/incoming.ts';
@@ -112,6 +112,13 @@ export interface Vms extends AsyncDisposable {
     operation: Operation,
     options: CallOptions,
     run: (vm: LiveVm, deadline: Deadline) => Promise<T>,
+  ): Promise<T>;
+  /** Runs what needs a VM without a process, in turn with its commands. @throws FairleadError WRONG_STATE where it has one, or sleeps. */
+  atRest<T>(
+    name: string,
+    doing: string,
+    options: CallOptions,
+    run: (vm: RestingVm, deadline: Deadline) => Promise<T>,
   ): Promise<T>;
   args(target: { vm: string } | { spec: VmSpec }, options?: CallOptions): Promise<Result<'vm.args'>>;
   capabilities(name: string): Result<'vm.capabilities'>;

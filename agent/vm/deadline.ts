@@ -56,6 +56,18 @@ export class Deadline implements Disposable {
   }
 }
 
+/** For a command whose caller names none. */
+export const COMMAND_TIMEOUT_MS = 30_000;
+
+export async function withDeadline<T>(
+  what: string,
+  { timeoutMs = COMMAND_TIMEOUT_MS, signal }: CallOptions,
+  run: (deadline: Deadline) => Promise<T>,
+): Promise<T> {
+  using deadline = new Deadline(what, { timeoutMs, signal });
+  return await run(deadline);
+}
+
 /** The promise, or the signal's reason as soon as it fires. The promise goes on; its rejection is then nobody's and is dropped. */
 export async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {
   if (signal.aborted) {

@@ -58,6 +58,13 @@ export interface LiveVm {
   tell<Type extends VmEventType>(type: Type, data: VmEventData<Type>): void;
 }
 
+/** A VM that has no process, and gets none while it is looked at. */
+export interface RestingVm {
+  readonly name: string;
+  readonly spec: VmSpec;
+  readonly paths: VmPaths;
+}
+
 /** Changes of the vsock device (devices/vsock.ts); QEMU's side of it is not done here. */
 export interface VsockOfVm {
   /** A device of the host's transport that no QEMU has yet. @throws FairleadError UNSUPPORTED where the host has none. */

@@ -33,7 +33,7 @@ import type { GuestService } from './guest-ports/guest-service.ts';
 import { findHostDevices, releaseHostDevices } from './host/host-devices.ts';
 import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
 import { HostProbe } from './host/host-probe.ts';
-import type { LiveVm, Operation } from './live-vm.ts';
+import type { LiveVm, Operation, RestingVm } from './live-vm.ts';
 import { type LogInUse, LogKeeper } from './logs/log-keeper.ts';
 import type { Restoration } from './snapshot/incoming.ts';
 import type { FileOwner } from './snapshot/ram-file.ts';
@@ -265,6 +265,15 @@ export class VmManager implements Vms {
     run: (vm: LiveVm, deadline: Deadline) => Promise<T>,
   ): Promise<T> {
     return this.#find(name).operate(operation, options, run);
+  }
+
+  async atRest<T>(
+    name: string,
+    doing: string,
+    options: CallOptions,
+    run: (vm: RestingVm, deadline: Deadline) => Promise<T>,
+  ): Promise<T> {
+    return this.#find(name).atRest(doing, options, run);
   }
 
   async args(target: { vm: string } | { spec: VmSpec }, options: CallOptions = {}): Promise<Result<'vm.args'>> {

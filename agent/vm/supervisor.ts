@@ -12,10 +12,10 @@ import { adopt } from './adopt.ts';
 import type { CallOptions, OpenedStream, VmLimits } from './api.ts';
 import { capabilitiesOf } from './capabilities.ts';
 import { CommandQueue } from './command-queue.ts';
-import { Deadline } from './deadline.ts';
+import { COMMAND_TIMEOUT_MS, type Deadline, withDeadline } from './deadline.ts';
 import { launch } from './launch.ts';
 import { type LifeContext, VmLife } from './life.ts';
-import { type CommandLimits, type LiveVm, liveVm, type Operation } from './live-vm.ts';
+import { type CommandLimits, type LiveVm, liveVm, type Operation, type RestingVm } from './live-vm.ts';
 import { tailOf } from './logs/log-file.ts';
 import { GUEST_STATES, QMP_STATES, REST_STATES, requireState, SLEEP_STATES } from './machine.ts';
 import { openStream } from './open-stream.ts';
@@ -38,7 +38,6 @@ export interface SupervisorContext extends LifeContext, SleepContext {
 }
 
 const START_TIMEOUT_MS = 60_000;
-const COMMAND_TIMEOUT_MS = 30_000;
 const DEFAULT_GRACE_MS = 10_000;
 
 export class Supervisor {
@@ -113,6 +112,14 @@ export class Supervisor {
       const restoration = await prepare(this.#context.store.paths(this.name));
       await restoring(this.#life, restoration, () => this.#launch(deadline, undefined, restoration));
       return this.info();
+    });
+  }
+
+  atRest<T>(doing: string, options: CallOptions, run: (vm: RestingVm, deadline: Deadline) => Promise<T>): Promise<T> {
+    return this.#command(doing, { timeoutMs: Number.POSITIVE_INFINITY, ...options }, async (deadline) => {
+      requireState(this.name, this.state, REST_STATES, `do this (${doing}) at rest to`);
+      const paths = this.#context.store.paths(this.name);
+      return run({ name: this.name, spec: this.record.spec, paths, changeSpec: (spec) => this.#life.save({ spec }) }, deadline);
     });
   }
 
@@ -192,8 +199,7 @@ export class Supervisor {
 
   /** Without a deadline of the caller it takes as long as the ladder does. The restart policy rests until the next start. */
   stop({ graceMs = DEFAULT_GRACE_MS, ...options }: CallOptions & { graceMs?: number | undefined }): Promise<Result<'vm.stop'>> {
-    const unlimited = { timeoutMs: Number.POSITIVE_INFINITY, ...options };
-    return this.#command('stopping', unlimited, async (deadline) => {
+    return this.#command('stopping', { timeoutMs: Number.POSITIVE_INFINITY, ...options }, async (deadline) => {
       if (this.state === 'suspended') {
         if (graceMs === 0) {
           await this.#sleeper.discard();
@@ -491,10 +497,4 @@ export class Supervisor {
         : undefined,
     };
   }
-}
-
-async function withDeadline<T>(what: string, options: CallOptions, run: (deadline: Deadline) => Promise<T>): Promise<T> {
-  const { timeoutMs = COMMAND_TIMEOUT_MS, signal } = options;
-  using deadline = new Deadline(what, { timeoutMs, signal });
-  return await run(deadline);
 }

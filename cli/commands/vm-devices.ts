@@ -25,6 +25,10 @@ interface DiskFlags extends HostOption, LimitFlags {
   readonly serial?: string;
 }
 
+interface BandwidthFlags extends HostOption {
+  readonly maxBandwidth?: string;
+}
+
 interface NicFlags extends HostOption {
   readonly tap?: string;
   readonly bridge?: string;
@@ -34,7 +38,9 @@ interface NicFlags extends HostOption {
 }
 
 export function registerVmDevices(vm: Command, app: App): void {
-  registerDisk(vm.command('disk').description('disks of a running VM; its spec keeps what is changed'), app);
+  const disk = vm.command('disk').description('disks of a running VM; its spec keeps what is changed');
+  registerDisk(disk, app);
+  registerDiskImages(disk, app);
   registerNic(vm.command('nic').description('networks of a running VM; its spec keeps what is changed'), app);
   registerVsock(vm.command('vsock').description('the vsock of a running VM, through which streams lead into it'), app);
   registerMedium(vm.command('medium').description('what is in the CD drives of a running VM'), app);
@@ -107,6 +113,38 @@ function registerDisk(disk: Command, app: App): void {
         {
           done: `disk ${id} has new limits on`,
           same: `disk ${id} has these limits already on`,
+        },
+      ),
+    );
+}
+
+/** On what a disk stands, also while its VM is at rest. */
+function registerDiskImages(disk: Command, app: App): void {
+  withHost(disk.command('flatten <vm> <id>'))
+    .description('copy into its image all that it has below it, so that a snapshot that it was made from can go')
+    .option('--max-bandwidth <size>', 'bytes a second, such as 100MiB, of a VM that runs; as fast as it goes by default')
+    .action(async (name: string, id: string, flags: BandwidthFlags, command: Command) =>
+      change(
+        app,
+        command,
+        'disk.flatten',
+        { vm: name, id, ...bandwidthOf(flags) },
+        { done: `disk ${id} stands on nothing now on`, same: `disk ${id} stands on nothing already on` },
+      ),
+    );
+
+  withHost(disk.command('rebase <vm> <id> <snapshot>'))
+    .description('put a disk that was made from a snapshot on that of another one; its guest sees no change')
+    .option('--max-bandwidth <size>', 'bytes a second, such as 100MiB, of a VM that runs; as fast as it goes by default')
+    .action(async (name: string, id: string, snapshot: string, flags: BandwidthFlags, command: Command) =>
+      change(
+        app,
+        command,
+        'disk.rebase',
+        { vm: name, id, snapshot, ...bandwidthOf(flags) },
+        {
+          done: `disk ${id} stands on snapshot ${snapshot} now on`,
+          same: `disk ${id} stands on snapshot ${snapshot} already on`,
         },
       ),
     );
@@ -226,6 +264,10 @@ function networkOf({ tap, bridge, mac, forward }: NicFlags): ParamsInput<'networ
   if (tap !== undefined) return { type: 'tap', tap, ...address };
   if (bridge !== undefined) return { type: 'bridge', bridge, ...address };
   return { type: 'user', ...address, ...(forward !== undefined && { forwards: forward }) };
+}
+
+function bandwidthOf({ maxBandwidth }: BandwidthFlags) {
+  return maxBandwidth === undefined ? {} : { maxBandwidthBytes: maxBandwidth };
 }
 
 function throttleOf({ bytesPerSecond, burst, iops, burstIops }: LimitFlags) {

@@ -116,6 +116,8 @@ export const SNAPSHOT_METHODS = {
       why: v.optional(v.string()),
       /** Clones whose clock could not be set, and why. */
       clocks: v.record(v.string(), v.string()),
+      /** Clones whose guest could not be told its name, and why. Where there is no guest agent nothing is tried. */
+      hostNames: v.optional(v.record(v.string(), v.string()), {}),
     }),
     errors: ['NOT_FOUND', 'CONFLICT', 'UNSUPPORTED', 'LIMIT_EXCEEDED', 'PROCESS_FAILED', 'QMP_FAILED', 'STORAGE_FAILED'],
   },

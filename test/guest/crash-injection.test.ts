@@ -26,8 +26,9 @@ const ID = 'the-command';
 const DISK = 'data.raw';
 const STATE_OF = { done: 'done', 'not-done': 'failed', unknown: 'unknown' } as const;
 
-/** `lets go`: with a disk, and a guest that lets go of it when it is asked. `in file`: with RAM that can be left; so has `suspended`. `saved`: stopped, with a snapshot. */
-type Prepared = 'nothing' | 'created' | 'running' | 'lets go' | 'in file' | 'suspended' | 'saved';
+/** `lets go`: with a disk, and a guest that lets go of it when it is asked. `in file`: with RAM that can be left; so has `suspended`. `saved`: stopped, with a snapshot; `restored` from it, running or at rest; `left`: deleted, and its snapshot is there. */
+type Prepared = 'nothing' | 'created' | 'running' | 'lets go' | 'in file' | 'suspended' | FromSnapshot;
+type FromSnapshot = 'saved' | 'restored' | 'restored, at rest' | 'left';
 
 interface Command<M extends AgentMethodName = AgentMethodName> {
   readonly method: M;
@@ -62,6 +63,9 @@ const detach = { method: 'disk.detach', params: { vm: 'web', id: 'data' } } as c
 const save = { method: 'snapshot.create', params: { vm: 'web', name: 'one' } } as const;
 const saveInstant = { method: 'snapshot.create', params: { vm: 'web', name: 'one', mode: 'instant' } } as const;
 const restore = { method: 'vm.restore', params: { snapshot: 'one' } } as const;
+
+const clone = { method: 'vm.clone', params: { snapshot: 'one', names: ['web'] } } as const;
+const flatten = { method: 'disk.flatten', params: { vm: 'web', id: 'data' } } as const;
 
 const ANSWERED = { repeat: 'answers' } as const;
 const notDone = (command: Command, on: Prepared, leaves: VmState | undefined, ends: VmState | undefined) =>
@@ -133,6 +137,17 @@ const CRASHES: readonly Crash[] = [
   { at: 'restore.loaded', ...notDone(restore, 'saved', 'stopped', 'running') },
   { at: 'restore.spec-recorded', ...notDone(restore, 'saved', 'stopped', 'running') },
 
+  { at: 'clone.begun', ...notDone(clone, 'left', undefined, 'running') },
+  { at: 'clone.created', ...notDone(clone, 'left', undefined, 'running') },
+  { at: 'clone.running', ...notDone(clone, 'left', undefined, 'running') },
+  { at: 'clone.finished', ...isDone(clone, 'left', 'running') },
+
+  // QEMU goes on by itself, and has soon done it.
+  { at: 'disk.copying', ...isDone(flatten, 'restored', 'running') },
+  { at: 'disk.copying', ...notDone(flatten, 'restored, at rest', 'stopped', 'stopped') },
+  { at: 'disk.based', ...isDone(flatten, 'restored', 'running') },
+  { at: 'disk.based', ...isDone(flatten, 'restored, at rest', 'stopped') },
+
   { at: 'journal.accepted', ...notDone(start, 'created', 'created', 'running') },
   {
     at: 'journal.accepted',
@@ -195,17 +210,29 @@ async function dieAt(host: CrashingHost, { at, on, method }: Crash, params: Comm
 async function prepare(host: CrashingHost, agent: AgentProcess, on: Prepared): Promise<void> {
   if (on === 'nothing') return;
   const isLinux = on === 'lets go';
-  const bare = on === 'in file' || on === 'suspended' || on === 'saved' ? IN_FILE : SPEC;
+  if (isFromSnapshot(on)) return prepareSnapshot(host, agent, on);
+  const bare = on === 'in file' || on === 'suspended' ? IN_FILE : SPEC;
   await agent.call('vm.create', { spec: isLinux ? linuxSpec({ name: 'web', memory: LINUX_MEMORY }) : bare });
   if (on !== 'created') await agent.call('vm.start', { vm: 'web' });
   if (on === 'suspended') await agent.call('vm.suspend', { vm: 'web' });
-  if (on === 'saved') {
-    await agent.call('snapshot.create', saveInstant.params);
-    await agent.call('vm.stop', stop.params);
-  }
   if (!isLinux) return;
   await agent.ready;
   await agent.call('disk.attach', onDiskOf(host, attach.params));
+}
+
+function isFromSnapshot(on: Prepared): on is FromSnapshot {
+  return on === 'saved' || on.startsWith('restored') || on === 'left';
+}
+
+async function prepareSnapshot(host: CrashingHost, agent: AgentProcess, on: FromSnapshot): Promise<void> {
+  const disks = on.startsWith('restored') ? [onDiskOf(host, { id: 'data', path: DISK })] : [];
+  await agent.call('vm.run', { spec: { ...IN_FILE, disks } });
+  await agent.call('snapshot.create', saveInstant.params);
+  await agent.call('vm.stop', stop.params);
+  if (on === 'left') await agent.call('vm.delete', { vm: 'web' });
+  if (!on.startsWith('restored')) return;
+  await agent.call('vm.restore', restore.params);
+  if (on === 'restored, at rest') await agent.call('vm.stop', stop.params);
 }
 
 /** Params with the path of the disk on this host in them. */

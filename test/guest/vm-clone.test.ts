@@ -2,13 +2,15 @@
 import { readFile, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { Guests } from '../../agent/vm/guest-agent/guests.ts';
+import { nameGuest } from '../../agent/vm/guest-agent/name-guest.ts';
 import { MemoryResizer } from '../../agent/vm/memory/resize-memory.ts';
 import { hashContent } from '../../agent/vm/snapshot/content.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import type { VmSpecInput } from '../../shared/protocol/vm-spec.ts';
 import { inGuest, linuxHost, linuxSpec, runLinux, whyNoLinux } from '../support/linux-vm.ts';
 import { snapshotsOf } from '../support/snapshots.ts';
-import { nextEvent, spec, type TestHost, testHost, whyNoQemu } from '../support/vm.ts';
+import { nextEvent, silent, spec, type TestHost, testHost, whyNoQemu } from '../support/vm.ts';
 import { FILE_RAM } from '../support/working-guest.ts';
 
 const missing = whyNoLinux();
@@ -71,6 +73,47 @@ describe.skipIf(missing !== undefined)('clones of a guest with a disk, a network
     });
     for (const vm of ['web-1', 'web-2']) await manager.delete(vm, { force: true });
     expect(await snapshots.remove({ snapshot: 'gold' })).toEqual({ removed: true });
+  });
+
+  test('each is told its name and the time by its guest agent, or the answer says why not', async () => {
+    const { manager } = host;
+    using guests = new Guests(manager, silent);
+    const told = snapshotsOf(host, {
+      setClock: (vm, options) =>
+        guests.setTime(parseParams('guest.setTime', { vm, answerTimeoutMs: options.timeoutMs }), options),
+      nameGuest: (...args) => nameGuest(guests, ...args),
+    });
+    await runWeb({ guestAgent: { via: 'virtio-serial' } });
+    const [before] = (await inGuest(manager, 'web', 'hostname; date -s @1')).split('\n');
+    expect(before).toBe('fairlead-guest');
+    await create('plain');
+    const plain = await told.clone(parseParams('vm.clone', { snapshot: 'plain', names: ['one'] }), {});
+    expect(plain).toMatchObject({ clocks: {}, hostNames: {} });
+    const [name, time] = (await inGuest(manager, 'one', 'hostname; date +%s')).split('\n');
+    expect(name).toBe('one');
+    expect(Math.abs(Number(time) - Date.now() / 1000)).toBeLessThan(120);
+    await manager.delete('one', { force: true });
+
+    const hook = 'if [ $1 = bad ]; then echo no such place >&2; exit 3; fi; echo $1 $2 >/tmp/who';
+    await inGuest(
+      manager,
+      'web',
+      `mkdir -p /etc/fairlead; printf '#!/bin/sh\\n%s\\n' '${hook}' >/etc/fairlead/cloned; chmod +x /etc/fairlead/cloned`,
+    );
+    await create('own');
+    const own = await told.clone(parseParams('vm.clone', { snapshot: 'own', names: ['good', 'bad'] }), {});
+    expect(await inGuest(manager, 'good', 'cat /tmp/who; hostname')).toBe(`good ${manager.get('good').uuid}\nfairlead-guest`);
+    expect(own).toMatchObject({ clocks: {}, hostNames: { bad: expect.stringMatching(/ended with 3: no such place/) } });
+    for (const vm of ['good', 'bad']) await manager.delete(vm, { force: true });
+
+    await inGuest(manager, 'web', 'kill -9 $(pidof qemu-ga)');
+    await create('mute');
+    const mute = await told.clone(parseParams('vm.clone', { snapshot: 'mute', names: ['quiet'] }), {});
+    expect(mute).toMatchObject({
+      clocks: { quiet: expect.stringContaining('quiet') },
+      hostNames: { quiet: expect.stringContaining('quiet') },
+    });
+    expect(manager.get('quiet').state).toBe('running');
   });
 
   test('one that gives memory back, grows and shrinks leaves the base as it was', async () => {

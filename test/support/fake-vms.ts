@@ -63,6 +63,11 @@ export class FakeVms implements Vms {
     throw new FairleadError('UNSUPPORTED', 'a fake VM has no QEMU process');
   };
 
+  atRest: Vms['atRest'] = async (name, doing) => {
+    this.#record('atRest', name, doing);
+    throw new FairleadError('UNSUPPORTED', 'a fake VM has no files');
+  };
+
   get(name: string): VmInfo {
     const info = this.infos.find((candidate) => candidate.name === name);
     if (info === undefined) throw new FairleadError('NOT_FOUND', `no VM ${name} on this host`);

@@ -11,6 +11,7 @@ export function snapshotsOf({ manager, options }: TestHost, more: Partial<Snapsh
     checkPolicy: async () => {},
     vsockKind: vsock.available ? vsock.transport.kind : undefined,
     setClock: async () => {},
+    nameGuest: async () => {},
     logger: silent,
     ...more,
   });

@@ -51,6 +51,7 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
     checkPolicy: (spec) => policy.checkSpec(spec),
     vsockKind: undefined,
     setClock: async () => {},
+    nameGuest: async () => {},
     logger: silent,
   });
   const handlers = allHandlers(vms, policy, guests, once, devices, snapshots);

@@ -25,7 +25,9 @@ const SAMPLES: { readonly [Name in QmpCommandName]?: readonly QmpArguments<Name>
   migrate: [{ uri: 'unix:/run/x' }],
   'migrate-incoming': [{ uri: 'unix:/run/x' }],
   balloon: [{ value: 1 }],
+  'qom-get': [{ path: '/objects/disk0-limits', property: 'limits' }],
   'qom-set': [{ path: '/machine/peripheral/vmem0', property: 'requested-size', value: 0 }],
+  'x-query-virtio-status': [{ path: '/machine/peripheral/vsock0/virtio-backend' }],
   'qom-list': [{ path: '/machine/peripheral' }],
   'object-add': [{ 'qom-type': 'throttle-group', id: 'disk0-limits', limits: { 'bps-total': 1, 'iops-total-max': 2 } }],
   'object-del': [{ id: 'disk0-limits' }],
@@ -56,6 +58,9 @@ const SAMPLES: { readonly [Name in QmpCommandName]?: readonly QmpArguments<Name>
   'chardev-remove': [{ id: 'vsock0-socket' }],
   getfd: [{ fdname: 'vsock0' }],
   closefd: [{ fdname: 'vsock0' }],
+  'block-stream': [{ 'job-id': 'pull-disk0', device: 'disk0-format', base: '/x', speed: 0, 'auto-dismiss': false }],
+  'job-cancel': [{ id: 'pull-disk0' }],
+  'job-dismiss': [{ id: 'pull-disk0' }],
 };
 
 const rows = Object.entries(QMP_COMMANDS);

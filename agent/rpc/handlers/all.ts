@@ -5,6 +5,7 @@ import type { Guests } from '../../vm/guest-agent/guests.ts';
 import type { Snapshots } from '../../vm/snapshot/snapshots.ts';
 import type { Policy } from '../policy.ts';
 import { deviceHandlers } from './devices.ts';
+import { diskImageHandlers } from './disk-images.ts';
 import { guestHandlers } from './guest.ts';
 import { hostHandlers } from './host.ts';
 import { memoryHandlers } from './memory.ts';
@@ -31,6 +32,7 @@ export function allHandlers(
     ...memoryHandlers(vms),
     ...migrationHandlers(vms, policy),
     ...deviceHandlers(devices),
+    ...diskImageHandlers(snapshots),
     ...guestHandlers(guests),
     ...operationHandlers(operations),
   };

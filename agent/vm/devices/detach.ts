@@ -14,6 +14,7 @@ import { failpoint } from '../../failpoint.ts';
 import type { QmpListener } from '../../qmp/events.ts';
 import type { Deadline } from '../deadline.ts';
 import type { LiveVm } from '../live-vm.ts';
+import { requireNoPull } from '../snapshot/pull-job.ts';
 import type { Placed, Pluggable } from './pluggable.ts';
 import { requireHotplug, uncancelled } from './ports.ts';
 import { reconcileDevices } from './reconcile.ts';
@@ -49,6 +50,7 @@ export async function askToDetach(vm: LiveVm, leaving: Leaving, deadline: Deadli
   if (!ports.includes(slot)) {
     throw new FairleadError('UNSUPPORTED', `${what} of VM ${vm.name} has no port of its own: stop and start the VM`);
   }
+  await requireNoPull(vm, limits, id);
   await leaving.prepare?.(vm);
   deadline.signal.throwIfAborted();
   try {

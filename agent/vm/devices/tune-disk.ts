@@ -2,9 +2,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import { FairleadError } from '../../../shared/errors.ts';
 import { invalidValue } from '../../../shared/protocol/parse-with.ts';
-import type { DataDisk, Throttle } from '../../../shared/protocol/vm-spec-devices.ts';
+import type { Throttle } from '../../../shared/protocol/vm-spec-devices.ts';
 import { throttleLimits } from '../argv/disks.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
+import { requireDisk } from './find-disk.ts';
 import { reconcileDevices } from './reconcile.ts';
 
 const SECTOR_BYTES = 512;
@@ -14,7 +15,8 @@ const SECTOR_BYTES = 512;
  * @throws FairleadError INVALID_PARAMS, NOT_FOUND, QMP_FAILED.
  */
 export async function resizeDisk(vm: LiveVm, id: string, bytes: number, limits: CommandLimits): Promise<boolean> {
-  const disk = await requireDisk(vm, id, limits);
+  await reconcileDevices(vm, limits);
+  const disk = requireDisk(vm, id);
   const refuse = (message: string) =>
     invalidValue([{ path: 'params.bytes', message }], 'INVALID_PARAMS', `disk ${id} of VM ${vm.name}`);
   if (disk.readOnly) throw refuse('cannot be changed: the disk is read-only');
@@ -32,7 +34,8 @@ export async function resizeDisk(vm: LiveVm, id: string, bytes: number, limits: 
 
 /** The limits of a disk from now on, and at the next start. @throws FairleadError NOT_FOUND, QMP_FAILED. */
 export async function throttleDisk(vm: LiveVm, id: string, throttle: Throttle, limits: CommandLimits): Promise<boolean> {
-  const disk = await requireDisk(vm, id, limits);
+  await reconcileDevices(vm, limits);
+  const disk = requireDisk(vm, id);
   const wanted = throttleLimits(throttle);
   await vm.execute('qom-set', { path: `/objects/${id}-limits`, property: 'limits', value: wanted }, limits);
   if (isDeepStrictEqual(throttleLimits(disk.throttle), wanted)) return false;
@@ -41,13 +44,4 @@ export async function throttleDisk(vm: LiveVm, id: string, throttle: Throttle, l
     disks: spec.disks.map((other) => (other.media === 'disk' && other.id === id ? { ...other, throttle } : other)),
   }));
   return true;
-}
-
-async function requireDisk(vm: LiveVm, id: string, limits: CommandLimits): Promise<DataDisk> {
-  await reconcileDevices(vm, limits);
-  const disk = vm.spec.disks.find((candidate) => candidate.id === id);
-  if (disk?.media === 'disk') return disk;
-  const ids = vm.spec.disks.flatMap((candidate) => (candidate.media === 'disk' ? [candidate.id] : []));
-  const why = disk === undefined ? `it has ${ids.length === 0 ? 'none' : ids.join(', ')}` : 'that is a CD drive';
-  throw new FairleadError('NOT_FOUND', `VM ${vm.name} has no disk ${id}: ${why}`, { details: { vm: vm.name, id } });
 }

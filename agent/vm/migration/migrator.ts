@@ -21,6 +21,7 @@ import type { QmpListener } from '../../qmp/events.ts';
 import type { CallOptions, Vms } from '../api.ts';
 import { Deadline } from '../deadline.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
+import { requireNoPull } from '../snapshot/pull-job.ts';
 import { isOver, readMigration } from './migration-status.ts';
 
 export interface MigrationOptions extends CallOptions {
@@ -107,6 +108,7 @@ export class Migrator {
     const timeoutMs = Math.min(COMMAND_TIMEOUT_MS, remainingMs);
     const operation = { doing: 'beginning to migrate', inTurn: true, states: MIGRATABLE };
     return this.#vms.operate(name, operation, { signal, timeoutMs }, async (vm, deadline) => {
+      await requireNoPull(vm, deadline);
       await checkMigratable(vm, deadline);
       const capabilities = [
         { capability: 'events', state: true },

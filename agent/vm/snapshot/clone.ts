@@ -5,17 +5,19 @@
  *     disks                  an overlay of its own on the frozen one
  *     RAM                    the snapshot's, copy on write; or a copy, where a device needs memory that others see, or gives memory back
  *     networks, vsock        not in the saved guest; plugged when it runs, with MAC addresses and a CID of their own
- *     clock                  set, where an agent in the guest answers
+ *     clock, host name       set, where an agent in the guest answers
  *
- * All of them are made or none is.
+ * All of them are made or none is, also when the agent dies meanwhile (clone-intent.ts).
  */
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
 import type { Result } from '../../../shared/protocol/methods.ts';
 import type { VmInfo } from '../../../shared/protocol/vm.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { Network } from '../../../shared/protocol/vm-spec-devices.ts';
+import { failpoint } from '../../failpoint.ts';
 import type { CallOptions } from '../api.ts';
 import { Deadline } from '../deadline.ts';
+import { CloneLog } from './clone-intent.ts';
 import type { SnapshotTools } from './create.ts';
 import type { Manifest } from './manifest.ts';
 import { restorationOf } from './restoration.ts';
@@ -26,6 +28,11 @@ export interface CloneTools extends SnapshotTools {
   readonly vsockKind: 'vhost-vsock' | 'vhost-user' | undefined;
   /** Sets the clock of a guest by its agent. @throws FairleadError where it does not answer. */
   readonly setClock: (vm: string, options: CallOptions) => Promise<unknown>;
+  /** Tells a guest who it is, likewise. */
+  readonly nameGuest: (
+    clone: { vm: string; uuid: string },
+    options: { timeoutMs: number; signal: AbortSignal },
+  ) => Promise<unknown>;
 }
 
 export interface CloneRequest {
@@ -35,6 +42,9 @@ export interface CloneRequest {
 
 const AT_ONCE = 4;
 const CLOCK_TIMEOUT_MS = 5_000;
+const NAME_TIMEOUT_MS = 20_000;
+/** Codes of a guest whose agent says nothing. */
+const MUTE: readonly string[] = ['GUEST_UNREACHABLE', 'GUEST_UNRESPONSIVE', 'TIMEOUT'];
 const PLUG_TIMEOUT_MS = 60_000;
 
 /** @throws FairleadError UNSUPPORTED for a snapshot that others cannot be made from, and what a start throws. */
@@ -46,23 +56,35 @@ export async function cloneSnapshot(
   requireClonable(manifest);
   const why = whyCopied(manifest, tools);
   const clocks: Record<string, string> = {};
+  const hostNames: Record<string, string> = {};
   using deadline = new Deadline(`cloning snapshot ${manifest.name}`, options);
   const made: string[] = [];
+  const log = await CloneLog.begin(tools.catalogue.directoryOf(manifest.name), names);
+  await failpoint('clone.begun');
   try {
     await eachOf(names, AT_ONCE, async (name) => {
       deadline.signal.throwIfAborted();
-      await tools.vms.create(atFirst(manifest.spec, name), { signal: deadline.signal });
+      const { uuid } = await tools.vms.create(atFirst(manifest.spec, name), { signal: deadline.signal });
       made.push(name);
+      await failpoint('clone.created');
+      await log.made(name, uuid);
       await runClone(tools, manifest, { name, sharesRam: why === undefined, deadline });
-      const problem = await clockProblem(tools, manifest, name);
-      if (problem !== undefined) clocks[name] = problem;
+      await failpoint('clone.running');
+      const { clock, hostName } = await introduce(tools, manifest, { vm: name, uuid, signal: deadline.signal });
+      if (clock !== undefined) clocks[name] = clock;
+      if (hostName !== undefined) hostNames[name] = hostName;
     });
+    const memory = why === undefined ? 'shared' : 'copied';
+    const answer = { memory, ...(why === undefined ? {} : { why }), clocks, hostNames } as const;
+    await log.finished(answer);
+    await failpoint('clone.finished');
+    return { vms: names.map((name): VmInfo => tools.vms.get(name)), ...answer };
   } catch (error) {
-    await Promise.allSettled(made.map((name) => tools.vms.delete(name, { force: true })));
+    const deleted = await Promise.allSettled(made.map((name) => tools.vms.delete(name, { force: true })));
+    // What is still there is for the next agent to delete.
+    if (deleted.every(({ status }) => status === 'fulfilled')) await log.drop();
     throw error;
   }
-  const vms = names.map((name): VmInfo => tools.vms.get(name));
-  return { vms, memory: why === undefined ? 'shared' : 'copied', ...(why === undefined ? {} : { why }), clocks };
 }
 
 /** The names of clones that were not given any: the first that are free. */
@@ -138,14 +160,23 @@ function atFirst(spec: VmSpec, name: string): VmSpec {
   return withoutLostAgent({ ...spec, name, disks: [] });
 }
 
-async function clockProblem({ setClock }: CloneTools, { spec }: Manifest, name: string): Promise<string | undefined> {
-  if (spec.guestAgent === undefined) return undefined;
-  try {
-    await setClock(name, { timeoutMs: CLOCK_TIMEOUT_MS });
-    return undefined;
-  } catch (error) {
-    return toFairleadError(error).message;
-  }
+/** What could not be set, and why: the clone runs all the same. */
+async function introduce(
+  { setClock, nameGuest }: CloneTools,
+  { spec }: Manifest,
+  { signal, ...clone }: { readonly vm: string; readonly uuid: string; readonly signal: AbortSignal },
+): Promise<{ readonly clock?: string; readonly hostName?: string }> {
+  if (spec.guestAgent === undefined) return {};
+  const problem = (call: Promise<unknown>): Promise<FairleadError | undefined> => call.then(() => undefined, toFairleadError);
+  const clock = await problem(setClock(clone.vm, { timeoutMs: CLOCK_TIMEOUT_MS, signal }));
+  // One that has not answered is not waited for a second time.
+  const isMute = clock !== undefined && MUTE.includes(clock.code);
+  const hostName = isMute ? clock : await problem(nameGuest(clone, { timeoutMs: NAME_TIMEOUT_MS, signal }));
+  signal.throwIfAborted();
+  return {
+    ...(clock === undefined ? {} : { clock: clock.message }),
+    ...(hostName === undefined ? {} : { hostName: hostName.message }),
+  };
 }
 
 /** The first failure is thrown when those that had begun have ended. */

@@ -26,6 +26,7 @@ import { ignoreSharedRam, saveDeviceState } from './device-state.ts';
 import { checkFreezable, freezeDisks, freezeRam, sealDisks, sealRam } from './frozen-files.ts';
 import { writeIntent } from './intent.ts';
 import { type Manifest, STATE } from './manifest.ts';
+import { requireNoPull } from './pull-job.ts';
 import type { FileOwner } from './ram-file.ts';
 import { saveStream } from './stream-state.ts';
 import { requireTestedQemu } from './tested-qemu.ts';
@@ -132,6 +133,7 @@ class Saving {
       requireRamFile(vm);
       requireTestedQemu(vm.name, vm.process.qemuVersion, this.#tools.untestedSuspend === true);
     }
+    await requireNoPull(vm, deadline);
     const [{ status }, migration] = await Promise.all([vm.execute('query-status', {}, deadline), readMigration(vm, deadline)]);
     if (status === 'postmigrate') {
       const message = `VM ${vm.name} has not run since it was saved or sent elsewhere, and QEMU does not save it a second time`;

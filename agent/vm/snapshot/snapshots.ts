@@ -11,9 +11,12 @@ import { Deadline } from '../deadline.ts';
 import type { CheckPolicy } from '../devices/attach.ts';
 import { SnapshotCatalogue } from './catalogue.ts';
 import { type CloneTools, cloneNames, cloneSnapshot, plugInto } from './clone.ts';
+import { type CloneIntent, readCloneIntents, undoClones } from './clone-intent.ts';
 import { hashContent, hashStream } from './content.ts';
 import { type CreateOptions, createSnapshot } from './create.ts';
-import { type Manifest, STATE } from './manifest.ts';
+import type { DiskBaseOptions } from './disk-base.ts';
+import type { Image } from './image-chain.ts';
+import { type Manifest, STATE, whyChanged } from './manifest.ts';
 import { undoUnfinished } from './recover.ts';
 import { changedFiles, checkRestorable, restorationOf } from './restoration.ts';
 import { usersOf } from './users.ts';
@@ -25,6 +28,7 @@ export interface SnapshotsOptions {
   readonly checkPolicy: CheckPolicy;
   readonly vsockKind: CloneTools['vsockKind'];
   readonly setClock: CloneTools['setClock'];
+  readonly nameGuest: CloneTools['nameGuest'];
   readonly untestedSuspend?: boolean | undefined;
   readonly logger: Logger;
 }
@@ -36,6 +40,8 @@ export class Snapshots {
   readonly #tools: CloneTools;
   readonly #catalogue: SnapshotCatalogue;
   readonly #logger: Logger;
+  /** Clones of each snapshot that an earlier agent had begun to make. */
+  readonly #undone = new Map<string, readonly CloneIntent[]>();
   /** Commands wait until what an earlier agent left half made has been put right. Never rejects. */
   readonly #ready: Promise<void>;
 
@@ -181,6 +187,42 @@ export class Snapshots {
     return cloneSnapshot(this.#tools, { manifest, names: wanted }, options);
   }
 
+  /** Until its image stands on nothing; what that had below it can then be removed. */
+  async flatten(params: Params<'disk.flatten'>, options: DiskBaseOptions): Promise<Result<'disk.flatten'>> {
+    const { changeBase } = await import('./disk-base.ts');
+    return { changed: await changeBase(this.#tools, params, options) };
+  }
+
+  async rebase({ snapshot, ...request }: Params<'disk.rebase'>, options: DiskBaseOptions): Promise<Result<'disk.rebase'>> {
+    await this.#ready;
+    // It stays while it is put below something.
+    using _ = this.#catalogue.hold(snapshot);
+    const { changeBase } = await import('./disk-base.ts');
+    return { changed: await changeBase(this.#tools, { ...request, onto: await this.diskOf(snapshot, request.id) }, options) };
+  }
+
+  /** A frozen disk. @throws FairleadError NOT_FOUND, WRONG_STATE for one that is not as it was saved. */
+  async diskOf(snapshot: string, id: string): Promise<Image> {
+    const { disks } = await this.#catalogue.read(snapshot);
+    const disk = disks.find((candidate) => candidate.id === id);
+    if (disk?.file === undefined) {
+      const there = disks.flatMap((candidate) => (candidate.file === undefined ? [] : [candidate.id])).join(', ');
+      const message = `snapshot ${snapshot} has no disk ${id}: it has ${there || 'none'}`;
+      throw new FairleadError('NOT_FOUND', message, { details: { snapshot, id } });
+    }
+    const path = join(this.#catalogue.directoryOf(snapshot), disk.file);
+    const changed = await whyChanged(path, disk.identity);
+    if (changed === undefined) return { path, format: disk.format };
+    throw new FairleadError('WRONG_STATE', `snapshot ${snapshot} cannot be used: ${changed}`, { details: { snapshot } });
+  }
+
+  /** What was begun to be made from a snapshot since then; what an agent that died did not finish is there no more, and has no answer. */
+  async clonesSince(snapshot: string, at: string): Promise<CloneIntent[]> {
+    await this.#ready;
+    const finished = await readCloneIntents(this.#catalogue.directoryOf(snapshot));
+    return [...finished, ...(this.#undone.get(snapshot) ?? [])].filter((intent) => intent.at >= at);
+  }
+
   async #infoOf(manifest: Manifest, usedBy: readonly string[]): Promise<SnapshotInfo> {
     const { name, vm, mode, createdAt, clonable, qemuVersion, facts, spec, pausedMs, ram, disks } = manifest;
     const directory = this.#catalogue.directoryOf(name);
@@ -197,6 +239,9 @@ export class Snapshots {
       for (const name of await this.#catalogue.unfinished()) {
         const isUndone = await undoUnfinished(this.#tools, this.#catalogue.directoryOf(name), this.#logger);
         if (isUndone) await this.#catalogue.remove(name);
+      }
+      for (const { name } of (await this.#catalogue.list()).manifests) {
+        this.#undone.set(name, await undoClones(this.#tools.vms, this.#catalogue.directoryOf(name), this.#logger));
       }
     } catch (error) {
       this.#logger.error({ error: toFairleadError(error).message }, 'the snapshots of this host cannot be used');

@@ -24,6 +24,7 @@ import { ignoreSharedRam, saveDeviceState } from './device-state.ts';
 import { identifyDiskFiles } from './disk-file.ts';
 import type { GuestAbi } from './guest-abi.ts';
 import type { MachineFacts } from './incoming.ts';
+import { requireNoPull } from './pull-job.ts';
 import { type FileOwner, identifyRamFiles, requireDisk, syncRamFiles } from './ram-file.ts';
 import type { Durability, Suspension } from './suspension.ts';
 import { requireTestedQemu } from './tested-qemu.ts';
@@ -73,6 +74,7 @@ export async function requireSuspendable(
     const message = `VM ${name} cannot be suspended: its file systems are frozen until ${thawsAt}; thaw them first`;
     throw new FairleadError('CONFLICT', message, { details: { vm: name, thawsAt } });
   }
+  await requireNoPull(vm, limits);
   const { status } = await readMigration(vm, limits);
   if (isOver(status)) return;
   throw new FairleadError('CONFLICT', `VM ${name} is being migrated (${status}): wait for it, or cancel it`, {

@@ -5,12 +5,10 @@
 
 import { join, sep } from 'node:path';
 import type { VmInfo } from '../../../shared/protocol/vm.ts';
-import { filesOfQcow2 } from '../../rpc/qcow2-files.ts';
 import type { Vms } from '../api.ts';
 import type { SnapshotCatalogue } from './catalogue.ts';
-import { type Manifest } from './manifest.ts';
-
-const MAX_DEPTH = 64;
+import { chainOf } from './image-chain.ts';
+import type { Manifest } from './manifest.ts';
 
 /** By the name of the snapshot; VMs by their names, snapshots as `snapshot:NAME`. */
 export async function usersOf(
@@ -27,29 +25,17 @@ export async function usersOf(
   for (const vm of vms.list()) {
     for (const path of await mappedBy(vms, vm)) note(path, vm.name);
     for (const { path, format } of vm.spec.disks) {
-      if (path !== undefined) for (const below of await chainOf(path, format)) note(below, vm.name);
+      if (path !== undefined) for (const below of await chainOf({ path, format })) note(below.path, vm.name);
     }
   }
   for (const { name, disks } of manifests) {
     for (const { file, format } of disks) {
       if (file === undefined) continue;
-      for (const below of await chainOf(join(catalogue.directoryOf(name), file), format)) note(below, `snapshot:${name}`);
+      const path = join(catalogue.directoryOf(name), file);
+      for (const below of await chainOf({ path, format })) note(below.path, `snapshot:${name}`);
     }
   }
   return new Map([...users].map(([name, set]) => [name, [...set].sort()]));
-}
-
-/** Itself, and what is below it, as far as that can be told. */
-async function chainOf(path: string, format: string): Promise<string[]> {
-  const chain = [path];
-  for (let at = { path, format }; at.format === 'qcow2' && chain.length < MAX_DEPTH; ) {
-    // A header that says nothing clear is none of ours.
-    const named = await filesOfQcow2(at.path).catch(() => undefined);
-    if (named?.backing === undefined) break;
-    at = named.backing;
-    chain.push(at.path);
-  }
-  return chain;
 }
 
 /** RAM that a process has copy on write. */

@@ -51,6 +51,7 @@ const vms: Vms = {
   pause: refuseLater,
   resume: refuseLater,
   restore: refuseLater,
+  atRest: refuseLater,
   suspend: refuseLater,
   hold: refuseLater,
   reset: refuseLater,
