@@ -13,7 +13,6 @@ import { CONSOLE_METHODS } from './methods-console.ts';
 import { DEVICE_METHODS } from './methods-devices.ts';
 import { DISK_IMAGE_METHODS } from './methods-disk-images.ts';
 import { EVENT_METHODS } from './methods-event.ts';
-import { DISK_IMAGE_METHODS } from './methods-disk-images.ts';
 import { FLEET_METHODS } from './methods-fleet.ts';
 import { GUEST_METHODS } from './methods-guest.ts';
 import { GUEST_FILE_METHODS } from './methods-guest-files.ts';
