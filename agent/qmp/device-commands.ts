@@ -17,12 +17,14 @@ export const DEVICE_COMMANDS = {
         data: v.object({
           id: v.optional(v.string()),
           size: v.optional(Count),
+          'requested-size': v.optional(Count),
           'block-size': v.optional(Count),
         }),
       }),
     ),
   ),
 
+  'qom-get': row(v.strictObject({ path: v.string(), property: v.string() }), v.unknown()),
   'qom-set': row(v.strictObject({ path: v.string(), property: v.string(), value: v.unknown() }), Nothing),
   'qom-list': row(v.strictObject({ path: v.string() }), v.array(v.object({ name: v.string(), type: v.string() }))),
   'object-add': row(v.looseObject({ 'qom-type': v.string(), id: v.string() }), Nothing),
@@ -31,6 +33,9 @@ export const DEVICE_COMMANDS = {
   device_add: row(v.looseObject({ driver: v.string(), id: v.string() }), Nothing),
   /** Asks the guest to let go of the device and returns; DEVICE_DELETED tells that it has. */
   device_del: row(Id, Nothing),
+
+  /** Unstable, says QEMU. Fails where there is no such device (any more). */
+  'x-query-virtio-status': row(v.strictObject({ path: v.string() }), v.object({ 'vhost-started': v.boolean() })),
 
   'blockdev-add': row(v.looseObject({ driver: v.string(), 'node-name': v.string() }), Nothing),
   'blockdev-del': row(v.strictObject({ 'node-name': v.string() }), Nothing),

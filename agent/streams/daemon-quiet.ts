@@ -3,7 +3,7 @@
  * QEMU has stopped the device's rings; a connection made, closed or written to meanwhile ends the daemon's worker without a word, and
  * the VM's vsock is dead for good (tried on QEMU 7.2: a dial, a close, 100 bytes; each alone is enough).
  *
- *     loud ── paused, reset ──▶ quiet ── resumed (ends the pause), the guest dialled (ends the reset) ──▶ loud
+ *     loud ── paused, reset, plugged in ──▶ quiet ── resumed (ends the pause), the guest dialled or its driver is up (ends the reset) ──▶ loud
  *
  * While it is quiet, what is written waits in its stream, and a stream that is destroyed is gone for its user but keeps its descriptor;
  * both are made up for afterwards, in order. What is under way when the quiet begins cannot be held back, so a pause and a reset that are
@@ -20,6 +20,8 @@ export type QuietReason = 'paused' | 'reset';
 export class DaemonQuiet {
   readonly #reasons = new Set<QuietReason>();
   #held: (() => void)[] = [];
+  /** Resolves at the end of the quiet. */
+  #loud = Promise.withResolvers<void>();
   #touchedAt = Number.NEGATIVE_INFINITY;
 
   /** Why it is quiet; undefined when it is not. */
@@ -28,7 +30,13 @@ export class DaemonQuiet {
   }
 
   begin(reason: QuietReason): void {
+    if (this.#reasons.size === 0) this.#loud = Promise.withResolvers();
     this.#reasons.add(reason);
+  }
+
+  /** Resolves at the end of the quiet, or at once where there is none. */
+  async over(): Promise<void> {
+    while (this.#reasons.size > 0) await this.#loud.promise;
   }
 
   end(reason: QuietReason): void {
@@ -81,6 +89,7 @@ export class DaemonQuiet {
   }
 
   #release(): void {
+    this.#loud.resolve();
     if (this.#held.length > 0) this.touch();
     for (const action of this.#held.splice(0)) action();
   }

@@ -39,7 +39,8 @@ export interface VsockDeviceState {
   readonly daemon?: { readonly pid: number; readonly startTime: string };
 }
 
-export type GuestChange = 'paused' | 'resumed' | 'reset';
+/** `plugged`: the device has come to a guest that runs, whose driver is to take it; `taken`: it has. */
+export type GuestChange = 'paused' | 'resumed' | 'reset' | 'plugged' | 'taken';
 
 export interface VsockDevice extends AsyncDisposable {
   readonly cid: number;
@@ -50,13 +51,16 @@ export interface VsockDevice extends AsyncDisposable {
   readonly state: VsockDeviceState;
   /** Called once QEMU has been spawned with the fd. */
   spawned(): void;
-  /** Called before the guest is paused, when it goes on, and when it was reset, before its streams are ended for it. */
+  /**
+   * Called before the guest is paused, when it goes on, when it was reset, before its streams are ended for it, and for a device that was
+   * plugged in.
+   */
   guestChanged(change: GuestChange): void;
   /** Resolves when what was last done on the host's side has got to the guest, as far as can be known; soon in any case. */
   settle(): Promise<void>;
   /**
    * One attempt to reach a port of the guest. Rejects with GUEST_REFUSED when nothing listens there and GUEST_UNREACHABLE when the
-   * guest does not answer (yet); retrying until a deadline is the caller's affair, since it alone knows whether the VM lives.
+   * guest does not answer (yet), as soon as the transport knows or after `timeoutMs`; retrying until a deadline is the caller's affair, since it alone knows whether the VM lives.
    */
   connect(options: { port: number; timeoutMs: number; signal?: AbortSignal }): Promise<Duplex>;
   /** Connections that the guest makes to CID 2 on `port`. */

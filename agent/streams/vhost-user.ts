@@ -13,6 +13,7 @@ import type { Duplex } from 'node:stream';
 import { FairleadError } from '../../shared/errors.ts';
 import { isAlive } from '../process-identity.ts';
 import type { Logger } from '../vm/api.ts';
+import { orAborted } from '../vm/deadline.ts';
 import { DaemonQuiet } from './daemon-quiet.ts';
 import type { GuestChange, VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
 import { adoptDaemon, type Daemon, type DaemonPaths, startDaemon } from './vhost-user-daemon.ts';
@@ -104,6 +105,8 @@ class VhostUserDevice implements VsockDevice {
   guestChanged(change: GuestChange): void {
     if (change === 'resumed') this.#quiet.end('paused');
     else if (change === 'paused') this.#quiet.begin('paused');
+    else if (change === 'plugged') this.#quiet.begin('reset');
+    else if (change === 'taken') this.#quiet.end('reset');
     // Without a port that the guest dials, nobody would ever tell that it is back.
     else if (this.#listeners.size > 0) this.#quiet.begin('reset');
   }
@@ -114,14 +117,11 @@ class VhostUserDevice implements VsockDevice {
 
   async connect(options: DialOptions): Promise<Duplex> {
     this.#assertUsable();
-    const { reason } = this.#quiet;
-    if (reason !== undefined) {
-      const why = reason === 'paused' ? 'it is paused' : 'it was reset and has not dialled its host since';
-      throw new FairleadError('GUEST_UNREACHABLE', `guest ${this.#parts.vm} cannot be reached on vsock: ${why}`);
-    }
+    const timeoutMs = await this.#whenLoud(options);
+    this.#assertUsable();
     this.#quiet.touch();
     try {
-      return this.#own(await this.#dialler.dial(options));
+      return this.#own(await this.#dialler.dial({ ...options, timeoutMs }));
     } finally {
       this.#quiet.touch();
     }
@@ -164,6 +164,19 @@ class VhostUserDevice implements VsockDevice {
     this.#quiet.endAll();
     this.#dialler.closeParked();
     await Promise.all([rm(paths.uds, { force: true }), rm(paths.vhost, { force: true })]);
+  }
+
+  /** Whoever waits for the guest goes on the moment that it is back. Resolves with the time that is left. */
+  async #whenLoud({ timeoutMs, signal }: DialOptions): Promise<number> {
+    if (this.#quiet.reason === undefined) return timeoutMs;
+    const endsAt = performance.now() + timeoutMs;
+    const limit = AbortSignal.timeout(Math.ceil(timeoutMs));
+    await orAborted(this.#quiet.over(), signal === undefined ? limit : AbortSignal.any([signal, limit])).catch(() => {});
+    signal?.throwIfAborted();
+    const { reason } = this.#quiet;
+    if (reason === undefined) return Math.max(1, endsAt - performance.now());
+    const why = reason === 'paused' ? 'it is paused' : 'it was reset, or got its device, and its driver is not back yet';
+    throw new FairleadError('GUEST_UNREACHABLE', `guest ${this.#parts.vm} cannot be reached on vsock: ${why}`);
   }
 
   #own(socket: Socket): Socket {

@@ -3,7 +3,7 @@
  * Disposing lets go of the timer and the caller's signal.
  */
 import type { Cancellation } from '../../shared/cancellation.ts';
-import { FairleadError, isFairleadError } from '../../shared/errors.ts';
+import { FairleadError, isFairleadError, toFairleadError } from '../../shared/errors.ts';
 import type { CallOptions } from './common.ts';
 
 /** The longest delay of a timer (2^31 − 1 ms); Node fires a longer one at once. */
@@ -99,4 +99,17 @@ export async function settledWithin(promise: Promise<unknown>, timeoutMs: number
   } finally {
     clearTimeout(timer);
   }
+}
+
+/**
+ * All of them, like Promise.all, but it waits for every one before it throws the first failure: what one of them makes late is known to
+ * whoever undoes it.
+ */
+export async function settleAll<const T extends readonly unknown[]>(
+  steps: T,
+): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
+  const results = await Promise.allSettled(steps);
+  const failed = results.find((result) => result.status === 'rejected');
+  if (failed !== undefined) throw toFairleadError(failed.reason);
+  return Promise.all(steps);
 }

@@ -10,6 +10,7 @@
  * too, before the error is told. A QEMU that ends by itself meanwhile is noticed at once, and its last words are in the error.
  */
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { failpoint } from '../failpoint.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { runCommand } from '../qmp/commands.ts';
@@ -20,7 +21,7 @@ import type { HostDevices } from './argv/host.ts';
 import type { Confinement } from './confinement/confinement.ts';
 import type { ProcessGuard } from './confinement/guarded-spawn.ts';
 import { makeConsolePipes } from './console/console-pipes.ts';
-import { type Deadline, orAborted, settledWithin } from './deadline.ts';
+import { type Deadline, orAborted, settleAll, settledWithin } from './deadline.ts';
 import type { GuestPorts } from './guest-ports/guest-ports.ts';
 import { type HostDevicesRequest, prepareHostDevices, releaseHostDevices } from './host/host-devices.ts';
 import type { HostProbe } from './host/host-probe.ts';
@@ -78,18 +79,22 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const keepsRam = incoming !== undefined && incoming.ram.kind !== 'fresh';
   const privateRam = incoming?.ram.kind === 'private' ? incoming.ram.file : undefined;
   undo.defer(() => releaseHostDevices(name, paths, { logger, keepsRam }));
+  const plugged = incoming?.vsock;
   const [qemu, accelerator, machine, devices, device] = await settleAll([
     orAborted(context.probe.qemu(), signal),
     facts?.accelerator ?? orAborted(context.probe.accelerator(record.spec.accelerator), signal),
     orAborted(context.probe.machine(facts?.machine ?? record.spec.machine), signal),
     hostDevices(context, { spec: record.spec, paths, user: guard.user, keepsRam, signal }),
-    prepareDevice(context.vsock, record, { paths, guard, signal }).then((made) => (made === undefined ? made : undo.use(made))),
+    prepareDevice(context, record, { paths, guard, signal, plugged }).then((made) =>
+      made === undefined ? made : undo.use(made),
+    ),
     incoming?.commit === undefined ? save({ state: 'starting', generation, ready: false, process: undefined }) : undefined,
   ]);
   signal.throwIfAborted();
   await failpoint('start.recorded');
 
-  const vsock = device === undefined ? undefined : { cid: device.cid, backend: device.backend };
+  const cold = plugged === undefined ? device : undefined;
+  const vsock = cold === undefined ? undefined : { cid: cold.cid, backend: cold.backend };
   const { sandbox } = qemu;
   const { tscKhz } = context;
   const host = {
@@ -106,12 +111,12 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   };
   const argv = [...buildArgs(record.spec, host), ...(incoming === undefined ? [] : ['-incoming', 'defer'])];
   const logOffset = sizeOf(paths.qemuLog);
-  const vhostFd = device?.vhostFd;
+  const vhostFd = cold?.vhostFd;
   const { binary } = qemu;
   const { qmpSocket, qemuLog: logFile, trail: trailFile } = paths;
   const process = await spawnQemu({ binary, argv, qmpSocket, vhostFd, logFile, trailFile, guard });
   undo.defer(() => kill(process));
-  device?.spawned();
+  cold?.spawned();
   await failpoint('start.spawned');
 
   const { observer, guestPorts } = context;
@@ -139,7 +144,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
     logOffset,
     vsock: device?.state,
   };
-  const { readyPort } = record.spec.vsock ?? {};
+  const { readyPort } = record.spec.vsock ?? plugged ?? {};
   try {
     await settleAll([
       connect(session, paths, deadline, context),
@@ -150,7 +155,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
     await incoming?.load(session, deadline);
     // The guest of another VM may have written to an image meanwhile; from here on QEMU's lock keeps it from that.
     await context.checkSpec?.(record.spec);
-    await incoming?.commit?.(about, generation);
+    await settleAll([incoming?.commit?.(about, generation), incoming?.meanwhile?.(session, deadline)]);
     if (incoming?.after !== 'pause') await letRun(session, signal);
     await failpoint('start.resumed');
     if (process.hasExited()) throw new FairleadError('PROCESS_FAILED', `QEMU of VM ${name} ended`);
@@ -188,14 +193,23 @@ async function letRun({ qmp }: Session, signal: AbortSignal): Promise<void> {
   await Promise.race([told, answered]);
 }
 
+/** One that is plugged in later is done without where it cannot be had. */
 async function prepareDevice(
-  vsock: HostVsock,
+  { vsock, logger }: LaunchContext,
   { spec }: VmRecord,
-  { paths, guard, signal }: { paths: VmPaths; guard: ProcessGuard; signal: AbortSignal },
+  options: { paths: VmPaths; guard: ProcessGuard; signal: AbortSignal; plugged: VmSpec['vsock'] },
 ): Promise<VsockDevice | undefined> {
-  if (spec.vsock === undefined) return undefined;
-  if (vsock.available) return vsock.transport.prepare({ vm: spec.name, runDir: paths.runDir, guard, signal });
-  throw new FairleadError('UNSUPPORTED', `VM ${spec.name} wants a vsock and this host has none: ${vsock.reason}`);
+  const { paths, guard, signal, plugged } = options;
+  if (spec.vsock === undefined && plugged === undefined) return undefined;
+  try {
+    if (vsock.available) return await vsock.transport.prepare({ vm: spec.name, runDir: paths.runDir, guard, signal });
+    throw new FairleadError('UNSUPPORTED', `VM ${spec.name} wants a vsock and this host has none: ${vsock.reason}`);
+  } catch (error) {
+    signal.throwIfAborted();
+    if (plugged === undefined) throw error;
+    logger.error({ vm: spec.name, error: toFairleadError(error).message }, 'could not give a VM its vsock back');
+    return undefined;
+  }
 }
 
 async function kill(process: QemuProcess): Promise<void> {
@@ -230,15 +244,4 @@ function lastMessage(stderrTail: string): string {
   const lines = stderrTail.trim().split('\n');
   const begin = lines.findLastIndex((line) => TIMESTAMP.test(line));
   return (begin < 0 ? lines.slice(-1) : lines.slice(begin)).join('; ').replace(TIMESTAMP, '');
-}
-
-/**
- * All of them, like Promise.all, but it waits for every one before it throws the first failure: what one of them makes late is known to
- * whoever undoes it.
- */
-async function settleAll<const T extends readonly unknown[]>(steps: T): Promise<{ -readonly [I in keyof T]: Awaited<T[I]> }> {
-  const results = await Promise.allSettled(steps);
-  const failed = results.find((result) => result.status === 'rejected');
-  if (failed !== undefined) throw toFairleadError(failed.reason);
-  return Promise.all(steps);
 }

@@ -30,6 +30,9 @@ export type CommandLimits = Pick<Deadline, 'signal' | 'remainingMs'>;
 /** What goes with a command besides. */
 export type CommandExtras = Pick<ExecuteOptions, 'fds'>;
 
+/** As much of a VM as QMP commands need: there is no more of it before its guest has been loaded. */
+export type CommandedVm = Pick<LiveVm, 'name' | 'signal' | 'execute'>;
+
 export interface LiveVm {
   readonly name: string;
   readonly generation: number;
@@ -63,6 +66,8 @@ export interface RestingVm {
   readonly name: string;
   readonly spec: VmSpec;
   readonly paths: VmPaths;
+  /** What it is from its next start on, durably. */
+  changeSpec(spec: VmSpec): Promise<void>;
 }
 
 /** Changes of the vsock device (devices/vsock.ts); QEMU's side of it is not done here. */

@@ -15,6 +15,7 @@ import { startLine } from '../line/fixture.ts';
 import type { Group } from '../main.ts';
 import type { Measurement, Promised, Sides } from '../measure.ts';
 import { BareQemu, fillRam, type Machine, ramFileOf } from './bare-qemu.ts';
+import { firstByte, unplugAndPlug } from './woken.ts';
 
 const MIB = 1024 ** 2;
 const TWENTY_TIMES: Promised = { direction: 'at-most', kind: 'ratio', limit: 0.05 };
@@ -46,7 +47,7 @@ export async function snapshotGroup(): Promise<Group> {
   const more =
     SMALL === undefined || LARGE === undefined ? [] : [resumeBySize(directory, LARGE, SMALL), beside(directory, SMALL)];
   return {
-    measurements: [...bySize, ...more],
+    measurements: [...bySize, ...more, firstByte(directory), unplugAndPlug(directory)],
     [Symbol.asyncDispose]: () => rm(directory, { recursive: true, force: true }),
   };
 }

@@ -12,7 +12,7 @@
 import * as v from 'valibot';
 import { FairleadError, isFairleadError, toFairleadError } from '../../../shared/errors.ts';
 import { QMP_COMMANDS } from '../../qmp/commands.ts';
-import type { CommandLimits, LiveVm } from '../live-vm.ts';
+import type { CommandedVm, CommandLimits } from '../live-vm.ts';
 
 export type Description = Readonly<Record<string, unknown>>;
 
@@ -28,10 +28,10 @@ export type Undo = (limits: CommandLimits) => PromiseLike<unknown>;
 
 /** What was done, so that it can be taken back, the last first. */
 export class UndoList {
-  readonly #vm: LiveVm;
+  readonly #vm: CommandedVm;
   readonly #steps: Undo[] = [];
 
-  constructor(vm: LiveVm) {
+  constructor(vm: CommandedVm) {
     this.#vm = vm;
   }
 
@@ -60,7 +60,12 @@ export class UndoList {
   }
 }
 
-export async function addPart(vm: LiveVm, { command, description }: Part, limits: CommandLimits, undo: UndoList): Promise<void> {
+export async function addPart(
+  vm: CommandedVm,
+  { command, description }: Part,
+  limits: CommandLimits,
+  undo: UndoList,
+): Promise<void> {
   switch (command) {
     case 'object-add': {
       const object = v.parse(QMP_COMMANDS[command].args, description);
@@ -85,7 +90,7 @@ export async function addPart(vm: LiveVm, { command, description }: Part, limits
   }
 }
 
-export async function addDevice(vm: LiveVm, description: Description, limits: CommandLimits): Promise<void> {
+export async function addDevice(vm: CommandedVm, description: Description, limits: CommandLimits): Promise<void> {
   await vm.execute('device_add', v.parse(QMP_COMMANDS.device_add.args, description), limits);
 }
 

@@ -7,17 +7,19 @@
  */
 import { FairleadError } from '../../../shared/errors.ts';
 import type { Params } from '../../../shared/protocol/methods.ts';
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import { failpoint } from '../../failpoint.ts';
 import type { VsockDevice } from '../../streams/transport.ts';
 import { slotPlace } from '../argv/slots.ts';
 import type { Deadline } from '../deadline.ts';
-import type { CommandLimits, LiveVm } from '../live-vm.ts';
+import type { CommandedVm, CommandLimits, LiveVm } from '../live-vm.ts';
 import { checkSpec } from '../spec-check.ts';
 import type { CheckPolicy } from './attach.ts';
 import type { Leaving } from './detach.ts';
 import { addDevice, addPart, type Description, UndoList } from './plug.ts';
 import { freeSlot, requireHotplug, uncancelled } from './ports.ts';
 import { reconcileDevices, VSOCK_CHARDEV, VSOCK_ID, withoutVsock } from './reconcile.ts';
+import { letThroughWhenTaken } from './vsock-driver.ts';
 
 const FD_NAME = 'vsock0-fd';
 
@@ -54,13 +56,8 @@ export async function attachVsock(
     await vm.changeSpec((current) => ({ ...current, vsock }));
     undo.push(() => vm.vsock.use(undefined));
     await vm.vsock.use(device);
-    // As after a reset: the guest's driver is not there yet, and a device that is dialled while it comes may be lost for good.
-    device.guestChanged('reset');
     await failpoint('attach.recorded');
-    const backend = await addBackend(vm, device, limits, undo);
-    await failpoint('attach.backend-added');
-    await addDevice(vm, { ...backend, id: VSOCK_ID, ...slotPlace(spec.machine, vsock.slot) }, limits);
-    device.spawned();
+    await plugVsock(vm, { device, spec, limits, undo });
   });
   await failpoint('attach.device-added');
   return true;
@@ -74,7 +71,26 @@ export const LEAVING_VSOCK: Leaving = {
   prepare: (vm) => vm.vsock.quiet('its vsock is being taken away'),
 };
 
-async function addBackend(vm: LiveVm, device: VsockDevice, limits: CommandLimits, undo: UndoList): Promise<Description> {
+/**
+ * QEMU's side of a device that the host has, and of a spec that has it. A guest that runs finds it by itself; streams wait for that.
+ * @throws FairleadError what QMP throws; what is in `undo` takes all of it back.
+ */
+export async function plugVsock(
+  vm: CommandedVm,
+  { device, spec, limits, undo }: { device: VsockDevice; spec: VmSpec; limits: CommandLimits; undo: UndoList },
+): Promise<void> {
+  if (spec.vsock === undefined) throw new FairleadError('INTERNAL', `VM ${vm.name} has no slot for its vsock`);
+  // The guest's driver is not there yet, and a device that is dialled while it comes may be lost for good.
+  device.guestChanged('plugged');
+  const backend = await addBackend(vm, device, limits, undo);
+  await failpoint('attach.backend-added');
+  await addDevice(vm, { ...backend, id: VSOCK_ID, ...slotPlace(spec.machine, spec.vsock.slot) }, limits);
+  device.spawned();
+  // One that dials the host then is known to be there for certain.
+  if (spec.vsock.readyPort === undefined) void letThroughWhenTaken(vm, device);
+}
+
+async function addBackend(vm: CommandedVm, device: VsockDevice, limits: CommandLimits, undo: UndoList): Promise<Description> {
   const { backend, vhostFd, cid } = device;
   if (backend.kind === 'vhost-user') {
     const addr = { type: 'unix', data: { path: backend.socketPath } };

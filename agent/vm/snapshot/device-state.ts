@@ -13,13 +13,26 @@ import { chmod, chown, open, readFile, rm } from 'node:fs/promises';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
+import { runCommand } from '../../qmp/commands.ts';
 import type { QmpListener } from '../../qmp/events.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
+import type { Session } from '../session.ts';
 import type { FileOwner } from './ram-file.ts';
 import type { DeviceStateSum } from './suspension.ts';
 
 /** What of a VM is needed here; a LiveVm is one. */
 export type MigratingVm = Pick<LiveVm, 'name' | 'signal' | 'execute' | 'listen'>;
+
+/** Of a guest that is being loaded, when there is no LiveVm yet. */
+export function migratingVm(session: Session): MigratingVm {
+  return {
+    name: session.vm,
+    signal: session.signal,
+    execute: (command, args, { signal, remainingMs }) =>
+      runCommand(session.qmp, command, args, { signal, timeoutMs: remainingMs }),
+    listen: (options) => session.qmp.listen(options),
+  };
+}
 
 export interface Transfer {
   readonly runDir: string;

@@ -1,7 +1,7 @@
 /**
  * A start that goes on from a saved guest instead of from the reset vector. `launch` does with it what it does without, and besides:
  *
- *     RAM as `ram` says → spawn with `-incoming defer` → QMP session → `load` → `commit` → `cont` (or not: `after`)
+ *     RAM as `ram` says → spawn with `-incoming defer` → QMP session → `load` → `commit`, `meanwhile` (side by side) → `cont` (or not: `after`)
  *
  * Until `commit` begins a failure leaves what was saved as it is, to be tried again; from there on it is the guest's crash.
  */
@@ -39,6 +39,10 @@ export interface Incoming {
    * an agent that dies before finds a process that nobody knows of, and what was saved.
    */
   commit?(process: ProcessRecord, generation: number): Promise<void>;
+  /** What else the guest is to find when it runs. */
+  meanwhile?(session: Session, limits: CommandLimits): Promise<void>;
+  /** The guest had to let go of it before it was saved. It is made ready with the rest, for `meanwhile` to plug in, and where that fails not missed. */
+  readonly vsock?: VmSpec['vsock'];
   /** Whether the guest runs afterwards. */
   readonly after: 'run' | 'pause';
 }

@@ -11,16 +11,14 @@ import { FairleadError } from '../../../shared/errors.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { Disk } from '../../../shared/protocol/vm-spec-devices.ts';
 import { failpoint } from '../../failpoint.ts';
-import { runCommand } from '../../qmp/commands.ts';
 import type { Vms } from '../api.ts';
 import { openPassage } from '../confinement/passage.ts';
 import type { VmLife } from '../life.ts';
 import type { CommandLimits } from '../live-vm.ts';
-import type { Session } from '../session.ts';
 import type { VmPaths } from '../store.ts';
 import { abiOn } from './abi-here.ts';
 import { copyInto } from './content.ts';
-import { ignoreSharedRam, loadDeviceState, type MigratingVm, readDeviceState } from './device-state.ts';
+import { ignoreSharedRam, loadDeviceState, migratingVm, readDeviceState } from './device-state.ts';
 import { FIRMWARE_VARS } from './frozen-files.ts';
 import { differencesOf } from './guest-abi.ts';
 import type { Incoming, Restoration } from './incoming.ts';
@@ -177,17 +175,6 @@ export function recording({ incoming }: Restoration, saveSpec: () => Promise<voi
       await saveSpec();
       await failpoint('restore.spec-recorded');
     },
-  };
-}
-
-/** Of a guest that is being loaded, when there is no LiveVm yet. */
-function migratingVm(session: Session): MigratingVm {
-  return {
-    name: session.vm,
-    signal: session.signal,
-    execute: (command, args, { signal, remainingMs }) =>
-      runCommand(session.qmp, command, args, { signal, timeoutMs: remainingMs }),
-    listen: (options) => session.qmp.listen(options),
   };
 }
 

@@ -2,14 +2,18 @@
  * What a suspended guest goes on from, as a launch is given it (incoming.ts): its machine as it was, its RAM where it is, its device state
  * once that has been checked.
  */
-import { FairleadError } from '../../../shared/errors.ts';
+import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
+import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import { failpoint } from '../../failpoint.ts';
-import { runCommand } from '../../qmp/commands.ts';
+import type { Logger } from '../common.ts';
+import { settleAll } from '../deadline.ts';
+import { UndoList } from '../devices/plug.ts';
+import { plugVsock } from '../devices/vsock.ts';
 import type { CommandLimits } from '../live-vm.ts';
 import type { Session } from '../session.ts';
 import type { ProcessRecord, VmPaths } from '../store.ts';
 import { cpusOf } from './abi-here.ts';
-import { ignoreSharedRam, loadDeviceState, type MigratingVm, readDeviceState } from './device-state.ts';
+import { ignoreSharedRam, loadDeviceState, migratingVm, readDeviceState } from './device-state.ts';
 import { checkDiskFiles } from './disk-file.ts';
 import { differencesOf, type GuestAbi, guestAbiOf } from './guest-abi.ts';
 import type { Incoming } from './incoming.ts';
@@ -24,10 +28,15 @@ export interface ResumeParts {
   readonly isUntestedAllowed: boolean;
   /** The commit point: makes durable that the state is used up, and in which process. */
   readonly commit: (process: ProcessRecord, generation: number) => Promise<void>;
+  /** The vsock that the guest had to let go of, and has to get. */
+  readonly owed: VmSpec['vsock'];
+  /** With that. */
+  readonly spec: VmSpec;
+  readonly logger: Logger;
 }
 
 /** @throws FairleadError WRONG_STATE where what was saved is not there any more, UNSUPPORTED for another QEMU. */
-export async function incomingOf({ vm, suspension, paths, commit, ...now }: ResumeParts): Promise<Incoming> {
+export async function incomingOf({ vm, suspension, paths, commit, owed, spec, logger, ...now }: ResumeParts): Promise<Incoming> {
   const { machine, accelerator, ports, qemuVersion } = suspension;
   if (qemuVersion !== now.qemuVersion && !now.isUntestedAllowed) {
     const message = `VM ${vm} was suspended by QEMU ${qemuVersion}, and this host has ${now.qemuVersion} by now`;
@@ -37,12 +46,15 @@ export async function incomingOf({ vm, suspension, paths, commit, ...now }: Resu
       { details: { vm, saved: qemuVersion, now: now.qemuVersion } },
     );
   }
-  const state = await readDeviceState(vm, paths.deviceState, suspension.deviceState);
-  await checkRamFiles(vm, suspension.ram);
-  await checkDiskFiles(vm, suspension.disks);
+  const [state] = await Promise.all([
+    readDeviceState(vm, paths.deviceState, suspension.deviceState),
+    checkRamFiles(vm, suspension.ram),
+    checkDiskFiles(vm, suspension.disks),
+  ]);
   return {
     ram: { kind: 'kept' },
     facts: { machine, accelerator, ports },
+    vsock: owed,
     async load(session, limits) {
       await failpoint('resume.spawned');
       await loadInto(session, state, paths.runDir, limits);
@@ -52,6 +64,16 @@ export async function incomingOf({ vm, suspension, paths, commit, ...now }: Resu
       await requireSameMachine(vm, suspension.abi, process);
       await commit(process, generation);
       await failpoint('resume.committed');
+    },
+    /** While the commit is written, nothing else is asked of QEMU, and the guest finds all of it when it goes on. */
+    async meanwhile(session, limits) {
+      await settleAll([
+        // A later migration to elsewhere must take the RAM along.
+        ignoreSharedRam(migratingVm(session), false, limits),
+        // What it had come to was saved with it.
+        session.measureMemory(),
+        owed === undefined ? undefined : plugInto(session, spec, limits, logger),
+      ]);
     },
     after: 'run',
   };
@@ -66,15 +88,21 @@ async function requireSameMachine(vm: string, saved: GuestAbi, { argv, qemuVersi
 }
 
 async function loadInto(session: Session, state: Buffer, runDir: string, limits: CommandLimits): Promise<void> {
-  const vm: MigratingVm = {
-    name: session.vm,
-    signal: session.signal,
-    execute: (command, args, { signal, remainingMs }) =>
-      runCommand(session.qmp, command, args, { signal, timeoutMs: remainingMs }),
-    listen: (options) => session.qmp.listen(options),
-  };
-  await ignoreSharedRam(vm, true, limits);
-  await loadDeviceState(vm, state, { runDir, limits });
-  // A later migration to elsewhere must take the RAM along.
-  await ignoreSharedRam(vm, false, limits);
+  const vm = migratingVm(session);
+  // One after the other in QEMU, without a round trip between.
+  await settleAll([ignoreSharedRam(vm, true, limits), loadDeviceState(vm, state, { runDir, limits })]);
+}
+
+/** A guest without it runs all the same. */
+async function plugInto(session: Session, spec: VmSpec, limits: CommandLimits, logger: Logger): Promise<void> {
+  const { device } = session;
+  if (device === undefined) return;
+  const vm = migratingVm(session);
+  const undo = new UndoList(vm);
+  try {
+    await undo.guard(() => plugVsock(vm, { device, spec, limits, undo }));
+  } catch (error) {
+    logger.error({ vm: session.vm, error: toFairleadError(error).message }, 'could not give a VM its vsock back');
+    await session.useDevice(undefined);
+  }
 }

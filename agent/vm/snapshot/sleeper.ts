@@ -29,13 +29,13 @@ import { inputOfRunState } from '../qemu-events.ts';
 import type { Session } from '../session.ts';
 import { checkFiles } from '../spec-check.ts';
 import { descend, LADDER_TIMES, type LadderTarget, type LadderTimes } from '../stop-ladder.ts';
-import type { ProcessRecord } from '../store.ts';
+import type { ProcessRecord, VmRecord } from '../store.ts';
 import { cpusOf } from './abi-here.ts';
 import { type GuestAbi, guestAbiOf } from './guest-abi.ts';
 import type { MachineFacts } from './incoming.ts';
 import { incomingOf } from './resume.ts';
 import { requireSuspendable, saveGuest, unplugVsock, unsaveGuest } from './suspend.ts';
-import type { Durability } from './suspension.ts';
+import { type Durability, wholeSpec } from './suspension.ts';
 
 export interface SleepContext extends LaunchContext {
   readonly ladderTimes?: LadderTimes | undefined;
@@ -124,15 +124,27 @@ export class Sleeper {
     await failpoint('resume.begun');
     life.apply('wake');
     let isCommitted = false;
+    const spec = wholeSpec(record);
+    const owed = record.spec.vsock === undefined ? record.unpluggedVsock : undefined;
     const commit = async (process: ProcessRecord, generation: number): Promise<void> => {
       isCommitted = true;
-      await life.save({ state: 'resuming', process, generation, suspension: undefined });
+      const has = process.vsock === undefined ? record.spec : spec;
+      await life.save({ state: 'resuming', process, generation, suspension: undefined, spec: has });
     };
     try {
       const { version: qemuVersion } = await context.probe.qemu();
       const paths = context.store.paths(name);
-      const isUntestedAllowed = context.untestedSuspend === true;
-      const incoming = await incomingOf({ vm: name, suspension, paths, qemuVersion, isUntestedAllowed, commit });
+      const incoming = await incomingOf({
+        vm: name,
+        suspension,
+        paths,
+        qemuVersion,
+        isUntestedAllowed: context.untestedSuspend === true,
+        commit,
+        owed,
+        spec,
+        logger: context.logger,
+      });
       const save = (): Promise<void> => Promise.resolve();
       life.own(await launch(context, { record, save, handlers: life.handlers(), deadline, incoming }));
     } catch (error) {
@@ -141,7 +153,7 @@ export class Sleeper {
       throw error;
     }
     life.apply('resume');
-    life.saveLater({ state: 'running' });
+    life.saveLater({ state: 'running', ...(life.session?.device === undefined ? this.#withoutVsock(record.spec) : {}) });
     await failpoint('resume.running');
     await this.#awake();
     context.observer?.onResumed?.({ durationMs: performance.now() - startedAt });
@@ -231,6 +243,12 @@ export class Sleeper {
     this.#options.life.apply(inputOfRunState(status), {});
   }
 
+  /** It could not be plugged in: the next who wants it tries again. */
+  #withoutVsock(spec: VmSpec): Partial<VmRecord> {
+    const { process } = this.#options.life.record;
+    return { spec, process: process && { ...process, vsock: undefined } };
+  }
+
   async #finishResume(options: CallOptions): Promise<void> {
     const { life, live } = this.#options;
     const vm = live();
@@ -238,6 +256,7 @@ export class Sleeper {
     if (life.state !== 'running') await vm.execute('cont', {}, deadline);
     life.apply('resume');
     life.saveLater({ state: 'running' });
+    await life.session?.measureMemory().catch(() => {});
     await this.#awake();
   }
 
@@ -245,8 +264,6 @@ export class Sleeper {
     const { context, life } = this.#options;
     // Used up: nobody is to find in it what the guest knew.
     await rm(context.store.paths(life.name).deviceState, { force: true });
-    // What its memory had come to was saved with it.
-    await life.session?.measureMemory().catch(() => {});
     await this.#replug();
     void this.#setClock();
   }
@@ -257,7 +274,8 @@ export class Sleeper {
     try {
       await this.giveVsockBack();
     } catch (error) {
-      context.logger.error({ vm: life.name, error: toFairleadError(error).message }, 'could not give a VM its vsock back');
+      const { message } = toFairleadError(error);
+      context.logger.error({ vm: life.name, error: message }, 'could not give a VM its vsock back');
     }
   }
 
