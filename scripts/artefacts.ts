@@ -7,13 +7,15 @@ import { buildImage } from '../cli/image/build-image.ts';
 import { fetchQemu10, fetchVhostDeviceVsock } from '../cli/image/tools.ts';
 import { toFairleadError } from '../shared/errors.ts';
 import { buildArm64Guest } from './arm64/arm64-guest.ts';
+import { fetchOvmf } from './ovmf.ts';
 import { buildRigRoot } from './rig/root-image.ts';
 
 const onProgress = (step: string): boolean => process.stderr.write(`setup: ${step}\n`);
 
 await together(buildImage({ onProgress }), fetchVhostDeviceVsock({ onProgress }));
 if (process.argv[2] === 'test' && process.exitCode === undefined) {
-  await together(fetchQemu10({ onProgress }), buildRigRoot({ onProgress }), ifPossible(buildArm64Guest({ onProgress })));
+  const optional = [buildArm64Guest({ onProgress }), fetchOvmf({ onProgress })].map(ifPossible);
+  await together(fetchQemu10({ onProgress }), buildRigRoot({ onProgress }), ...optional);
 }
 
 /** The tests that need it are skipped where it cannot be had. */

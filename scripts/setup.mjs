@@ -12,7 +12,7 @@
  *     check   npm libraries, pinned Node, `fairlead` link, native add-on where a compiler is there
  *     native  the same
  *     demo    check, and QEMU, a compiler, the guest image, the vsock daemon
- *     test    demo, and QEMU 10 and the root image of the test rig
+ *     test    demo, and QEMU 10, the root image of the test rig, and where they can be had an arm64 guest and UEFI firmware
  */
 import { buildArtefacts } from './setup/artefacts.mjs';
 import { installLibraries } from './setup/libraries.mjs';

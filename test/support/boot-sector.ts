@@ -23,6 +23,8 @@ const ACTS = {
   halt: { code: 'f4 ebfd', data: '' },
   /** Port 0x604, q35's PM1a control: SLP_EN with the type of S5. */
   'power-off': { code: 'ba0406 b80020 ef f4ebfd', data: '' },
+  /** The date that the firmware has put at f000:fff5, to port 0x3f8; then as above. */
+  'tell-bios-date': { code: 'b800f0 8ed8 bef5ff b90800 baf803 ac ee e2fc ba0406 b80020 ef f4ebfd', data: '' },
   /** Port 0xcf9: a hard reset. */
   reset: { code: 'baf90c b006 ee f4ebfd', data: '' },
   /** A flat data segment (its descriptors are the data), the BAR of the device at 00:04.0, and 1 ("panicked") into it: pvpanic. */
