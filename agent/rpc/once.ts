@@ -18,6 +18,7 @@ import * as v from 'valibot';
 import { newCommandId, withCommandId } from '../../shared/command-id.ts';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
+import { Fence } from '../../shared/protocol/fence.ts';
 import { Actor, CommandId, type Operation } from '../../shared/protocol/methods-operation.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { failpoint } from '../failpoint.ts';
@@ -38,6 +39,8 @@ import { RunningCommand } from './running-command.ts';
 
 export interface OnceOptions extends InterruptedOptions {
   readonly host: string;
+  /** Asked of a command that carries a fence. @throws FairleadError FENCED, JOURNAL_FAILED */
+  readonly admit?: ((fence: Fence) => Promise<void>) | undefined;
 }
 
 /** The command itself: what it throws is its failure. */
@@ -53,7 +56,7 @@ const ABSENCES: Readonly<Record<Absence, string>> = {
   'lack-of-room': 'was full and has forgotten commands of its time',
 };
 
-const CommandMeta = v.looseObject({ commandId: v.optional(CommandId), actor: v.optional(Actor) });
+const CommandMeta = v.looseObject({ commandId: v.optional(CommandId), actor: v.optional(Actor), fence: v.optional(Fence) });
 
 export class Once {
   readonly #options: OnceOptions;
@@ -81,7 +84,8 @@ export class Once {
    * repeat; LIMIT_EXCEEDED or JOURNAL_FAILED when it was not run; INVALID_PARAMS for a malformed id.
    */
   async run(method: string, params: JsonObject, context: RequestContext, run: Run): Promise<unknown> {
-    const { commandId, actor } = parseWith(CommandMeta, context.meta, 'params._meta');
+    const { commandId, actor, fence } = parseWith(CommandMeta, context.meta, 'params._meta');
+    if (fence !== undefined) await this.#options.admit?.(fence);
     const command: Command = { id: commandId ?? newCommandId(), method, params, paramsDigest: digestOf(params), actor };
     const running = this.#running.get(command.id);
     try {

@@ -22,6 +22,15 @@ export const VM_METHODS = {
     result: VmInfo,
     errors: ['CONFLICT', 'NOT_FOUND', 'UNSUPPORTED', 'LIMIT_EXCEEDED'],
   },
+  'vm.redefine': {
+    ...agentCall,
+    role: 'operator',
+    idempotent: true,
+    summary: 'Give a VM that does not run another spec; its name, uuid and files stay',
+    params: v.strictObject({ vm: Name, spec: VmSpec }),
+    result: VmInfo,
+    errors: ['NOT_FOUND', 'WRONG_STATE', 'UNSUPPORTED', 'LIMIT_EXCEEDED'],
+  },
   'vm.start': {
     ...agentCall,
     role: 'operator',

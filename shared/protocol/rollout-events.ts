@@ -62,14 +62,23 @@ export const RolloutFact = v.variant('type', [
 export type RolloutFact = v.InferOutput<typeof RolloutFact>;
 export type FactOf<T extends RolloutFact['type']> = Extract<RolloutFact, { type: T }>;
 
-export const RolloutEvent = v.strictObject({
-  /** From 1, without a gap. */
-  seq: Count,
+/** As it is kept. */
+export const RolloutEntry = v.strictObject({
   /**
    * Milliseconds for which the rollout has been driven. Waits are measured by it: neither a clock that is set nor a hub that is away makes a
    * host late.
    */
-  t: Count,
+  t: v.pipe(v.number(), v.minValue(0)),
+  /** Unix milliseconds. */
+  atMs: Count,
+  fact: RolloutFact,
+});
+export type RolloutEntry = v.InferOutput<typeof RolloutEntry>;
+
+/** As watchers get it. */
+export const RolloutEvent = v.strictObject({
+  /** Rises from event to event; other rollouts' events are between. A watcher goes on from it. */
+  seq: Count,
   at: Timestamp,
   fact: RolloutFact,
 });

@@ -15,7 +15,7 @@ import { statusOf } from '../../hub/rollout/core/status.ts';
 import { type Cause, step } from '../../hub/rollout/core/step.ts';
 import type { World } from '../../hub/rollout/core/turn.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
-import type { RolloutEvent, RolloutFact } from '../../shared/protocol/rollout-events.ts';
+import type { RolloutEntry, RolloutFact } from '../../shared/protocol/rollout-events.ts';
 import { amountOf, type FailureClass, RolloutSpec, type RolloutSpecInput } from '../../shared/protocol/rollout-spec.ts';
 import type { RolloutStatus } from '../../shared/protocol/rollout-status.ts';
 
@@ -51,7 +51,7 @@ export class RolloutSim {
   readonly spec: RolloutSpec;
   readonly hosts = new Map<string, Host>();
   readonly availability = new Availability();
-  readonly log: RolloutEvent[] = [];
+  readonly log: RolloutEntry[] = [];
   state: RolloutState;
   blocked: string | undefined;
   t = 0;
@@ -73,8 +73,7 @@ export class RolloutSim {
     const planned = { type: 'planned', plan, by: { kind: 'person', actor: 'alice' } } as const;
     this.availability.watch(id, plan.hosts, budgetLimits(this.spec, plan.hosts));
     this.state = begin(id, this.spec, planned);
-    this.state.seq = 1;
-    this.log.push({ seq: 1, t: 0, at: new Date(0).toISOString(), fact: planned });
+    this.log.push({ t: 0, atMs: 0, fact: planned });
     this.apply({ kind: 'tick' });
   }
 
@@ -147,7 +146,7 @@ export class RolloutSim {
     this.blocked = blocked;
     const before = this.log.length;
     for (const fact of facts) {
-      this.log.push({ seq: this.log.length + 1, t: this.t, at: new Date(this.t).toISOString(), fact });
+      this.log.push({ t: this.t, atMs: this.t, fact });
       this.#watch(fact);
     }
     if (this.log.length > before) this.#count();
@@ -177,6 +176,7 @@ export class RolloutSim {
   #world(): World {
     return {
       t: this.t,
+      atMs: this.t,
       isUp: (name) => this.#host(name).up,
       isUnavailable: (name) => this.availability.isUnavailable(name),
       room: () => this.availability.room(this.state.id),
@@ -283,8 +283,7 @@ export function fleetOf(count: number, zones = 1, of: (index: number) => Partial
 /** Of the state, what its events say; checks under way and times of the last look are not in them. */
 export function journalled(state: RolloutState): unknown {
   const hosts = [...state.hosts.values()].map(({ checks: _, ...host }) => host);
-  const { phase, paused, wave, lastWave, stage, approvedBy, maxInFlight, window, grownBy, started, seq, acceptedFailures } =
-    state;
+  const { phase, paused, wave, lastWave, stage, approvedBy, maxInFlight, window, grownBy, started, acceptedFailures } = state;
   const kind = phase.kind === 'ended' ? phase : phase.kind;
-  return { hosts, kind, paused, wave, lastWave, stage, approvedBy, maxInFlight, window, grownBy, started, seq, acceptedFailures };
+  return { hosts, kind, paused, wave, lastWave, stage, approvedBy, maxInFlight, window, grownBy, started, acceptedFailures };
 }

@@ -3,6 +3,7 @@ import type { Params, Result } from '../../../shared/protocol/methods.ts';
 import type { VM_METHODS } from '../../../shared/protocol/methods-vm.ts';
 import { pageFrom } from '../../../shared/protocol/paging.ts';
 import type { EventsResult, Vms } from '../../vm/api.ts';
+import { redefine } from '../../vm/redefine.ts';
 import type { Policy } from '../policy.ts';
 import type { HandlerContext, HandlersOf } from './types.ts';
 
@@ -15,6 +16,10 @@ export function vmHandlers(vms: Vms, policy: Policy): HandlersOf<typeof VM_METHO
     'vm.run': async ({ spec }, context) => {
       await policy.checkSpec(spec);
       return vms.run(spec, context);
+    },
+    'vm.redefine': async ({ vm, spec }, { signal, timeoutMs }) => {
+      await policy.checkSpec(spec);
+      return redefine(vms, vm, spec, { signal, timeoutMs });
     },
     'vm.start': ({ vm }, context) => vms.start(vm, context),
     'vm.get': ({ vm }) => vms.get(vm),

@@ -2,7 +2,7 @@
  * What an event makes of the state: the only place where a rollout changes. It asks nothing and decides nothing, so that events read back
  * from the journal give the state that they gave when they happened.
  */
-import type { FactOf, RolloutEvent, RolloutFact } from '../../../shared/protocol/rollout-events.ts';
+import type { FactOf, RolloutEntry, RolloutFact } from '../../../shared/protocol/rollout-events.ts';
 import type { RolloutSpec } from '../../../shared/protocol/rollout-spec.ts';
 import type { HostPhase } from '../../../shared/protocol/rollout-status.ts';
 import { newRun } from './check-run.ts';
@@ -11,14 +11,16 @@ import { addHost, enqueue, type HostState, inScope, isInFlight, newState, type R
 const WAITS_FOR_ITS_CHANGE: ReadonlySet<HostPhase> = new Set(['pending', 'waiting', 'recording', 'held']);
 const UNWATCHED = 'its health was not watched to the end';
 
+/** When it happened: rollout time, and Unix milliseconds. */
+export type Moment = Pick<RolloutEntry, 't' | 'atMs'>;
+
 /** From the journal. Undefined when there is no event. */
-export function replay(id: string, spec: RolloutSpec, events: Iterable<RolloutEvent>): RolloutState | undefined {
+export function replay(id: string, spec: RolloutSpec, entries: Iterable<RolloutEntry>): RolloutState | undefined {
   let state: RolloutState | undefined;
-  for (const event of events) {
-    if (event.fact.type === 'planned') state = begin(id, spec, event.fact);
-    else if (state === undefined) throw new Error(`the journal of rollout ${id} begins with ${event.fact.type}`);
-    else evolve(state, event.fact, event.t);
-    state.seq = event.seq;
+  for (const entry of entries) {
+    if (entry.fact.type === 'planned') state = begin(id, spec, entry.fact);
+    else if (state === undefined) throw new Error(`the journal of rollout ${id} begins with ${entry.fact.type}`);
+    else evolve(state, entry.fact, entry);
   }
   return state;
 }
@@ -27,9 +29,9 @@ export function begin(id: string, spec: RolloutSpec, { plan, by }: FactOf<'plann
   return newState(id, spec, plan, by.kind === 'person' ? by.actor : by.rule);
 }
 
-export function evolve(state: RolloutState, fact: RolloutFact, t: number): void {
+export function evolve(state: RolloutState, fact: RolloutFact, { t, atMs }: Moment): void {
   state.t = t;
-  state.seq += 1;
+  state.atMs = atMs;
   apply(state, fact);
 }
 
@@ -102,6 +104,7 @@ const HANDLERS: Handlers = {
     const host = hostOf(state, name);
     host.attempt = attempt;
     host.begunT = state.t;
+    host.begunAtMs = state.atMs;
     if (host.order === 0) host.order = ++state.started;
     move(state, host, host.previous === undefined ? 'recording' : 'changing');
   },
@@ -143,6 +146,7 @@ const HANDLERS: Handlers = {
     const host = hostOf(state, name);
     host.undoAttempt = attempt;
     host.begunT = state.t;
+    host.begunAtMs = state.atMs;
     move(state, host, 'undoing');
   },
   'host-restored': (state, { host: name }) => {

@@ -48,6 +48,8 @@ export interface HostState {
   /** Since when it is in its phase; and since when this attempt or undo runs. Rollout time, as all times here. */
   sinceT: number;
   begunT: number;
+  /** The same in Unix milliseconds: ids of its commands carry it. */
+  begunAtMs: number;
   /** Place in the order of the first starts. */
   order: number;
   touched: boolean;
@@ -108,8 +110,8 @@ export interface RolloutState {
   /** When a host last made it, or people last let it go on. */
   progressT: number;
   started: number;
-  seq: number;
   t: number;
+  atMs: number;
   /** Number for the next check run, so that a late answer finds no other run. */
   nextRun: number;
 }
@@ -140,8 +142,8 @@ export function newState(id: string, spec: RolloutSpec, plan: RolloutPlan, start
     acceptedFailures: 0,
     progressT: 0,
     started: 0,
-    seq: 0,
     t: 0,
+    atMs: 0,
     nextRun: 1,
   };
   for (const { host, zone, wave } of plan.hosts) addHost(state, { host, zone, wave });
@@ -158,6 +160,7 @@ export function addHost(state: RolloutState, { host, zone, wave }: { host: strin
     undoAttempt: 0,
     sinceT: state.t,
     begunT: state.t,
+    begunAtMs: state.atMs,
     order: 0,
     touched: false,
     previous: undefined,

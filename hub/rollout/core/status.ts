@@ -21,7 +21,7 @@ export function statusOf({ phase, paused, stage }: RolloutState): RolloutStatus 
   return phase.kind === 'backward' ? 'rolling-back' : OF_STAGE[stage];
 }
 
-/** Without what the record of the rollout has: its name and times. */
+/** Without what the record of the rollout has, such as its name and times. */
 export function figuresOf(state: RolloutState) {
   const counts = Map.groupBy(state.hosts.values(), ({ phase }) => phase);
   const phases = HOST_PHASES.flatMap((phase) => {
@@ -49,7 +49,6 @@ export function figuresOf(state: RolloutState) {
     window: state.window,
     maxInFlight: state.maxInFlight,
     ...(state.paused === undefined ? {} : { paused: state.paused }),
-    seq: state.seq,
   } satisfies Partial<RolloutSummary>;
 }
 

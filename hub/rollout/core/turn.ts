@@ -9,6 +9,8 @@ import type { RolloutState } from './state.ts';
 export interface World {
   /** Rollout time, milliseconds. */
   readonly t: number;
+  /** Unix milliseconds. */
+  readonly atMs: number;
   /** Whether the host has a line. */
   isUp(host: string): boolean;
   /** Whether the host uses up the budget already, whoever keeps it from its work. */
@@ -33,7 +35,7 @@ export class Turn {
   }
 
   emit(fact: RolloutFact): void {
-    evolve(this.state, fact, this.world.t);
+    evolve(this.state, fact, this.world);
     this.facts.push(fact);
     this.effects.push(...effectsOf(this.state, fact));
   }

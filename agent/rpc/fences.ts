@@ -1,0 +1,80 @@
+/**
+ * Who may still give commands of a rollout. A command may carry a fence, `{scope, epoch}`: the epoch rises each time another hub takes the rollout
+ * over. The highest that was ever seen of a scope counts, and what comes with a lower one is refused: its sender has been replaced and does not
+ * know it yet. It outlives the agent, for a late command may come after a restart.
+ */
+import { readFile } from 'node:fs/promises';
+import * as v from 'valibot';
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import { Fence } from '../../shared/protocol/fence.ts';
+import { writeFileAtomic } from '../vm/atomic-file.ts';
+
+/** Scopes that are remembered; the one that was seen longest ago is forgotten for a further one. */
+const MAX_SCOPES = 256;
+
+const FencesFile = v.strictObject({ version: v.literal(1), fences: v.pipe(v.array(Fence), v.maxLength(MAX_SCOPES)) });
+
+export class Fences {
+  readonly #path: string;
+  /** The one that was raised last at the end. */
+  readonly #epochs = new Map<string, number>();
+  #loading: Promise<void> | undefined;
+  /** Writes are one after the other. */
+  #saved: Promise<void> = Promise.resolve();
+
+  constructor(path: string) {
+    this.#path = path;
+  }
+
+  /** Durable when it resolves. @throws FairleadError FENCED, JOURNAL_FAILED */
+  async admit({ scope, epoch }: Fence): Promise<void> {
+    await this.#load();
+    const highest = this.#epochs.get(scope) ?? 0;
+    if (epoch < highest) {
+      const message = `this command is of epoch ${epoch} of ${scope}, and epoch ${highest} has been here: another hub has taken it over`;
+      throw new FairleadError('FENCED', message, { details: { scope, epoch, highest } });
+    }
+    if (epoch > highest) this.#raise(scope, epoch);
+    await this.#saved;
+  }
+
+  #raise(scope: string, epoch: number): void {
+    this.#epochs.delete(scope);
+    this.#epochs.set(scope, epoch);
+    const [oldest] = this.#epochs.keys();
+    if (this.#epochs.size > MAX_SCOPES && oldest !== undefined) this.#epochs.delete(oldest);
+    this.#saved = this.#saved.catch(() => {}).then(() => this.#save());
+  }
+
+  async #save(): Promise<void> {
+    const fences = [...this.#epochs].map(([scope, epoch]) => ({ scope, epoch }));
+    try {
+      await writeFileAtomic(this.#path, JSON.stringify({ version: 1, fences }));
+    } catch (cause) {
+      throw failed(`could not write ${this.#path}`, cause);
+    }
+  }
+
+  #load(): Promise<void> {
+    this.#loading ??= this.#read().catch((error: unknown) => {
+      this.#loading = undefined;
+      throw error;
+    });
+    return this.#loading;
+  }
+
+  async #read(): Promise<void> {
+    try {
+      const { fences } = v.parse(FencesFile, JSON.parse(await readFile(this.#path, 'utf8')));
+      for (const { scope, epoch } of fences) this.#epochs.set(scope, epoch);
+    } catch (cause) {
+      if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return;
+      throw failed(`could not read ${this.#path}`, cause);
+    }
+  }
+}
+
+function failed(what: string, cause: unknown): FairleadError {
+  const why = `${what}: ${toFairleadError(cause).message}, so commands of rollouts are refused`;
+  return new FairleadError('JOURNAL_FAILED', why, { cause });
+}
