@@ -2,47 +2,81 @@
  * What became of a command on devices that was under way when the agent died. Record and QEMU are brought to agree first, so the record
  * then says what the guest has:
  *
- *     attach   done when the VM has that very device, not done when it has none of that id, else unknown
- *     detach   done when it has it no more, not done when it still has it: the guest was perhaps asked, and may be asked again
+ *     attach      done when the VM has that very device, not done when it has none of that id, else unknown
+ *     detach      done when it has it no more, not done when it still has it: the guest was perhaps asked, and may be asked again
+ *     resize      done when the guest sees that size, not done when it sees a smaller one, else unknown
+ *     throttle    done when QEMU and record both have these limits, else not done
+ *     medium      done when QEMU and record both say that it is in the drive, else not done
+ *
+ * A VM that does not run has no devices to look at: unknown.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import type { DeviceOperations } from '../vm/devices/device-operations.ts';
+import { isMediumSo, isThrottledSo, sizeOfDisk } from '../vm/devices/look-at-disk.ts';
 import type { Reconciliation } from './operation-record.ts';
 import type { Reconcilers } from './reconcile.ts';
 
 export function deviceReconcilers(devices: DeviceOperations): Reconcilers {
   return {
-    'disk.attach': ({ params }) => {
+    'disk.attach': async ({ params }) => {
       const { vm, id, disk } = parseParams('disk.attach', params);
-      return attached(devices, { vm, id }, disk);
+      return attached(id, await devices.find(vm, id), disk);
     },
-    'network.attach': ({ params }) => {
+    'network.attach': async ({ params }) => {
       const { vm, id, network } = parseParams('network.attach', params);
-      return attached(devices, { vm, id }, network);
+      return attached(id, await devices.find(vm, id), network);
     },
-    'disk.detach': ({ params }) => detached(devices, parseParams('disk.detach', params)),
-    'network.detach': ({ params }) => detached(devices, parseParams('network.detach', params)),
+    'vsock.attach': async ({ params }) => {
+      const { vm, vsock } = parseParams('vsock.attach', params);
+      return attached('vsock', await devices.look(vm, ({ spec }) => spec.vsock), vsock);
+    },
+    'disk.detach': async ({ params }) => {
+      const { vm, id } = parseParams('disk.detach', params);
+      return detached(id, await devices.find(vm, id));
+    },
+    'network.detach': async ({ params }) => {
+      const { vm, id } = parseParams('network.detach', params);
+      return detached(id, await devices.find(vm, id));
+    },
+    'vsock.detach': async ({ params }) => {
+      const { vm } = parseParams('vsock.detach', params);
+      return detached('vsock', await devices.look(vm, ({ spec }) => spec.vsock));
+    },
+    'disk.resize': async ({ params }) => {
+      const { vm, id, bytes } = parseParams('disk.resize', params);
+      const size = await devices.look(vm, (live, limits) => sizeOfDisk(live, id, limits));
+      const reason = `${id} has ${size} bytes`;
+      if (size === bytes) return done(reason);
+      return { outcome: size < bytes ? 'not-done' : 'unknown', reason };
+    },
+    'disk.throttle': async ({ params }) => {
+      const { vm, ...wanted } = parseParams('disk.throttle', params);
+      const isSo = await devices.look(vm, (live, limits) => isThrottledSo(live, wanted, limits));
+      return isSo ? done(`${wanted.id} has these limits`) : notDone(`${wanted.id} has other limits`);
+    },
+    'medium.change': async ({ params }) => {
+      const { vm, ...wanted } = parseParams('medium.change', params);
+      const isSo = await devices.look(vm, (live, limits) => isMediumSo(live, wanted, limits));
+      return isSo ? done(`that is how ${wanted.id} is`) : notDone(`${wanted.id} has another medium, or none`);
+    },
   };
 }
 
-interface Named {
-  readonly vm: string;
-  readonly id: string;
-}
-
-async function attached(devices: DeviceOperations, { vm, id }: Named, asked: object): Promise<Reconciliation> {
-  const found = await devices.find(vm, id);
-  if (found === undefined) return { outcome: 'not-done', reason: `the VM has no ${id}` };
+function attached(id: string, found: object | undefined, asked: object): Reconciliation {
+  if (found === undefined) return notDone(`the VM has no ${id}`);
   const isSame = Object.entries(asked).every(([key, value]) => isDeepStrictEqual(Reflect.get(found, key), value));
-  return isSame ? done(`the VM has ${id}`) : { outcome: 'unknown', reason: `the VM has another device ${id}` };
+  return isSame ? done(`the VM has ${id}`) : { outcome: 'unknown', reason: `the VM has another ${id}` };
 }
 
-async function detached(devices: DeviceOperations, { vm, id }: Named): Promise<Reconciliation> {
-  const found = await devices.find(vm, id);
-  return found === undefined ? done(`the VM has no ${id} any more`) : { outcome: 'not-done', reason: `the VM still has ${id}` };
+function detached(id: string, found: object | undefined): Reconciliation {
+  return found === undefined ? done(`the VM has no ${id} any more`) : notDone(`the VM still has ${id}`);
 }
 
 function done(reason: string): Reconciliation {
   return { outcome: 'done', reason, result: { changed: true } };
+}
+
+function notDone(reason: string): Reconciliation {
+  return { outcome: 'not-done', reason };
 }

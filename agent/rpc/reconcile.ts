@@ -7,6 +7,7 @@
  *     vm.stop                done when no process is left; one that had begun is waited for
  *     vm.delete              done when it is gone
  *     vm.pause, vm.resume    by the run state that QEMU tells
+ *     vm.reset               done when QEMU has told of one that came from outside since; one that it has not told of may have been lost
  *     all others             unknown, unless their owner has put a rule here
  *
  * A rule says `done` or `not-done` only of what it sees; what would be a guess is `unknown`. `not-done` lets a repeat run the command, so
@@ -31,6 +32,9 @@ export type Reconcilers = Readonly<Partial<Record<CallName, Reconciler>>>;
 
 /** A QEMU that does not say how it is by then leaves the question open. */
 const ASK_MS = 2_000;
+
+/** QMP's ShutdownCause of a reset by command; nobody but the agent gives commands. */
+const RESET_FROM_OUTSIDE = 'host-qmp-system-reset';
 
 const ANOTHER = 'another command for the same VM was under way, and may have made it';
 
@@ -75,6 +79,16 @@ const VM_RECONCILERS: Reconcilers = {
     if (info !== undefined && before !== undefined && info.uuid !== before.uuid)
       return done('another VM has its name by now', {});
     return notDone(`it is there, and is ${info?.state ?? 'broken'}`);
+  },
+  'vm.reset': (operation, vms, { isAlone }) => {
+    if (!isAlone) return unknown(ANOTHER);
+    const { events } = vms.events.query({ vm: operation.vm, limit: Number.MAX_SAFE_INTEGER });
+    const isTold = events.some(
+      ({ type, time, data }) =>
+        type === 'vm.reset' && time >= operation.acceptedAt && 'reason' in data && data.reason === RESET_FROM_OUTSIDE,
+    );
+    const info = infoOf(operation, vms);
+    return isTold && info !== undefined ? done('QEMU has told of a reset', info) : unknown('nothing tells of a reset');
   },
   'vm.pause': (operation, vms) => byRunState(operation, vms, 'paused'),
   'vm.resume': (operation, vms) => byRunState(operation, vms, 'running'),

@@ -8,7 +8,7 @@ import type { VmState } from '../../../shared/protocol/vm.ts';
 import type { Disk, Network } from '../../../shared/protocol/vm-spec-devices.ts';
 import type { CallOptions, Logger, Vms } from '../api.ts';
 import type { Deadline } from '../deadline.ts';
-import type { LiveVm } from '../live-vm.ts';
+import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { GUEST_STATES } from '../machine.ts';
 import { attach, type CheckPolicy } from './attach.ts';
 import { answerOf, askToDetach, type Leaving, leavingOf, listenForLeave, refused } from './detach.ts';
@@ -102,12 +102,18 @@ export class DeviceOperations implements Disposable {
     }
   }
 
-  /** The device as the record has it once it agrees with QEMU; undefined where it has none. @throws FairleadError while QEMU does not answer. */
-  async find(vm: string, id: string): Promise<Disk | Network | undefined> {
-    const { vms } = this.#options;
-    await this.#inTurn(vm, 'looking at the devices of', { timeoutMs: LOOK_MS }, (live, deadline) => this.#agree(live, deadline));
-    const { disks, networks } = vms.get(vm).spec;
-    return [...disks, ...networks].find((device) => device.id === id);
+  /** Looks at a VM whose record agrees with QEMU about its devices. @throws FairleadError while QEMU does not answer. */
+  look<T>(vm: string, read: (live: LiveVm, limits: CommandLimits) => Promise<T> | T): Promise<T> {
+    const operation = { doing: 'looking at the devices of', inTurn: true };
+    return this.#options.vms.operate(vm, operation, { timeoutMs: LOOK_MS }, async (live, deadline) => {
+      await this.#agree(live, deadline);
+      return await read(live, uncancelled(live, deadline));
+    });
+  }
+
+  /** As the record has it; undefined where it has none. @throws FairleadError while QEMU does not answer. */
+  find(vm: string, id: string): Promise<Disk | Network | undefined> {
+    return this.look(vm, ({ spec: { disks, networks } }) => [...disks, ...networks].find((device) => device.id === id));
   }
 
   [Symbol.dispose](): void {

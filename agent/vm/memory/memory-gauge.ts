@@ -18,6 +18,8 @@ export interface MemoryReading {
   readonly ramBytes: number | undefined;
   /** What the guest has taken of the memory device; undefined where there is none. */
   readonly pluggedBytes: number | undefined;
+  /** What QEMU has been told to offer of it. */
+  readonly requestedBytes: number | undefined;
   /** The memory device grows and shrinks by multiples of this. */
   readonly blockBytes: number | undefined;
 }
@@ -53,6 +55,7 @@ export async function readMemory(ask: Ask): Promise<MemoryReading> {
   return {
     ramBytes,
     pluggedBytes: device?.size,
+    requestedBytes: device?.['requested-size'],
     blockBytes: device?.['block-size'],
   };
 }

@@ -75,6 +75,19 @@ export class MemoryResizer {
   }
 }
 
+/** How far a guest is from a size: it has it, was asked for it by all that can be read of that, or neither. */
+export async function readResize(
+  vm: LiveVm,
+  bytes: number,
+  deadline: Deadline,
+): Promise<{ readonly stands: 'there' | 'asked' | 'elsewhere'; readonly actualBytes: number }> {
+  const reading = await read(vm, deadline);
+  const plan = planMemory(vm.spec, bytes, reading);
+  const asked = { ...reading, pluggedBytes: reading.requestedBytes };
+  const stands = isThere(reading, plan) ? 'there' : isThere(asked, plan) ? 'asked' : 'elsewhere';
+  return { stands, actualBytes: totalOf(vm, reading) };
+}
+
 /**
  * A balloon that grows takes its pages where it finds them, also from the memory that is about to be unplugged, which then cannot go. So
  * that memory goes first.
