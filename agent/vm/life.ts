@@ -279,7 +279,8 @@ export class VmLife {
   async #cleanUp(session: Session, kept: { readonly keepsRam: boolean }): Promise<void> {
     try {
       await failpoint('stop.process-ended');
-      await this.saveIfPossible({});
+      // Of one that was saved the record says all that matters; that its process is gone is seen.
+      if (!kept.keepsRam) await this.saveIfPossible({});
       await failpoint('stop.end-recorded');
       await session.device?.[Symbol.asyncDispose]();
       await this.#release(kept);

@@ -302,7 +302,7 @@ describe.skipIf(missing !== undefined)('a suspend', () => {
   }
 
   async function asIfRebooted(): Promise<void> {
-    await rewrite((record) => record.replace(/"bootId": "[^"]*"/, '"bootId": "another"'));
+    await rewrite((record) => record.replaceAll(/"bootId": "[^"]*"/g, '"bootId": "another"'));
   }
 
   /** Between two agents. */

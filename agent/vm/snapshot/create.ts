@@ -165,7 +165,7 @@ class Saving {
       state = await saveStream(vm, path, { ...transfer, stallTimeoutMs, onProgress });
     } else {
       await ignoreSharedRam(vm, true, deadline);
-      state = await saveDeviceState(vm, path, transfer);
+      state = await saveDeviceState(vm, path, { ...transfer, durable: true });
     }
     await failpoint('snapshot.state-saved');
 

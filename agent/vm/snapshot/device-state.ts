@@ -2,7 +2,7 @@
  * The state of a guest's devices and CPUs, out of a QEMU into a file and back: a migration that leaves out the RAM, which stays where it
  * is (`x-ignore-shared`). Both ways go through a unix socket in the VM's run directory; no shell, no path that QEMU would have to open.
  *
- *     save   the agent listens ── migrate ──▶ QEMU connects and sends ──▶ file (0600, hashed on the way, fsynced)
+ *     save   the agent listens ── migrate ──▶ QEMU connects and sends ──▶ file (0600, hashed on the way, fsynced where asked)
  *     load   file, checked ──▶ QEMU listens ── migrate-incoming ──▶ the agent connects and sends
  *
  * QEMU's guest does not run meanwhile, on either side.
@@ -55,13 +55,13 @@ export async function ignoreSharedRam(vm: MigratingVm, isIgnored: boolean, limit
 }
 
 /**
- * Resolves when it is durable. After a failure the migration may still be under way, and there may be a file.
+ * Resolves when all of it is in the file, and with `durable` on the disk. After a failure the migration may still be under way, and there may be a file.
  * @throws FairleadError QMP_FAILED with QEMU's reason, or the error of the file system.
  */
 export async function saveDeviceState(
   vm: MigratingVm,
   path: string,
-  { runDir, limits, owner }: Transfer,
+  { runDir, limits, owner, durable }: Transfer & { readonly durable: boolean },
 ): Promise<DeviceStateSum> {
   await rm(path, { force: true });
   await using file = await open(path, 'wx', 0o600);
@@ -77,7 +77,7 @@ export async function saveDeviceState(
     // SAFETY: a server of node:net emits 'connection' with a socket.
     const [socket] = (await Promise.race([arriving, ended.then(() => arriving)])) as [Socket];
     const [sum] = await bothOf(receive(socket, file, limits.signal), ended);
-    await file.sync();
+    if (durable) await file.sync();
     return sum;
   } finally {
     server.close();

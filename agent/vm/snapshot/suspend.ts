@@ -2,7 +2,7 @@
  * A running guest, put on disk so that its process can end: its RAM is in a file already and stays there, so only the state of its devices
  * has to be written.
  *
- *     streams reset → vsock let go of (vhost-user alone) → CPUs stopped → device state saved, hashed, fsynced → RAM synced (host)
+ *     streams reset → vsock let go of (vhost-user alone) → CPUs stopped → device state saved and hashed → both on the disk (host)
  *
  * Nothing here is the end of anything: `unsaveGuest` lets the guest go on from any of these steps.
  */
@@ -13,7 +13,7 @@ import { MACHINE_FEATURES } from '../../../shared/protocol/vm-spec-machines.ts';
 import { failpoint } from '../../failpoint.ts';
 import { portsOf } from '../argv/slots.ts';
 import { syncDirectory } from '../atomic-file.ts';
-import { Deadline } from '../deadline.ts';
+import { Deadline, settleAll } from '../deadline.ts';
 import { answerOf, askToDetach, listenForLeave, refused } from '../devices/detach.ts';
 import { reconcileDevices } from '../devices/reconcile.ts';
 import { LEAVING_VSOCK } from '../devices/vsock.ts';
@@ -90,15 +90,20 @@ export async function saveGuest(vm: LiveVm, options: SaveOptions): Promise<Suspe
   await failpoint('suspend.vsock-unplugged');
 
   vm.device?.guestChanged('paused');
-  await vm.execute('stop', {}, deadline);
-  await requirePaused(vm, deadline);
-  await ignoreSharedRam(vm, true, deadline);
-  await requireMigratable(vm, deadline);
+  // One after the other in QEMU, without a round trip between.
+  await settleAll([
+    vm.execute('stop', {}, deadline),
+    requirePaused(vm, deadline),
+    ignoreSharedRam(vm, true, deadline),
+    requireMigratable(vm, deadline),
+  ]);
   await failpoint('suspend.paused');
 
   const { paths, process } = vm;
-  const deviceState = await saveDeviceState(vm, paths.deviceState, { runDir: paths.runDir, limits: deadline, owner });
-  await syncDirectory(paths.dir);
+  // What is lost with the host anyway need not be on the disk.
+  const durable = durability === 'host';
+  const deviceState = await saveDeviceState(vm, paths.deviceState, { runDir: paths.runDir, limits: deadline, owner, durable });
+  if (durable) await syncDirectory(paths.dir);
   const ram = await identifyRamFiles(vm.spec, paths);
   if (durability === 'host') await syncRamFiles(vm.name, ram);
   const disks = await identifyDiskFiles(vm.spec);
