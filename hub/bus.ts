@@ -8,6 +8,8 @@ import type { HubLogger } from './logger.ts';
 export interface Topics {
   /** The session of a host serves, or is gone. */
   'host.connected': { readonly host: string; readonly epoch: number };
+  /** Labels of the host, or whether it takes VMs. */
+  'host.changed': { readonly host: string };
   'host.disconnected': { readonly host: string; readonly epoch: number };
 }
 

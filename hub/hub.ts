@@ -142,7 +142,7 @@ class EmbeddableHub implements Hub {
     });
     await this.#makeFirstAdmin(store, tokens);
     const strangers = new Strangers(config.maxUnauthenticated, this.#clock);
-    const state = await openState({ store, config, logger: this.#logger, clock: this.#clock });
+    const state = await openState({ store, config, logger: this.#logger, clock: this.#clock, now: this.#now });
     const service = createService({
       config,
       state,

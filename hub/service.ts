@@ -9,6 +9,7 @@ import { enrol } from './auth/enrolment.ts';
 import { Gate } from './auth/gate.ts';
 import { HandshakeRefused } from './auth/refused.ts';
 import type { TokenService } from './auth/tokens.ts';
+import { Commands } from './commands/commands.ts';
 import type { HubConfig } from './config.ts';
 import { createApp, type HealthCheck } from './http/app.ts';
 import { HubMetrics, type RefusedEndpoint } from './http/metrics.ts';
@@ -24,6 +25,7 @@ import { Fleet } from './sessions/fleet.ts';
 import { Sessions } from './sessions/sessions.ts';
 import { UpgradeHandler } from './sessions/upgrade.ts';
 import type { HubState } from './state.ts';
+import { HOSTS } from './store/records.ts';
 import type { StoreHealth } from './store/store.ts';
 
 export interface ServiceOptions {
@@ -61,18 +63,44 @@ export function createService(options: ServiceOptions): HubService {
   const metrics = new HubMetrics(() => ({ ...counts(), rpcInFlight: dispatcher.inFlight }));
   const audit = new Audit(logger, state.auditBook);
   const fleet = new Fleet<AgentSession>({ store, inventory });
+  const unreachable = (host: string) => fleet.unreachable({ away: host, vm: undefined });
+  const commands = new Commands({
+    book: state.commandBook,
+    bus: state.bus,
+    sessionOf: (host) => fleet.get(host),
+    unreachable,
+    now,
+    onFault: (err) => logger.error({ err }, 'could not keep what became of a command'),
+  });
   const handlers = allHubHandlers({
     ...state,
+    commands,
+    unreachable,
+    place: (method, params, caller) => dispatcher.place(method, params, caller),
     hubId,
     tokens,
     counts,
+    now,
     liveHost: (host) => fleet.get(host),
     disconnectHost: (host) => {
       fleet.get(host)?.close(1008, 'the host was removed');
       fleet.inventory.forget(host);
+      state.intake
+        .forget(host)
+        .catch((err: unknown) => logger.error({ host, err }, `could not forget the events of host ${host}`));
     },
   });
-  const dispatcher: Dispatcher = new Dispatcher({ fleet, handlers, metrics, audit, clock, now });
+  const dispatcher: Dispatcher = new Dispatcher({
+    fleet,
+    hosts: store.collection(HOSTS),
+    commands,
+    handlers,
+    metrics,
+    audit,
+    clock,
+    now,
+  });
+  commands.takeUp();
   const { maxStreamsPerHost } = config;
   const relay: StreamRelay = new StreamRelay({ dispatcher, fleet, metrics, audit, maxStreamsPerHost, clock, now });
   const sessions: Sessions = new Sessions({ config, state, fleet, dispatcher, relay, metrics, logger, now });
@@ -143,11 +171,13 @@ export function createService(options: ServiceOptions): HubService {
     endOperatorsOf: (tokenId) => {
       sessions.endOperatorsOf(tokenId);
       rpcPost.endCallsOf(tokenId);
+      commands.cancelQueuedOf(tokenId);
     },
     drain: async (drainMs) => {
       isDraining = true;
       await sessions.drain(drainMs);
       relay[Symbol.dispose]();
+      commands[Symbol.dispose]();
       await state.auditBook.flush();
     },
   };

@@ -2,6 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import type { Clock } from '../shared/clock.ts';
 import { type Bus, createLocalBus } from './bus.ts';
+import { CommandBook } from './commands/command-book.ts';
 import type { HubConfig } from './config.ts';
 import { AuditBook } from './events/audit-book.ts';
 import { EventIntake } from './events/event-intake.ts';
@@ -21,20 +22,23 @@ export interface HubState {
   readonly eventEpoch: string;
   readonly intake: EventIntake;
   readonly auditBook: AuditBook;
+  readonly commandBook: CommandBook;
 }
 
 export interface OpenStateOptions {
   readonly store: Store;
-  readonly config: Pick<HubConfig, 'maxVmsPerHost' | 'maxEvents' | 'maxAuditEntries'>;
+  readonly config: Pick<HubConfig, 'maxVmsPerHost' | 'maxEvents' | 'maxAuditEntries' | 'maxEndedCommands'>;
   readonly logger: HubLogger;
   readonly clock: Clock;
+  /** Unix milliseconds. */
+  readonly now: () => number;
 }
 
 /** Fact in META; a restore removes it. */
 export const EVENT_EPOCH = 'eventEpoch';
 
-export async function openState({ store, config, logger, clock }: OpenStateOptions): Promise<HubState> {
-  const { maxVmsPerHost, maxEvents, maxAuditEntries } = config;
+export async function openState({ store, config, logger, clock, now }: OpenStateOptions): Promise<HubState> {
+  const { maxVmsPerHost, maxEvents, maxAuditEntries, maxEndedCommands } = config;
   const faults = (what: string) => (err: unknown) => logger.error({ err }, `could not write ${what} to the store`);
   const events = await FleetEvents.open({ store, maxEvents });
   return {
@@ -44,6 +48,7 @@ export async function openState({ store, config, logger, clock }: OpenStateOptio
     events,
     eventEpoch: await getOrCreate(store.collection(META), EVENT_EPOCH, () => randomBytes(12).toString('base64url')),
     intake: await EventIntake.open(store, events),
+    commandBook: await CommandBook.open({ store, maxEnded: maxEndedCommands, now, onFault: faults('what became of a command') }),
     auditBook: new AuditBook({ store, clock, maxEntries: maxAuditEntries, onFault: faults('the audit') }),
   };
 }

@@ -6,6 +6,7 @@
  * written and its answer is passed through.
  */
 import type { Clock } from '../../shared/clock.ts';
+import { withCommandId } from '../../shared/command-id.ts';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import { forwardOptions } from '../../shared/jsonrpc/forward.ts';
 import type { JsonRpcPeer } from '../../shared/jsonrpc/peer.ts';
@@ -14,15 +15,19 @@ import type { MuxSession } from '../../shared/mux/session.ts';
 import { changesSomething } from '../../shared/protocol/changes.ts';
 import type { MethodContract } from '../../shared/protocol/contract.ts';
 import { type HubMethodName, isMethodName, type MethodName, methodContract } from '../../shared/protocol/methods.ts';
+import type { WhenOffline } from '../../shared/protocol/methods-command.ts';
 import { splitHost } from '../../shared/protocol/operator.ts';
 import { requireKnownMethod } from '../../shared/protocol/skew.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import { requireRole } from '../auth/principal.ts';
+import type { Commands } from '../commands/commands.ts';
 import type { HubMetrics } from '../http/metrics.ts';
 import type { AwayHost, Fleet, FleetSession } from '../sessions/fleet.ts';
+import type { HostState } from '../store/records.ts';
+import type { Collection } from '../store/store.ts';
 import type { Audit, AuditedCall } from './audit.ts';
 import type { Caller } from './caller.ts';
-import { forwardCommand } from './forward-command.ts';
+import { type CommandMeta, commandMeta } from './command-meta.ts';
 import type { HubCall, HubHandlers } from './handlers/types.ts';
 import { HostShares } from './host-shares.ts';
 import { shownOperation } from './shown-operation.ts';
@@ -36,6 +41,8 @@ export interface HostSession extends FleetSession {
 
 export interface DispatcherOptions {
   readonly fleet: Fleet<HostSession>;
+  readonly hosts: Collection<HostState>;
+  readonly commands: Commands;
   /** Of the methods that the hub answers itself. */
   readonly handlers: HubHandlers;
   readonly metrics: HubMetrics;
@@ -53,6 +60,13 @@ export interface CheckedCall {
   /** As the caller wrote them, without `host`. */
   readonly params: JsonObject;
 }
+
+export interface PlacedCall extends CheckedCall {
+  readonly host: string;
+}
+
+/** Commands that a host which is cordoned does not get. */
+const MAKES_VM: ReadonlySet<MethodName> = new Set(['vm.create', 'vm.run', 'vm.clone']);
 
 export class Dispatcher {
   readonly #options: DispatcherOptions;
@@ -74,34 +88,82 @@ export class Dispatcher {
     this.#inFlight += 1;
     let code = 'OK';
     let host: string | undefined;
+    let commandId: string | undefined;
     try {
       const call = this.check(method, params, caller);
       if (call.contract.kind === 'stream') {
         throw new FairleadError('INVALID_REQUEST', `${method} is opened as a stream on the WebSocket, not called`);
       }
       if (isHubMethod(call.method)) return await this.#answer(call.method, call.params, { caller, context });
+      if (changesSomething(call.method, call.params)) {
+        const meta = commandMeta(context.meta);
+        commandId = meta.commandId;
+        host = (await this.#placed(call, meta.whenOffline)).host;
+        return await this.#command({ ...call, host }, meta, context, caller);
+      }
       const session = this.locate(call);
       if ('away' in session) throw await this.#options.fleet.unreachable(session);
       host = session.host;
-      const { tokenId } = caller.principal;
-      using _ = this.#shares.take({ host, tokenId, endless: call.params['follow'] === true });
-      const result = await (changesSomething(call.method, call.params)
-        ? forwardCommand(session.peer, call, context, tokenId)
-        : session.peer.call(call.method, call.params, forwardOptions(context)));
-      this.#remember(call, host);
+      using _ = this.#share(host, call, caller);
+      const result = await session.peer.call(call.method, call.params, forwardOptions(context));
       return call.method === 'op.get' ? shownOperation(result, caller.principal.role) : result;
     } catch (thrown) {
       code = toFairleadError(thrown).code;
       throw thrown;
     } finally {
       this.#inFlight -= 1;
-      await this.#ended(caller, { method, params, host, code, durationMs: clock.now() - startedMs });
+      await this.#ended(caller, { method, params, host, code, commandId, durationMs: clock.now() - startedMs });
     }
   }
 
   /** The one place where a method's name, its params and its handler meet: M keeps the three together. */
   async #answer<M extends HubMethodName>(method: M, params: JsonObject, call: HubCall): Promise<unknown> {
     return await this.#options.handlers[method](parseParams(method, params), call);
+  }
+
+  /** A command as a caller gave it, and the host that it is for: known, allowed, well formed. @throws FairleadError */
+  async place(method: string, params: JsonObject, caller: Caller): Promise<PlacedCall> {
+    return await this.#placed(this.check(method, params, caller), 'queue');
+  }
+
+  async #command(call: PlacedCall, meta: CommandMeta, context: RequestContext, caller: Caller): Promise<unknown> {
+    const { method, host, params } = call;
+    const { commandId: id, whenOffline } = meta;
+    const { tokenId: actor } = caller.principal;
+    using _ = this.#share(host, call, caller);
+    const remainingMs = context.remainingMs();
+    const timeoutMs = remainingMs === undefined ? undefined : Math.max(1, remainingMs);
+    try {
+      const result = await this.#options.commands.call({ id, host, method, params, actor, whenOffline, timeoutMs }, context);
+      this.#remember(call, host);
+      return result;
+    } catch (error) {
+      throw withCommandId(error, id);
+    }
+  }
+
+  /** @throws FairleadError HOST_UNREACHABLE, NOT_FOUND, WRONG_STATE (the host takes no new VMs) */
+  async #placed(call: CheckedCall, whenOffline: WhenOffline): Promise<PlacedCall> {
+    const found = this.locate(call);
+    const host = 'away' in found ? found.away : found.host;
+    if ('away' in found) {
+      const error = await this.#options.fleet.unreachable(found);
+      if (whenOffline === 'fail' || error.code !== 'HOST_UNREACHABLE') throw error;
+    }
+    if (MAKES_VM.has(call.method)) await this.#requireOpen(host, call.method);
+    return { ...call, host };
+  }
+
+  async #requireOpen(host: string, method: string): Promise<void> {
+    const cordoned = (await this.#options.hosts.get(host))?.value.cordoned;
+    if (cordoned === undefined) return;
+    const because = cordoned.reason === '' ? '' : ` (${cordoned.reason})`;
+    const message = `host ${host} takes no new VMs${because}, so that ${method} was not sent: choose another, or fairlead host uncordon ${host}`;
+    throw new FairleadError('WRONG_STATE', message, { details: { host } });
+  }
+
+  #share(host: string, { params }: CheckedCall, { principal }: Caller): Disposable {
+    return this.#shares.take({ host, tokenId: principal.tokenId, endless: params['follow'] === true });
   }
 
   /** What changed something is told once it is in the audit; of anything else the caller hears first. */

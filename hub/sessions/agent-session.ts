@@ -21,6 +21,7 @@ import type { HubLogger } from '../logger.ts';
 import type { StreamRelay } from '../relay/stream-relay.ts';
 import type { HubState } from '../state.ts';
 import type { Fleet, FleetSession } from './fleet.ts';
+import { learnFacts } from './host-facts.ts';
 import { HostFeed } from './host-feed.ts';
 
 /** RFC 6455 §7.4.1: a policy of the hub's was violated. */
@@ -35,7 +36,7 @@ export interface AgentSessionOptions {
   readonly helloTimeoutMs: number;
   readonly fleet: Fleet<AgentSession>;
   readonly relay: StreamRelay;
-  readonly state: Pick<HubState, 'events' | 'intake'>;
+  readonly state: Pick<HubState, 'store' | 'events' | 'intake'>;
   readonly logger: HubLogger;
   /** The session serves: the peer's HELLO is good and no newer session is there. */
   readonly onServing: (session: AgentSession, hello: PeerHello) => void;
@@ -156,5 +157,15 @@ export class AgentSession implements FleetSession {
     this.#options.onServing(this, hello);
     this.#logger.info({ software: hello.software, contract: hello.contract }, `host ${this.host} connected`);
     await this.#feed.begin();
+    await this.#learnFacts();
+  }
+
+  /** The host is of use without. */
+  async #learnFacts(): Promise<void> {
+    try {
+      await learnFacts(this.#options.state.store, this.host, this.#line.peer);
+    } catch (thrown) {
+      this.#logger.debug({ err: thrown }, `could not learn what host ${this.host} can do`);
+    }
   }
 }

@@ -20,6 +20,7 @@ const STEPS: readonly string[] = [
    INSERT INTO sequence VALUES (0);`,
   `${records('leases')} ${records('rollouts')} ${entries('rollout_log')} ${records('blobs')} ${records('tags')}`,
   `${entries('events')} ${entries('audit')} ${records('vms')} ${records('event_cursors')}`,
+  records('commands'),
 ];
 
 /** @throws FairleadError UNSUPPORTED when the file was written by a newer hub. */

@@ -1,6 +1,7 @@
 /** The records that the hub keeps, as schemas: they are checked each time one is read back. Times are Unix milliseconds. */
 import * as v from 'valibot';
 import { Labels, Name } from '../../shared/protocol/common.ts';
+import { HostCapabilities } from '../../shared/protocol/methods-fleet.ts';
 import { defineCollection } from './store.ts';
 
 const Count = v.pipe(v.number(), v.integer(), v.minValue(0));
@@ -18,6 +19,8 @@ const HostState = v.strictObject({
   lastSeenAtMs: v.optional(Count),
   agentVersion: v.optional(v.string()),
   contractVersion: v.optional(Count),
+  capabilities: v.optional(HostCapabilities),
+  cordoned: v.optional(v.strictObject({ reason: v.string(), by: v.string(), atMs: Count, drained: v.boolean() })),
 });
 export type HostState = v.InferOutput<typeof HostState>;
 

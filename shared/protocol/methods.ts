@@ -9,6 +9,7 @@
 import * as v from 'valibot';
 import { Name } from './common.ts';
 import type { MethodContract } from './contract.ts';
+import { COMMAND_METHODS } from './methods-command.ts';
 import { CONSOLE_METHODS } from './methods-console.ts';
 import { DEVICE_METHODS } from './methods-devices.ts';
 import { DISK_IMAGE_METHODS } from './methods-disk-images.ts';
@@ -18,6 +19,7 @@ import { GUEST_METHODS } from './methods-guest.ts';
 import { GUEST_FILE_METHODS } from './methods-guest-files.ts';
 import { HOST_METHODS } from './methods-host.ts';
 import { HUB_METHODS } from './methods-hub.ts';
+import { IMAGE_METHODS } from './methods-image.ts';
 import { MEMORY_METHODS } from './methods-memory.ts';
 import { MIGRATION_METHODS } from './methods-migration.ts';
 import { OPERATION_METHODS } from './methods-operation.ts';
@@ -27,7 +29,28 @@ import { SUSPEND_METHODS } from './methods-suspend.ts';
 import { TOKEN_METHODS } from './methods-token.ts';
 import { VM_METHODS } from './methods-vm.ts';
 
-export const METHODS = {
+/** Written out, because the type that would be inferred is too long for the compiler to write it into a declaration. */
+export type Methods = typeof HOST_METHODS &
+  typeof VM_METHODS &
+  typeof SUSPEND_METHODS &
+  typeof SNAPSHOT_METHODS &
+  typeof OPERATION_METHODS &
+  typeof MEMORY_METHODS &
+  typeof MIGRATION_METHODS &
+  typeof DEVICE_METHODS &
+  typeof DISK_IMAGE_METHODS &
+  typeof GUEST_METHODS &
+  typeof GUEST_FILE_METHODS &
+  typeof CONSOLE_METHODS &
+  typeof STREAM_METHODS &
+  typeof HUB_METHODS &
+  typeof IMAGE_METHODS &
+  typeof FLEET_METHODS &
+  typeof EVENT_METHODS &
+  typeof COMMAND_METHODS &
+  typeof TOKEN_METHODS;
+
+export const METHODS: Methods = {
   ...HOST_METHODS,
   ...VM_METHODS,
   ...SUSPEND_METHODS,
@@ -42,17 +65,21 @@ export const METHODS = {
   ...CONSOLE_METHODS,
   ...STREAM_METHODS,
   ...HUB_METHODS,
+  ...IMAGE_METHODS,
   ...FLEET_METHODS,
   ...EVENT_METHODS,
+  ...COMMAND_METHODS,
   ...TOKEN_METHODS,
-} as const satisfies Record<string, MethodContract>;
+} satisfies Record<string, MethodContract>;
 
-export type Methods = typeof METHODS;
 export type MethodName = keyof Methods;
 export type AgentMethodName = { [M in MethodName]: Methods[M]['target'] extends 'agent' ? M : never }[MethodName];
 /** Called by an OPEN frame. */
 export type StreamMethodName = { [M in MethodName]: Methods[M]['kind'] extends 'stream' ? M : never }[MethodName];
-export type HubMethodName = Exclude<MethodName, AgentMethodName>;
+/** Those of them that end at a host, and not at the hub. */
+export type AgentStreamName = Extract<StreamMethodName, AgentMethodName>;
+/** Called, and answered by the hub itself. */
+export type HubMethodName = Exclude<MethodName, AgentMethodName | StreamMethodName>;
 
 /** Params as a handler gets them: validated, defaults filled in. */
 export type Params<M extends MethodName> = v.InferOutput<Methods[M]['params']>;

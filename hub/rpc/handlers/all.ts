@@ -1,5 +1,6 @@
 /** Every method that the hub answers itself, one group of the contract's table after another. */
 import type { TokenService } from '../../auth/tokens.ts';
+import { type CommandServices, commandHandlers } from './command.ts';
 import { type EventServices, eventHandlers } from './event.ts';
 import { type FleetServices, fleetHandlers } from './fleet.ts';
 import { type HubFacts, hubHandlers } from './hub.ts';
@@ -7,7 +8,7 @@ import { tokenHandlers } from './token.ts';
 import type { HubHandlers } from './types.ts';
 
 /** What the handlers work with. */
-export interface HubServices extends HubFacts, FleetServices, EventServices {
+export interface HubServices extends HubFacts, FleetServices, EventServices, CommandServices {
   readonly tokens: TokenService;
 }
 
@@ -16,6 +17,7 @@ export function allHubHandlers(services: HubServices): HubHandlers {
     ...hubHandlers(services),
     ...fleetHandlers(services),
     ...eventHandlers(services),
+    ...commandHandlers(services),
     ...tokenHandlers(services.tokens),
   };
 }

@@ -1,58 +1,116 @@
-/** Methods about the hosts of the fleet. */
+/** Methods about the hosts of the fleet, and their VMs as the hub knows them. */
 import { FairleadError } from '../../../shared/errors.ts';
-import type { FLEET_METHODS, HostRecord } from '../../../shared/protocol/methods-fleet.ts';
+import { Labels } from '../../../shared/protocol/common.ts';
+import { hasLabels, isSelected } from '../../../shared/protocol/host-selector.ts';
+import type { FLEET_METHODS, FleetVm } from '../../../shared/protocol/methods-fleet.ts';
 import { pageFrom } from '../../../shared/protocol/paging.ts';
+import { parseWith } from '../../../shared/protocol/parse-with.ts';
+import type { Commands } from '../../commands/commands.ts';
+import { drainVms } from '../../commands/drain.ts';
+import type { HubState } from '../../state.ts';
 import { HOSTS, type HostState } from '../../store/records.ts';
-import { removeLatest, type Store } from '../../store/store.ts';
+import { removeLatest } from '../../store/store.ts';
+import { hostRecord, type LiveHost } from '../host-record.ts';
 import type { HubHandlersOf } from './types.ts';
 
-/** What a session adds to what the store knows of a host. */
-export interface LiveHost {
-  readonly rttMs: number | undefined;
-  readonly remoteAddress: string;
-}
-
-export interface FleetServices {
-  readonly store: Store;
+export interface FleetServices extends Pick<HubState, 'store' | 'inventory' | 'events' | 'bus'> {
+  readonly commands: Commands;
+  /** Why a host cannot be reached. */
+  unreachable(host: string): Promise<FairleadError>;
   liveHost(host: string): LiveHost | undefined;
-  /** Closes the host's line, if it has one. */
+  /** Closes the host's line, if it has one, and forgets what it had. */
   disconnectHost(host: string): void;
+  /** Unix milliseconds. */
+  now(): number;
 }
 
-export function fleetHandlers({ store, liveHost, disconnectHost }: FleetServices): HubHandlersOf<typeof FLEET_METHODS> {
+export function fleetHandlers(services: FleetServices): HubHandlersOf<typeof FLEET_METHODS> {
+  const { store, inventory, events, bus, commands, unreachable, liveHost, disconnectHost, now } = services;
   const hosts = store.collection(HOSTS);
   const record = (state: HostState) => hostRecord(state, liveHost(state.host));
+
+  /** Changes the host's record and tells it. `change` gives undefined where nothing is to be done. */
+  async function change(
+    host: string,
+    type: 'host.labelled' | 'host.cordoned' | 'host.uncordoned',
+    to: (state: HostState) => HostState | undefined,
+  ) {
+    const changed = await hosts.modify(host, to);
+    if (changed !== undefined) {
+      const { labels, cordoned } = changed;
+      await events.append(host, [{ type, data: type === 'host.labelled' ? { labels } : { ...cordoned } }]);
+      bus.publish('host.changed', { host });
+    }
+    const state = changed ?? (await hosts.get(host))?.value;
+    if (state === undefined) throw notEnrolled(host);
+    return record(state);
+  }
+
   return {
-    'host.list': async (params) => {
-      const records = (await hosts.list()).map(({ value }) => record(value));
-      const { rows, next } = pageFrom(records, ({ host }) => host, params);
+    'host.list': async ({ connected, cordoned, hosts: named, labels, ...page }) => {
+      const selected = (await hosts.list())
+        .map(({ value }) => value)
+        .filter((state) => isSelected(state, { labels, ...(named === undefined ? {} : { hosts: named }) }))
+        .filter(({ host }) => connected === undefined || connected === (liveHost(host) !== undefined))
+        .filter((state) => cordoned === undefined || cordoned === (state.cordoned !== undefined));
+      const { rows, next } = pageFrom(selected.map(record), ({ host }) => host, page);
       return { hosts: [...rows], ...(next === undefined ? {} : { next }) };
     },
     'host.get': async ({ host }) => {
       const stored = await hosts.get(host);
-      if (stored === undefined) throw new FairleadError('NOT_FOUND', `no host ${host} is enrolled`);
+      if (stored === undefined) throw notEnrolled(host);
       return record(stored.value);
     },
     'host.remove': async ({ host }) => {
-      if (!(await removeLatest(hosts, host))) throw new FairleadError('NOT_FOUND', `no host ${host} is enrolled`);
+      if (!(await removeLatest(hosts, host))) throw notEnrolled(host);
       disconnectHost(host);
+      await events.append(host, [{ type: 'host.removed', data: {} }]);
       return {};
+    },
+    'host.label': ({ host, set, remove }) =>
+      change(host, 'host.labelled', (state) => {
+        const kept = Object.entries(state.labels).filter(([key]) => !remove.includes(key));
+        // Each is within the limit, both together may not be.
+        const labels = parseWith(Labels, { ...Object.fromEntries(kept), ...set }, 'labels');
+        return JSON.stringify(labels) === JSON.stringify(state.labels) ? undefined : { ...state, labels };
+      }),
+    'host.cordon': ({ host, reason }, { caller }) =>
+      change(host, 'host.cordoned', (state) => {
+        if (state.cordoned !== undefined) return undefined;
+        return { ...state, cordoned: { reason, by: caller.principal.tokenId, atMs: now(), drained: false } };
+      }),
+    'host.drain': async (params, { caller, context }) => {
+      const { host, reason } = params;
+      const actor = caller.principal.tokenId;
+      if (liveHost(host) === undefined) throw await unreachable(host);
+      const drained = await change(host, 'host.cordoned', (state) =>
+        state.cordoned?.drained === true
+          ? undefined
+          : { ...state, cordoned: { reason, by: actor, atMs: now(), ...state.cordoned, drained: true } },
+      );
+      const vms = inventory.vmsOf(host);
+      return { host: drained, ...(await drainVms(params, { commands, vms, actor, context })) };
+    },
+    'host.uncordon': ({ host }) =>
+      change(host, 'host.uncordoned', ({ cordoned, ...state }) => (cordoned === undefined ? undefined : state)),
+    'vm.find': async ({ vm, state, labels, on, ...page }) => {
+      const rows: FleetVm[] = [];
+      for (const { value } of await hosts.list()) {
+        if (!isSelected(value, on)) continue;
+        const { host } = value;
+        const connected = liveHost(host) !== undefined;
+        for (const { name, ...reported } of inventory.vmsOf(host)) {
+          if (vm !== undefined && vm !== name) continue;
+          if ((state !== undefined && state !== reported.state) || !hasLabels(reported.labels, labels)) continue;
+          rows.push({ host, vm: name, connected, ...reported });
+        }
+      }
+      const { rows: vms, next } = pageFrom(rows, (row) => `${row.host}/${row.vm}`, page);
+      return { vms: [...vms], ...(next === undefined ? {} : { next }) };
     },
   };
 }
 
-function hostRecord(state: HostState, live: LiveHost | undefined): HostRecord {
-  const { host, labels, epoch, agentVersion, contractVersion, enrolledAtMs, lastSeenAtMs } = state;
-  return {
-    host,
-    connected: live !== undefined,
-    labels,
-    enrolledAt: new Date(enrolledAtMs).toISOString(),
-    epoch,
-    ...(lastSeenAtMs === undefined ? {} : { lastSeenAt: new Date(lastSeenAtMs).toISOString() }),
-    ...(agentVersion === undefined ? {} : { agentVersion }),
-    ...(contractVersion === undefined ? {} : { contractVersion }),
-    ...(live === undefined ? {} : { remoteAddress: live.remoteAddress }),
-    ...(live?.rttMs === undefined ? {} : { rttMs: live.rttMs }),
-  };
+function notEnrolled(host: string): FairleadError {
+  return new FairleadError('NOT_FOUND', `no host ${host} is enrolled`);
 }
