@@ -9,12 +9,13 @@ import { toFairleadError } from '../shared/errors.ts';
 import { buildArm64Guest } from './arm64/arm64-guest.ts';
 import { fetchOvmf } from './ovmf.ts';
 import { buildRigRoot } from './rig/root-image.ts';
+import { buildVmforkGuest } from './vmfork/vmfork-guest.ts';
 
 const onProgress = (step: string): boolean => process.stderr.write(`setup: ${step}\n`);
 
 await together(buildImage({ onProgress }), fetchVhostDeviceVsock({ onProgress }));
 if (process.argv[2] === 'test' && process.exitCode === undefined) {
-  const optional = [buildArm64Guest({ onProgress }), fetchOvmf({ onProgress })].map(ifPossible);
+  const optional = [buildArm64Guest({ onProgress }), fetchOvmf({ onProgress }), buildVmforkGuest({ onProgress })].map(ifPossible);
   await together(fetchQemu10({ onProgress }), buildRigRoot({ onProgress }), ...optional);
 }
 
