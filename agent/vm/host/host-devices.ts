@@ -9,26 +9,27 @@ import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import type { Logger } from '../api.ts';
 import type { HostDevices } from '../argv/host.ts';
 import { networkMac } from '../argv/networks.ts';
+import type { ProcessUser } from '../confinement/process-user.ts';
 import { makeTap, removeTaps, requireTap, tapName } from '../network/tap.ts';
 import { canUseVhostNet } from '../network/vhost-net.ts';
 import { makeRamFiles, removeRamFiles } from '../snapshot/ram-file.ts';
 import type { VmPaths } from '../store.ts';
-
-/** Whom QEMU runs as; undefined where that is whom the agent runs as. */
-type QemuUser = { readonly uid: number; readonly gid: number } | undefined;
+import { requirePciDevices } from './passthrough.ts';
 
 export interface HostDevicesRequest {
   readonly spec: VmSpec;
   readonly paths: VmPaths;
-  readonly user: QemuUser;
+  /** Whom QEMU runs as, where not as the agent. */
+  readonly user: ProcessUser | undefined;
   /** The guest goes on in the RAM that is there, or in somebody else's. */
   readonly keepsRam: boolean;
   readonly signal: AbortSignal;
 }
 
-/** What fails leaves some of it: release it then. @throws FairleadError what makeTap throws, and errors of the file system. */
+/** What fails leaves some of it: release it then. @throws FairleadError what makeTap and requirePciDevices throw, and errors of the file system. */
 export async function prepareHostDevices({ spec, paths, user, keepsRam, signal }: HostDevicesRequest): Promise<HostDevices> {
   const owner = { vm: spec.name, dir: paths.dir };
+  await requirePciDevices(spec, user);
   for (const network of spec.networks) {
     if (network.type === 'tap') await requireTap(owner, network);
     if (network.type === 'bridge') await makeTap(owner, network, { mac: networkMac(spec.name, network), user, signal });
@@ -38,7 +39,11 @@ export async function prepareHostDevices({ spec, paths, user, keepsRam, signal }
 }
 
 /** What the VM's devices find on this host once it is prepared. */
-export async function findHostDevices(spec: VmSpec, { dir }: VmPaths, user: QemuUser): Promise<HostDevices> {
+export async function findHostDevices(
+  spec: VmSpec,
+  { dir }: VmPaths,
+  user: Pick<ProcessUser, 'uid' | 'gid'> | undefined,
+): Promise<HostDevices> {
   const bridged = spec.networks.filter(({ type }) => type === 'bridge');
   const hasTaps = spec.networks.some(({ type }) => type !== 'user');
   const [vhostNet, blockDevices] = await Promise.all([

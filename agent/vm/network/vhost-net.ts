@@ -9,12 +9,13 @@ import { execFile } from 'node:child_process';
 import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { promisify } from 'node:util';
+import type { ProcessUser } from '../confinement/process-user.ts';
 
 const DEVICE = '/dev/vhost-net';
 const LOOK_UP_TIMEOUT_MS = 5_000;
 
 /** `user` is whom QEMU runs as, where not as the agent. */
-export async function canUseVhostNet(user: { readonly uid: number; readonly gid: number } | undefined): Promise<boolean> {
+export async function canUseVhostNet(user: Pick<ProcessUser, 'uid' | 'gid'> | undefined): Promise<boolean> {
   try {
     if (user === undefined) await (await open(DEVICE, constants.O_RDWR)).close();
     else await openAs(user);
@@ -24,7 +25,7 @@ export async function canUseVhostNet(user: { readonly uid: number; readonly gid:
   }
 }
 
-async function openAs({ uid, gid }: { readonly uid: number; readonly gid: number }): Promise<void> {
+async function openAs({ uid, gid }: Pick<ProcessUser, 'uid' | 'gid'>): Promise<void> {
   const options = { uid, gid, cwd: '/', env: {}, timeout: LOOK_UP_TIMEOUT_MS };
   await promisify(execFile)('/bin/sh', ['-c', `: <>${DEVICE}`], options);
 }

@@ -136,7 +136,8 @@ interface OuterMachine {
 /** The outer VM. EPYC, for the emulator has AMD's virtualisation; no option ROM for the network card, which is not booted from. */
 function outerArguments(machine: OuterMachine): string[] {
   const { vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, memory, light, spareCards } = machine;
-  const kernelArguments = `console=ttyS0 reboot=t panic=-1 quiet mitigations=off${light ? ' RIG=light' : ''}`;
+  // On a busy machine the emulated timer may not tick while Linux looks whether it does, which behind an IOMMU is the end.
+  const kernelArguments = `console=ttyS0 reboot=t panic=-1 quiet mitigations=off no_timer_check${light ? ' RIG=light' : ''}`;
   const base = `-M q35 -cpu EPYC,check=off -accel tcg,thread=multi -smp 2 -m ${memory} -nodefaults -no-user-config -display none`;
   return base
     .split(' ')
