@@ -150,7 +150,8 @@ describe.skipIf(missing !== undefined).each(WAYS)('qemu-ga over $way', ({ machin
     expect(await freeze({ action: 'status' })).toEqual({ status: 'frozen', fileSystems: 0, thawsAt });
     await guests.takeUp();
     await expect.poll(() => freeze({ action: 'status' }), { timeout: 60_000 }).toEqual({ status: 'thawed', fileSystems: 0 });
-    expect(await readdir(join(host.options.stateDir, 'vms', 'web'))).not.toContain('frozen.json');
+    const notes = () => readdir(join(host.options.stateDir, 'vms', 'web'));
+    await expect.poll(notes, { timeout: 60_000 }).not.toContain('frozen.json');
   });
 
   test('sets its clock', async () => {
