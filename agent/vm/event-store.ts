@@ -4,9 +4,9 @@
  *     STATE/events/FIRST.jsonl     {"version":1,"epoch":…,"bootId":…,"first":FIRST}, then one event a line
  *
  * A file has room for `capacity` numbers, from its first, and they are its own: the file is durable, by name too, before one of them is
- * given away. So no number ever comes twice, although single events are not fsynced: after `kill -9` of the agent the next one goes on
+ * given away. Before them it has the events of lower numbers that the log still had when it was begun. So no number ever comes twice, although single events are not fsynced: after `kill -9` of the agent the next one goes on
  * after the last event written, which the kernel has; after a restart of the host, or behind a line that is torn, it goes on after the
- * last number that the file has room for. The file before is kept, the ones before that are removed.
+ * last number that the file has room for. The file before is kept for the case that the newest is torn, older ones are removed.
  *
  * A disk that does not take an event is told of once; the events go on in memory, the files are removed, and the next agent begins a new
  * epoch, since nobody knows then which numbers were given away.
@@ -19,6 +19,7 @@ import { toFairleadError } from '../../shared/errors.ts';
 import { Count } from '../../shared/protocol/common.ts';
 import { VmEvent } from '../../shared/protocol/vm-events.ts';
 import type { Logger } from './api.ts';
+import type { SeqRange } from './events.ts';
 
 const Header = v.strictObject({
   version: v.literal(1),
@@ -49,6 +50,7 @@ export class EventStore implements Disposable {
   readonly events: readonly VmEvent[];
   /** The last number that may have been given away. */
   readonly lastSeq: number;
+  readonly unused: readonly SeqRange[];
   readonly #options: EventStoreOptions;
   #fd: number | undefined;
   /** Numbers from here on belong to the next file. */
@@ -63,13 +65,17 @@ export class EventStore implements Disposable {
     // Files of another epoch would be taken for newer ones by their numbers.
     if (last === undefined) removeSegments(directory);
     this.epoch = last?.header.epoch ?? randomUUID();
-    this.events = [...(before?.header.epoch === this.epoch ? before.events : []), ...(last?.events ?? [])];
+    const older = before?.header.epoch === this.epoch ? before : undefined;
+    this.events = united(older?.events ?? [], last?.events ?? []);
     this.#end = last === undefined ? 1 : last.header.first + capacity;
-    const written = last?.events.at(-1)?.seq ?? (last?.header.first ?? 1) - 1;
+    const written = last === undefined ? 0 : lastWritten(last);
     const goesOn = last !== undefined && last.isIntact && last.header.bootId === bootId && written < this.#end;
     this.lastSeq = goesOn ? written : this.#end - 1;
+    const passedOver: SeqRange[] = [[written + 1, this.lastSeq]];
+    if (older !== undefined && last !== undefined) passedOver.push([lastWritten(older) + 1, last.header.first - 1]);
+    this.unused = passedOver.filter(([first, end]) => first <= end);
     if (goesOn) this.#fd = openSync(pathOf(directory, last.header.first), 'a', 0o600);
-    else this.#begin(this.#end);
+    else this.#begin(this.#end, this.events);
   }
 
   [Symbol.dispose](): void {
@@ -78,22 +84,27 @@ export class EventStore implements Disposable {
   }
 
   /** Never throws. */
-  append(event: VmEvent): void {
+  append(event: VmEvent, kept: readonly VmEvent[]): void {
     if (this.#fd === undefined) return;
     try {
-      if (event.seq >= this.#end) this.#begin(event.seq);
+      if (event.seq >= this.#end)
+        this.#begin(
+          event.seq,
+          kept.filter(({ seq }) => seq < event.seq),
+        );
       writeWhole(this.#fd, `${JSON.stringify(event)}\n`);
     } catch (error) {
       this.#giveUp(error);
     }
   }
 
-  #begin(first: number): void {
+  #begin(first: number, kept: readonly VmEvent[]): void {
     const { directory, bootId, capacity } = this.#options;
     this[Symbol.dispose]();
     const fd = openSync(pathOf(directory, first), 'w', 0o600);
     this.#fd = fd;
-    writeWhole(fd, `${JSON.stringify({ version: 1, epoch: this.epoch, bootId, first } satisfies Header)}\n`);
+    const header = { version: 1, epoch: this.epoch, bootId, first } satisfies Header;
+    writeWhole(fd, [header, ...kept].map((line) => `${JSON.stringify(line)}\n`).join(''));
     fsyncSync(fd);
     syncDirectory(directory);
     this.#end = first + capacity;
@@ -144,10 +155,21 @@ function readSegment(path: string, first: number): Segment | undefined {
   // What follows the last line's end is empty, unless that line is torn.
   for (const line of lines.slice(0, -1)) {
     const event = v.safeParse(VmEvent, parseJson(line));
-    if (!event.success || event.output.seq <= (events.at(-1)?.seq ?? first - 1)) break;
+    if (!event.success || event.output.seq <= (events.at(-1)?.seq ?? 0)) break;
     events.push(event.output);
   }
   return { header: header.output, events, isIntact: lines.at(-1) === '' && events.length === lines.length - 1 };
+}
+
+/** Of its own numbers, the last that has an event. */
+function lastWritten({ header, events }: Segment): number {
+  return Math.max(header.first - 1, events.at(-1)?.seq ?? 0);
+}
+
+/** By number, each once. */
+function united(older: readonly VmEvent[], newer: readonly VmEvent[]): VmEvent[] {
+  const bySeq = new Map([...older, ...newer].map((event) => [event.seq, event]));
+  return [...bySeq.values()].sort((a, b) => a.seq - b.seq);
 }
 
 function parseJson(text: string): unknown {

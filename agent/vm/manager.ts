@@ -43,6 +43,7 @@ import type { LadderTimes } from './stop-ladder.ts';
 import { type VmPaths, VmStore } from './store.ts';
 import { StrayProcesses } from './strays.ts';
 import { Supervisor, type SupervisorContext } from './supervisor.ts';
+import { tellLate } from './untold.ts';
 
 export interface VmManagerOptions {
   readonly stateDir: string;
@@ -332,6 +333,7 @@ export class VmManager implements Vms {
       this.#broken.set(stored.name, { name: stored.name, reason: stored.reason });
       logger.error({ vm: stored.name, reason: stored.reason }, 'left a broken VM alone');
     }
+    tellLate(this.events, [...this.#vms.values()], new Set(this.#broken.keys()));
     await this.#takeOver();
   }
 

@@ -19,12 +19,12 @@ describe('the event log on disk', () => {
   const files = (): string[] => readdirSync(directory).sort();
 
   /** A life of the agent: what it finds, and what it tells. */
-  function agent(tells: number, bootId = 'boot', logger = silent) {
+  function agent(tells: number, bootId = 'boot', logger = silent, vm = 'web') {
     using store = new EventStore({ directory, bootId, capacity: CAPACITY, logger });
     const log = new EventLog({ sink: store, capacity: CAPACITY });
     const found = { epoch: log.epoch, seqs: log.query({}).events.map(({ seq }) => seq), lastSeq: log.lastSeq };
     const told = Array.from({ length: tells }, () => {
-      return log.append({ vm: 'web', type: 'vm.paused', state: 'paused', data: { generation: 1 } }).seq;
+      return log.append({ vm, type: 'vm.paused', state: 'paused', data: { generation: 1 } }).seq;
     });
     return { ...found, told };
   }
@@ -39,6 +39,20 @@ describe('the event log on disk', () => {
     agent(3 * CAPACITY + 1);
     expect(files()).toEqual(['13.jsonl', '9.jsonl']);
     expect(agent(0)).toMatchObject({ seqs: [10, 11, 12, 13], lastSeq: 13 });
+  });
+
+  test('keeps what the log keeps: one VM that tells without end takes nothing from another', () => {
+    agent(2, 'boot', silent, 'quiet');
+    agent(5 * CAPACITY);
+    expect(agent(1)).toMatchObject({ seqs: [1, 2, 21, 22], told: [23] });
+    expect(agent(0, 'another boot')).toMatchObject({ seqs: [1, 2, 22, 23], lastSeq: 24 });
+  });
+
+  test('tells of no event as missed whose number none has got', () => {
+    agent(2);
+    agent(1, 'another boot');
+    using store = new EventStore({ directory, bootId: 'a third boot', capacity: CAPACITY, logger: silent });
+    expect(new EventLog({ sink: store }).query({})).toMatchObject({ events: [{ seq: 1 }, { seq: 2 }, { seq: 5 }], missed: 0 });
   });
 
   test('gives no number again after a restart of the host, whatever the disk had kept', () => {

@@ -1,5 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { EventLog } from '../../agent/vm/events.ts';
+import type { VmRecord } from '../../agent/vm/store.ts';
+import { tellLate } from '../../agent/vm/untold.ts';
 import type { VmEvent } from '../../shared/protocol/vm-events.ts';
 
 function logOf(vms: readonly string[], capacity?: number): EventLog {
@@ -34,6 +36,25 @@ describe('the event log', () => {
     const log = logOf(['a', 'a', 'a', 'a', 'a'], 2);
     expect(log.query({ since: 1 })).toMatchObject({ missed: 2, lastSeq: 5 });
     expect(log.query({ since: 3 })).toMatchObject({ missed: 0 });
+  });
+
+  test('lets a VM that makes events without end push out its own, and counts what is missing in between', () => {
+    const log = logOf(['quiet', 'quiet'], 8);
+    for (let n = 0; n < 100; n++) append(log, 'noisy');
+    append(log, 'quiet');
+    for (let n = 0; n < 100; n++) append(log, 'noisy');
+    const { events, missed } = log.query({});
+    expect(seqs(events)).toEqual([1, 2, 103, 199, 200, 201, 202, 203]);
+    expect(missed).toBe(195);
+    expect(log.query({ since: 103 }).missed).toBe(95);
+    expect(log.query({ since: 198 }).missed).toBe(0);
+    expect(log.query({ vm: 'quiet' }).events).toHaveLength(3);
+  });
+
+  test('drops the oldest of all where no VM has more than another', () => {
+    const log = logOf(['a', 'b', 'c', 'd'], 3);
+    expect(log.query({})).toMatchObject({ events: [{ vm: 'b' }, { vm: 'c' }, { vm: 'd' }], missed: 1 });
+    expect(log.vms).toEqual(['b', 'c', 'd']);
   });
 
   test('takes a number of another epoch for 0', () => {
@@ -87,5 +108,37 @@ describe('the event log', () => {
     }
     append(log, 'a');
     expect(heard).toEqual([1]);
+  });
+});
+
+describe('an agent that comes back', () => {
+  const NOW = new Date().toISOString();
+  const vm = (log: EventLog, name: string, record: object = {}) => ({
+    name,
+    // SAFETY: no more of it is looked at.
+    record: { state: 'created', generation: 0, createdAt: NOW, ...record } as VmRecord,
+    announce: () => void log.append({ vm: name, type: 'vm.created', state: 'created', data: { generation: 0 } }),
+  });
+  const told = (log: EventLog) => log.query({}).events.map((event) => `${event.vm} ${event.type}`);
+
+  test('tells of a VM that was made and not told of, once, and of none that has run', () => {
+    const log = new EventLog();
+    const vms = [vm(log, 'web'), vm(log, 'old', { state: 'stopped', generation: 3 })];
+    tellLate(log, vms, new Set());
+    tellLate(log, vms, new Set());
+    expect(told(log)).toEqual(['web vm.created']);
+  });
+
+  test('does not tell again what has left the log', () => {
+    const log = logOf(['a', 'a', 'a'], 2);
+    tellLate(log, [vm(log, 'web', { createdAt: '2020-01-01T00:00:00.000Z' }), vm(log, 'a', { generation: 1 })], new Set());
+    expect(log.query({}).lastSeq).toBe(3);
+  });
+
+  test('tells that a VM is gone that is told of and not there, once', () => {
+    const log = logOf(['gone', 'broken', 'web']);
+    tellLate(log, [vm(log, 'web', { generation: 1 })], new Set(['broken']));
+    tellLate(log, [vm(log, 'web', { generation: 1 })], new Set(['broken']));
+    expect(told(log).slice(3)).toEqual(['gone vm.deleted']);
   });
 });
