@@ -8,13 +8,14 @@
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { closeSync } from 'node:fs';
-import { chmod, rename } from 'node:fs/promises';
+import { rename } from 'node:fs/promises';
 import net from 'node:net';
 import { socketFd } from '../../native/socket-fd.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
 import { type ProcessGuard, spawnGuarded } from './confinement/guarded-spawn.ts';
 import { openPlainSync } from './logs/plain-file.ts';
+import { restrictSocket } from './plain-socket.ts';
 import { TRAIL_REQUEST } from './trail.ts';
 
 export interface ProcessExit {
@@ -47,6 +48,12 @@ export interface SpawnRequest {
 
 /** What QEMU needs of the environment; the agent's own secrets are not among it, and neither are directories of its user. */
 const ENVIRONMENT = ['PATH', 'LANG', 'LC_ALL', 'TMPDIR', 'LD_LIBRARY_PATH', 'QEMU_MODULE_DIR'];
+
+/**
+ * Most of the time that QEMU takes to start goes into the first touch of each page of its heap. Huge pages take an eighth of the whole off,
+ * for 2 MiB more of memory; other C libraries than glibc (2.35) do not know it, and hosts without huge pages have none to give.
+ */
+const QUICK_HEAP = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' } as const;
 
 /** @throws FairleadError PROCESS_FAILED when the program cannot be run. */
 export async function spawnQemu(request: SpawnRequest): Promise<QemuProcess> {
@@ -117,11 +124,12 @@ async function listen(path: string): Promise<net.Server> {
   const bound = `${path}.new`;
   server.listen(bound);
   await once(server, 'listening');
-  await chmod(bound, 0o600);
+  await restrictSocket(bound);
   await rename(bound, path);
   return server;
 }
 
 function environment(): NodeJS.ProcessEnv {
-  return Object.fromEntries(ENVIRONMENT.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]])));
+  const passed = ENVIRONMENT.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]));
+  return { ...Object.fromEntries(passed), ...QUICK_HEAP };
 }
