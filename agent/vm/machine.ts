@@ -85,7 +85,7 @@ const TABLE: Readonly<Record<VmState, Row>> = {
   },
   suspended: { wake: { state: 'resuming' }, discard: stopped },
   resuming: { ...resume, 'wake-failed': { state: 'suspended' }, 'exit-clean': crash, 'exit-unexpected': crash },
-  stopping: { 'stop-abandoned': { state: 'running', event: 'vm.resumed' }, ...exits },
+  stopping: { 'stop-abandoned': { state: 'running', event: 'vm.stop-abandoned' }, ...exits },
 };
 
 /** The next state, or undefined where the input says nothing new in this state. */

@@ -38,7 +38,7 @@ export function registerGuest(program: Command, app: App): void {
     'hold the writes to its disks, for a consistent copy of them',
     async ({ hub, output }, vm, { host, hold }) => {
       const answer = await hub.call('guest.fsfreeze', { vm, action: 'freeze', holdMs: hold }, host);
-      output.record(answer, freezeLines(answer));
+      output.record(answer, freezeLines(answer, 'frozen'));
     },
   ).addOption(
     new Option('--hold <duration>', 'thaw by itself after this time').argParser(parseDuration).default(DEFAULT_HOLD_MS, '30s'),
@@ -80,9 +80,9 @@ function infoLines({ agentVersion, hostname, os, networks = [], commands }: Resu
   ] as const;
 }
 
-function freezeLines({ status, fileSystems, thawsAt }: Result<'guest.fsfreeze'>) {
+function freezeLines({ status, fileSystems, thawsAt }: Result<'guest.fsfreeze'>, wanted?: 'frozen') {
   return [
-    ['file systems', status],
+    ['file systems', wanted === 'frozen' && status === 'thawed' ? 'none that can be frozen: its writes go on' : status],
     ['changed', fileSystems === 0 ? undefined : fileSystems],
     ['thaws at', thawsAt],
   ] as const;

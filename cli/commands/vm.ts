@@ -136,23 +136,32 @@ function registerEnding(vm: Command, app: App): void {
     );
 }
 
+interface EventsOptions {
+  readonly follow?: boolean;
+  readonly since?: number;
+  readonly epoch?: string;
+}
+
 function registerEvents(vm: Command, app: App): void {
   hostOption(vm.command('events [vm]'))
     .description('events of a VM, or of all VMs of a host')
     .option('--follow', 'go on with each new one until interrupted')
     .option('--since <seq>', 'only those after this sequence number', parseInteger)
-    .action(async (name: string | undefined, options: HostOption & { follow?: boolean; since?: number }, command: Command) =>
+    .option('--epoch <epoch>', 'the epoch of that number: all come where the log was begun anew since')
+    .action(async (name: string | undefined, options: HostOption & EventsOptions, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
         const params: ParamsInput<'vm.events'> = {
           ...(name !== undefined && { vm: name }),
           ...(options.since !== undefined && { since: options.since }),
+          ...(options.epoch !== undefined && { epoch: options.epoch }),
           follow: options.follow === true,
         };
         if (options.follow === true) {
           await hub.follow(params, { host: options.host, signal: app.signal, onEvent: (event) => printEvent(output, event) });
           return;
         }
-        const { events, missed } = await hub.call('vm.events', params, options.host);
+        const { epoch, events, missed } = await hub.call('vm.events', params, options.host);
+        if (options.epoch !== undefined && options.epoch !== epoch) output.say(`the log was begun anew: its epoch is ${epoch}`);
         if (missed > 0) output.say(`${missed} earlier events have left the log`);
         output.list(events, EVENT_COLUMNS, { name: (event) => String(event.seq), empty: 'no events' });
       }),

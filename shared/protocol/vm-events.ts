@@ -57,6 +57,8 @@ export const VmEvent = v.variant('type', [
   event('vm.suspended', {}),
   /** `requested`, or what QEMU says why it ends. */
   event('vm.stopping', { reason: v.optional(Text), guest: v.optional(v.boolean()) }),
+  /** It was asked to shut down, did not in its caller's time, and runs on. */
+  event('vm.stop-abandoned', {}),
   event('vm.stopped', End),
   event('vm.crashed', End),
   event('vm.restart-scheduled', { attempt: Count, delayMs: Count, isCrashLoop: v.boolean() }),
