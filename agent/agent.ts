@@ -21,6 +21,7 @@ import { directoryFiles } from './journal/files.ts';
 import { Journal } from './journal/journal.ts';
 import { Link, type LinkStatus, type PlayedNetwork } from './link/link.ts';
 import { Dispatcher } from './rpc/dispatcher.ts';
+import { fenceKeeper } from './rpc/fence-keeper.ts';
 import { allHandlers } from './rpc/handlers/all.ts';
 import { Once } from './rpc/once.ts';
 import { Policy } from './rpc/policy.ts';
@@ -239,7 +240,8 @@ class FairleadAgent implements Agent {
       ...MIGRATION_RECONCILERS,
       ...SUSPEND_RECONCILERS,
     });
-    const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile });
+    const admit = fenceKeeper(config.stateDir);
+    const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile, admit });
     this.#once = once;
     once.prepare().catch((error: unknown) => {
       logger.error({ error: toFairleadError(error).message }, 'no command can be taken: the journal is not usable');

@@ -51,6 +51,10 @@ const HUB_SETTINGS = {
   maxEvents: value(v.optional(whole(1000, 100_000_000), 200_000), 'events of the fleet that are kept'),
   maxAuditEntries: value(v.optional(whole(1000, 100_000_000), 500_000), 'calls that the audit keeps'),
   maxEndedCommands: value(v.optional(whole(100, 10_000_000), 20_000), 'commands that have ended and are kept, for a day at most'),
+  rolloutSettleMs: value(
+    v.optional(whole(0, 600_000), 10_000),
+    'milliseconds after a start in which no rollout counts a host as unreachable, so that hosts can come back',
+  ),
   drainMs: value(v.optional(whole(0, 600_000), 2000), 'milliseconds in which sessions are asked to leave when the hub stops'),
 } as const;
 

@@ -153,6 +153,7 @@ class EmbeddableHub implements Hub {
       clock: this.#clock,
       now: this.#now,
     });
+    await service.takeUp();
     const server = createServer({ config, app: service.app, upgrade: service.upgrade, strangers });
     const bound = await listen(server, config.listen);
     return { store, tokens, hubId, service, server, address: addressOf(bound.address, bound.port, config) };

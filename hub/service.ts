@@ -17,6 +17,7 @@ import { RpcPost } from './http/rpc-post.ts';
 import type { Strangers } from './http/strangers.ts';
 import type { HubLogger } from './logger.ts';
 import { StreamRelay } from './relay/stream-relay.ts';
+import { openRollouts } from './rollout/open-rollouts.ts';
 import { Audit } from './rpc/audit.ts';
 import { Dispatcher } from './rpc/dispatcher.ts';
 import { allHubHandlers } from './rpc/handlers/all.ts';
@@ -44,6 +45,8 @@ export interface HubService {
   readonly app: Hono<{ Bindings: HttpBindings }>;
   readonly upgrade: UpgradeHandler;
   endOperatorsOf(tokenId: string): void;
+  /** Goes on with what the hub before this one had under way. */
+  takeUp(): Promise<void>;
   /** From now on not ready and closed to new sessions; resolves when no line is left. */
   drain(drainMs: number): Promise<void>;
 }
@@ -72,9 +75,19 @@ export function createService(options: ServiceOptions): HubService {
     now,
     onFault: (err) => logger.error({ err }, 'could not keep what became of a command'),
   });
+  const rollouts = openRollouts({
+    state,
+    hubId,
+    sessionOf: (host) => fleet.get(host),
+    logger,
+    clock,
+    now,
+    settleMs: config.rolloutSettleMs,
+  });
   const handlers = allHubHandlers({
     ...state,
     commands,
+    rollouts,
     unreachable,
     place: (method, params, caller) => dispatcher.place(method, params, caller),
     hubId,
@@ -168,6 +181,7 @@ export function createService(options: ServiceOptions): HubService {
   return {
     app,
     upgrade,
+    takeUp: () => rollouts.takeUp(),
     endOperatorsOf: (tokenId) => {
       sessions.endOperatorsOf(tokenId);
       rpcPost.endCallsOf(tokenId);
@@ -175,6 +189,7 @@ export function createService(options: ServiceOptions): HubService {
     },
     drain: async (drainMs) => {
       isDraining = true;
+      await rollouts.close();
       await sessions.drain(drainMs);
       relay[Symbol.dispose]();
       commands[Symbol.dispose]();

@@ -81,7 +81,8 @@ export class RolloutDriver {
     const driver = new RolloutDriver(options, state, seq);
     options.onEvolved(state, []);
     for (const effect of outstanding(state)) driver.#executor.perform(state, effect);
-    driver.poke();
+    // One that has ended waits for the order for whose sake it was opened.
+    if (state.phase.kind !== 'ended') driver.poke();
     return driver;
   }
 
@@ -116,6 +117,7 @@ export class RolloutDriver {
 
   /** The world has changed. */
   poke(): void {
+    if (this.#queue.at(-1)?.cause.kind === 'tick') return;
     this.#take({ cause: { kind: 'tick' } });
   }
 

@@ -23,6 +23,7 @@ import { IMAGE_METHODS } from './methods-image.ts';
 import { MEMORY_METHODS } from './methods-memory.ts';
 import { MIGRATION_METHODS } from './methods-migration.ts';
 import { OPERATION_METHODS } from './methods-operation.ts';
+import { ROLLOUT_METHODS } from './methods-rollout.ts';
 import { SNAPSHOT_METHODS } from './methods-snapshot.ts';
 import { STREAM_METHODS } from './methods-streams.ts';
 import { SUSPEND_METHODS } from './methods-suspend.ts';
@@ -48,6 +49,7 @@ export type Methods = typeof HOST_METHODS &
   typeof FLEET_METHODS &
   typeof EVENT_METHODS &
   typeof COMMAND_METHODS &
+  typeof ROLLOUT_METHODS &
   typeof TOKEN_METHODS;
 
 export const METHODS: Methods = {
@@ -69,6 +71,7 @@ export const METHODS: Methods = {
   ...FLEET_METHODS,
   ...EVENT_METHODS,
   ...COMMAND_METHODS,
+  ...ROLLOUT_METHODS,
   ...TOKEN_METHODS,
 } satisfies Record<string, MethodContract>;
 

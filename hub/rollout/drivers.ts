@@ -1,0 +1,229 @@
+/**
+ * The drivers of this hub, one for each rollout that is under way. Whoever drives a rollout holds its lease, and the lease's fencing epoch goes
+ * with every command: of two hubs that both believe in themselves, hosts obey the later one.
+ */
+import type { Clock, Timer } from '../../shared/clock.ts';
+import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
+import type { RolloutStatus } from '../../shared/protocol/rollout-status.ts';
+import type { HubLogger } from '../logger.ts';
+import type { Leases } from '../store/lease.ts';
+import type { Store } from '../store/store.ts';
+import type { Actuator } from './actuator.ts';
+import { Claims } from './claims.ts';
+import { isOpen } from './core/change-windows.ts';
+import type { RolloutState } from './core/state.ts';
+import { statusOf } from './core/status.ts';
+import type { World } from './core/turn.ts';
+import { RolloutDriver } from './driver.ts';
+import { Executor } from './executor.ts';
+import type { Freeze } from './freeze.ts';
+import { LateJoiners } from './late-joiners.ts';
+import type { RolloutRecord } from './records.ts';
+import type { RolloutBook } from './rollout-book.ts';
+
+export interface DriversOptions {
+  readonly store: Store;
+  readonly leases: Leases;
+  readonly leaseTtlMs: number;
+  readonly actuator: Actuator;
+  readonly clock: Clock;
+  /** Unix milliseconds. */
+  readonly now: () => number;
+  readonly logger: HubLogger;
+  /** After the hub's start, for its hosts to come back before any of them counts as unreachable. */
+  readonly settleMs: number;
+  readonly tickMs: number;
+}
+
+interface Driven {
+  readonly driver: RolloutDriver;
+  readonly epoch: number;
+  status: RolloutStatus;
+  renewal: Timer | undefined;
+}
+
+const COMING_BACK = 'hosts are coming back after a start of the hub';
+
+export class Drivers {
+  readonly claims: Claims;
+  readonly #options: DriversOptions;
+  readonly #book: RolloutBook;
+  readonly #freeze: () => Freeze | undefined;
+  readonly #onEvent: (id: string) => void;
+  readonly #driven = new Map<string, Driven>();
+  #isClosed = false;
+
+  constructor(options: DriversOptions, book: RolloutBook, freeze: () => Freeze | undefined, onEvent: (id: string) => void) {
+    this.#options = options;
+    this.#book = book;
+    this.#freeze = freeze;
+    this.#onEvent = onEvent;
+    this.claims = new Claims((host) => options.actuator.isUp(host));
+  }
+
+  get(id: string): RolloutDriver | undefined {
+    return this.#driven.get(id)?.driver;
+  }
+
+  statusOf(id: string): RolloutStatus | undefined {
+    return this.#driven.get(id)?.status;
+  }
+
+  pokeAll(): void {
+    for (const { driver } of this.#driven.values()) driver.poke();
+  }
+
+  lineChanged(host: string): void {
+    this.claims.lineChanged(host);
+    const holder = this.claims.holderOf(host);
+    if (holder !== undefined) this.get(holder)?.poke();
+  }
+
+  /** `isTakenUp`: after a start of the hub. Undefined while another hub drives it. */
+  async drive(record: RolloutRecord, isTakenUp = false): Promise<RolloutDriver | undefined> {
+    const { id, spec } = record;
+    const { leases, logger, clock, now, tickMs } = this.#options;
+    const epoch = await leases.take(leaseOf(id));
+    if (epoch === undefined) {
+      logger.info({ rollout: id }, `rollout ${id} is driven by another hub`);
+      return undefined;
+    }
+    const driver = await RolloutDriver.open({
+      id,
+      spec,
+      log: this.#book.log,
+      logger,
+      clock,
+      now,
+      tickMs,
+      executor: (made) => this.#executor(made, epoch),
+      world: this.#worldOf(id, spec, isTakenUp ? this.#options.settleMs : 0),
+      onEvolved: (state, facts) => this.claims.evolved(state, facts),
+      onDurable: (state) => this.#durable(state),
+      onStopped: (why) => void this.#stopped(id, why),
+    });
+    const driven: Driven = { driver, epoch, status: record.status, renewal: undefined };
+    this.#driven.set(id, driven);
+    this.#renewLater(id, driven);
+    logger.info({ rollout: id, epoch }, `rollout ${id} is driven by this hub`);
+    if (driver.isStopped) this.#forget(id);
+    return driver;
+  }
+
+  /** Leaves what is under way to the next hub. */
+  close(): void {
+    this.#isClosed = true;
+    for (const { driver } of [...this.#driven.values()]) driver.stop('left');
+  }
+
+  #executor(driver: RolloutDriver, epoch: number): Executor {
+    const { actuator, clock, logger } = this.#options;
+    const { id } = driver;
+    return new Executor({
+      actuator,
+      fence: { scope: leaseOf(id), epoch },
+      actor: `rollout ${id}`,
+      now: () => clock.now(),
+      sleep: (ms, signal) => sleep(clock, ms, signal),
+      onReport: (report) => driver.report(report),
+      onFenced: () => driver.stop('fenced'),
+      onFault: (err, effect) => logger.error({ err, rollout: id, effect: effect.kind }, `rollout ${id}: a fault of the hub`),
+    });
+  }
+
+  #worldOf(id: string, spec: RolloutSpec, settleMs: number): Omit<World, 't' | 'atMs'> {
+    const { actuator, store, clock, now } = this.#options;
+    const { claims } = this;
+    const settledAtMs = clock.now() + settleMs;
+    const joiners = new LateJoiners({ store, spec, clock, isFree: (host) => claims.holderOf(host) === undefined });
+    return {
+      isUp: (host) => actuator.isUp(host),
+      isUnavailable: (host) => claims.availability.isUnavailable(host),
+      room: () => claims.availability.room(id),
+      closed: (zone) => (clock.now() < settledAtMs ? COMING_BACK : this.#whyClosed(spec, zone, now())),
+      lateJoiners: () => joiners.look(),
+    };
+  }
+
+  #whyClosed({ windows }: RolloutSpec, zone: string, atMs: number): string | undefined {
+    const freeze = this.#freeze();
+    if (freeze !== undefined) return `they are frozen by ${freeze.by}: ${freeze.reason}`;
+    return isOpen(windows, zone, atMs) ? undefined : `no change window of zone ${zone} is open`;
+  }
+
+  #durable(state: RolloutState): void {
+    const { id } = state;
+    this.#onEvent(id);
+    const driven = this.#driven.get(id);
+    const status = statusOf(state);
+    if (driven === undefined || driven.status === status) return;
+    driven.status = status;
+    const { logger, now } = this.#options;
+    logger.info({ rollout: id, status }, `rollout ${id} is ${status}`);
+    this.#book.noteStatus(id, status, state.phase.kind === 'ended' ? now() : undefined).catch((err: unknown) => {
+      logger.error({ err, rollout: id }, `could not note that rollout ${id} is ${status}`);
+    });
+  }
+
+  /** Never rejects. */
+  async #stopped(id: string, why: 'ended' | 'fenced' | 'left'): Promise<void> {
+    const epoch = this.#driven.get(id)?.epoch;
+    this.#forget(id);
+    const { logger, leases } = this.#options;
+    if (why === 'fenced') logger.error({ rollout: id }, `rollout ${id} was taken over; this hub drives it no more`);
+    if (why !== 'ended' || epoch === undefined) return;
+    try {
+      await leases.release(leaseOf(id), epoch);
+    } catch (err) {
+      logger.warn({ err, rollout: id }, `could not give back the lease of rollout ${id}`);
+    }
+  }
+
+  #forget(id: string): void {
+    const driven = this.#driven.get(id);
+    if (driven === undefined) return;
+    driven.renewal?.cancel();
+    this.#driven.delete(id);
+    this.claims.release(driven.driver.state);
+    this.#onEvent(id);
+  }
+
+  #renewLater(id: string, driven: Driven): void {
+    const { clock, leaseTtlMs } = this.#options;
+    driven.renewal = clock.setTimeout(() => void this.#renew(id, driven), leaseTtlMs / 3);
+  }
+
+  /** Never rejects. */
+  async #renew(id: string, driven: Driven): Promise<void> {
+    const { leases, logger } = this.#options;
+    try {
+      const isOurs = await leases.renew(leaseOf(id), driven.epoch);
+      if (driven.driver.isStopped) return;
+      if (isOurs) return this.#renewLater(id, driven);
+      // Its time may just have been over, by a clock that was set or a process that stood still: then nobody else has taken it.
+      driven.driver.stop('fenced');
+      if (!this.#isClosed) await this.drive(await this.#book.record(id));
+    } catch (err) {
+      logger.error({ err, rollout: id }, `could not renew the lease of rollout ${id}`);
+      if (!driven.driver.isStopped) this.#renewLater(id, driven);
+    }
+  }
+}
+
+function leaseOf(id: string): string {
+  return `rollout/${id}`;
+}
+
+async function sleep(clock: Clock, ms: number, signal: AbortSignal): Promise<void> {
+  signal.throwIfAborted();
+  const { promise, resolve, reject } = Promise.withResolvers<void>();
+  const timer = clock.setTimeout(resolve, ms);
+  const leave = (): void => reject(signal.reason);
+  signal.addEventListener('abort', leave, { once: true });
+  try {
+    await promise;
+  } finally {
+    timer.cancel();
+    signal.removeEventListener('abort', leave);
+  }
+}

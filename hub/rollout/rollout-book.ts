@@ -1,0 +1,83 @@
+/** Rollouts as the store keeps them: their records, and what their journals say. */
+import { FairleadError } from '../../shared/errors.ts';
+import type { RolloutEntry } from '../../shared/protocol/rollout-events.ts';
+import type { RolloutStatus, RolloutSummary } from '../../shared/protocol/rollout-status.ts';
+import type { Collection, Log, LogEntry, Store } from '../store/store.ts';
+import { replay } from './core/evolve.ts';
+import type { RolloutState } from './core/state.ts';
+import { figuresOf } from './core/status.ts';
+import { ROLLOUT_LOG, ROLLOUTS, type RolloutRecord } from './records.ts';
+
+/** As its journal leaves it. */
+export interface ReadRollout {
+  readonly state: RolloutState;
+  /** Number of the last entry. */
+  readonly seq: number;
+}
+
+export class RolloutBook {
+  readonly log: Log<RolloutEntry>;
+  readonly #records: Collection<RolloutRecord>;
+
+  constructor(store: Store) {
+    this.log = store.log(ROLLOUT_LOG);
+    this.#records = store.collection(ROLLOUTS);
+  }
+
+  async find(id: string): Promise<RolloutRecord | undefined> {
+    return (await this.#records.get(id))?.value;
+  }
+
+  /** @throws FairleadError NOT_FOUND */
+  async record(id: string): Promise<RolloutRecord> {
+    const record = await this.find(id);
+    if (record === undefined) throw new FairleadError('NOT_FOUND', `there is no rollout ${id}`);
+    return record;
+  }
+
+  /** Newest first. */
+  async list(): Promise<RolloutRecord[]> {
+    const records = (await this.#records.list()).map(({ value }) => value);
+    return records.toSorted((a, b) => b.startedAtMs - a.startedAtMs);
+  }
+
+  /** Durable when it resolves. The journal comes first: a record without one could not be taken up. */
+  async add(record: RolloutRecord, first: RolloutEntry): Promise<void> {
+    await Promise.all([this.log.append(record.id, [first]), this.#records.create(record.id, record)]);
+  }
+
+  async read({ id, spec }: RolloutRecord): Promise<ReadRollout> {
+    const entries = await this.log.read({ subject: id });
+    const values = entries.map(({ value }) => value);
+    const state = replay(id, spec, values);
+    if (state === undefined) throw new FairleadError('NOT_FOUND', `rollout ${id} has no journal`);
+    return { state, seq: entries.at(-1)?.seq ?? 0 };
+  }
+
+  /** In order. */
+  async entries(id: string, after: number, limit: number): Promise<ReadonlyArray<LogEntry<RolloutEntry>>> {
+    return await this.log.read({ subject: id, after, limit });
+  }
+
+  async noteStatus(id: string, status: RolloutStatus, endedAtMs: number | undefined): Promise<void> {
+    await this.#records.modify(id, ({ endedAtMs: _, ...record }) => ({
+      ...record,
+      status,
+      ...(endedAtMs === undefined ? {} : { endedAtMs }),
+    }));
+  }
+}
+
+export function summaryOf(
+  { startedAtMs, endedAtMs, spec }: RolloutRecord,
+  { state, seq, blocked }: ReadRollout & { readonly blocked?: string | undefined },
+): RolloutSummary {
+  return {
+    ...figuresOf(state),
+    name: spec.name,
+    startedAt: new Date(startedAtMs).toISOString(),
+    ...(endedAtMs === undefined ? {} : { endedAt: new Date(endedAtMs).toISOString() }),
+    ...(blocked === undefined ? {} : { blocked }),
+    seq,
+  };
+}
