@@ -12,16 +12,18 @@ interface ProjectOptions {
 }
 
 /**
- * The life of a VM once more on the newest QEMU supported, where the installed one may be the oldest: what needs no guest of ours, since
- * that is what takes time. `FAIRLEAD_TEST_QEMU=10 npx vitest run --project guest --project regression` runs all of it there.
+ * The life of a VM once more on the newest QEMU supported, where the installed one may be the oldest: what needs no guest of ours, or
+ * hardly one, since that is what takes time. `FAIRLEAD_TEST_QEMU=10 npx vitest run --project guest --project regression` runs all of it there.
  */
 const ON_QEMU_10 = [
   'test/guest/vm-lifecycle.test.ts',
   'test/guest/vm-adopt.test.ts',
   'test/guest/vm-confinement.test.ts',
   'test/guest/vm-faults.test.ts',
+  'test/guest/vm-firmware.test.ts',
   'test/guest/vm-kvm-proof.test.ts',
   'test/guest/vm-migration.test.ts',
+  'test/guest/vm-suspend-faults.test.ts',
   'test/regression/weakness-{0,1}*.test.ts',
 ];
 
