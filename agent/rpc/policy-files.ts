@@ -5,7 +5,7 @@
 import { realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { FairleadError } from '../../shared/errors.ts';
-import { filesOfQcow2 } from './qcow2-files.ts';
+import { filesOfQcow2 } from '../vm/qcow2-files.ts';
 
 export interface FileRoots {
   /** The setting that names the roots, for the refusal. */

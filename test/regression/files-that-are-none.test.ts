@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import * as v from 'valibot';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { filesOfQcow2 } from '../../agent/rpc/qcow2-files.ts';
+import { filesOfQcow2 } from '../../agent/vm/qcow2-files.ts';
 import { checkFiles } from '../../agent/vm/spec-check.ts';
 import { VmSpec } from '../../shared/protocol/vm-spec.ts';
 

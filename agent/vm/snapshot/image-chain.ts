@@ -1,5 +1,5 @@
 /** What an image of a disk stands on, as the headers of qcow2 images name it. */
-import { filesOfQcow2, type Qcow2Files } from '../../rpc/qcow2-files.ts';
+import { filesOfQcow2, type Qcow2Files } from '../qcow2-files.ts';
 
 export interface Image {
   readonly path: string;
