@@ -17,6 +17,7 @@ import type { VmSpec } from '../shared/protocol/vm-spec.ts';
 import { type AgentConfig, parseHttpListen } from './config.ts';
 import type { ReadinessCheck } from './http/readiness.ts';
 import { type HttpEndpoint, serveHttp } from './http/server.ts';
+import { ImagesOnDemand } from './images/on-demand.ts';
 import { directoryFiles } from './journal/files.ts';
 import { Journal } from './journal/journal.ts';
 import { Link, type LinkStatus, type PlayedNetwork } from './link/link.ts';
@@ -117,7 +118,7 @@ class FairleadAgent implements Agent {
       devices.watch();
       const snapshots = this.#openSnapshots(vms, guests, checkPolicy);
       const once = this.#takeUpCommands(vms, devices, snapshots);
-      const handlers = allHandlers(vms, policy, guests, once, devices, snapshots);
+      const handlers = allHandlers(vms, policy, guests, once, devices, snapshots, this.#openImages(vms));
       dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once });
       return dispatcher;
     });
@@ -228,6 +229,22 @@ class FairleadAgent implements Agent {
     const vsockKind = this.#vsock?.available === true ? this.#vsock.transport.kind : undefined;
     const { snapshotDir: directory, untestedSuspend } = config;
     return new Snapshots({ vms, directory, checkPolicy, vsockKind, setClock, nameGuest, untestedSuspend, logger });
+  }
+
+  #openImages(vms: Vms): ImagesOnDemand {
+    const { config, logger } = this.#options;
+    const { stateDir, snapshotDir, maxImageBytes } = config;
+    return this.#scope.use(
+      new ImagesOnDemand({
+        vms,
+        stateDir,
+        // Snapshots, and what this host is to keep running.
+        recordDirectories: [snapshotDir, join(stateDir, 'desired')],
+        maxImageBytes,
+        logger,
+        openAtHub: (meta, signal) => this.#link.openStream(meta, signal),
+      }),
+    );
   }
 
   /** What the last agent left under way is settled now, and not when the first command waits for it. */

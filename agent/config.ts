@@ -152,6 +152,7 @@ const AGENT_SETTINGS = {
   maxVmMemory: value(v.optional(Bytes), 'memory of one VM, as far as it can grow'),
   maxCpus: value(v.optional(whole(1, 1_000_000)), 'CPUs of all VMs that run'),
   maxMemory: value(v.optional(Bytes), 'memory of all VMs that run, as far as they can grow'),
+  maxImageBytes: value(v.optional(Bytes, 64 * 1024 ** 3), 'size of one image that is fetched from the hub'),
   maxStreamsPerVm: value(v.optional(whole(0, 65_536), 1024), 'streams into one guest'),
 
   journalCommands: value(

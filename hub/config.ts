@@ -8,6 +8,7 @@ import { homedir } from 'node:os';
 import { join } from 'node:path';
 import * as v from 'valibot';
 import { type Environment, readSettings, type SettingsSource, settingsUsage } from '../shared/node/settings-source.ts';
+import { Bytes } from '../shared/protocol/common.ts';
 import { isLoopbackHost } from '../shared/protocol/handshake.ts';
 import { parseWith } from '../shared/protocol/parse-with.ts';
 import { entriesOf, list, listOf, parseAddress, toggle, value, whole } from '../shared/settings.ts';
@@ -55,6 +56,8 @@ const HUB_SETTINGS = {
     v.optional(whole(0, 600_000), 10_000),
     'milliseconds after a start in which no rollout counts a host as unreachable, so that hosts can come back',
   ),
+  maxImageBytes: value(v.optional(Bytes, 64 * 1024 ** 3), 'size of one image, such as 64GiB'),
+  imageRate: value(v.optional(Bytes, 64 * 1024 ** 2), 'bytes a second of images to one host, such as 64MiB; 0 is no limit'),
   drainMs: value(v.optional(whole(0, 600_000), 2000), 'milliseconds in which sessions are asked to leave when the hub stops'),
 } as const;
 

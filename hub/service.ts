@@ -15,6 +15,7 @@ import { createApp, type HealthCheck } from './http/app.ts';
 import { HubMetrics, type RefusedEndpoint } from './http/metrics.ts';
 import { RpcPost } from './http/rpc-post.ts';
 import type { Strangers } from './http/strangers.ts';
+import { openImages } from './images/open-images.ts';
 import type { HubLogger } from './logger.ts';
 import { StreamRelay } from './relay/stream-relay.ts';
 import { openRollouts } from './rollout/open-rollouts.ts';
@@ -28,6 +29,9 @@ import { UpgradeHandler } from './sessions/upgrade.ts';
 import type { HubState } from './state.ts';
 import { HOSTS } from './store/records.ts';
 import type { StoreHealth } from './store/store.ts';
+
+/** A host that does not answer by then may use any image that it has. */
+const ASK_HOST_MS = 10_000;
 
 export interface ServiceOptions {
   readonly config: HubConfig;
@@ -84,8 +88,21 @@ export function createService(options: ServiceOptions): HubService {
     now,
     settleMs: config.rolloutSettleMs,
   });
+  const { images, imageStreams } = openImages({
+    config,
+    hubId,
+    store,
+    logger,
+    now,
+    blobsOf: async (host) => {
+      const session = fleet.get(host);
+      if (session !== undefined) return session.peer.call('blob.list', {}, { timeoutMs: ASK_HOST_MS }).catch(() => undefined);
+      return (await store.collection(HOSTS).get(host)) === undefined ? null : undefined;
+    },
+  });
   const handlers = allHubHandlers({
     ...state,
+    images,
     commands,
     rollouts,
     unreachable,
@@ -108,6 +125,7 @@ export function createService(options: ServiceOptions): HubService {
     hosts: store.collection(HOSTS),
     commands,
     handlers,
+    images,
     metrics,
     audit,
     clock,
@@ -115,7 +133,7 @@ export function createService(options: ServiceOptions): HubService {
   });
   commands.takeUp();
   const { maxStreamsPerHost } = config;
-  const relay: StreamRelay = new StreamRelay({ dispatcher, fleet, metrics, audit, maxStreamsPerHost, clock, now });
+  const relay: StreamRelay = new StreamRelay({ dispatcher, fleet, metrics, audit, images: imageStreams, maxStreamsPerHost, clock, now });
   const sessions: Sessions = new Sessions({ config, state, fleet, dispatcher, relay, metrics, logger, now });
   const gate = new Gate({ config, store, tokens, hubId, clock, now });
 

@@ -22,6 +22,8 @@ import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { HeldStreams } from '../../shared/line/held-streams.ts';
 import { Line } from '../../shared/line/line.ts';
 import type { GoAway, LineClosed, LineLimits } from '../../shared/line/types.ts';
+import { MuxChannel } from '../../shared/mux/channel.ts';
+import { RESET_CODES } from '../../shared/mux/reset-codes.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
 import type { RawStream } from '../../shared/mux/stream-handler.ts';
 import { type HostKey, sha256 } from '../../shared/node/host-key.ts';
@@ -152,6 +154,15 @@ export class Link {
     } catch (error) {
       this.#options.logger.warn({ method, err: String(error) }, 'notification was not sent');
     }
+  }
+
+  /** A stream that ends at the hub, and with this line. @throws FairleadError INTERRUPTED without a line, and what the hub refuses it with */
+  async openStream(meta: JsonObject, signal: AbortSignal): Promise<MuxChannel> {
+    const line = this.#line;
+    if (line === undefined || this.#state !== 'up') throw new FairleadError('INTERRUPTED', 'there is no line to the hub at present');
+    const channel = await MuxChannel.open(line.mux, meta, { signal });
+    void line.closed.then(() => channel.reset(RESET_CODES.SESSION_LOST, 'its line is gone'));
+    return channel;
   }
 
   start(): void {

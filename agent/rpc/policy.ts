@@ -3,6 +3,8 @@
  * the setting, and happens before anything else does.
  */
 import { dirname, join } from 'node:path';
+import { FairleadError } from '../../shared/errors.ts';
+import { imageOf } from '../../shared/protocol/image-ref.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { Disk, Network } from '../../shared/protocol/vm-spec-devices.ts';
 import { checkFile, checkImagesBelow, denied, type FileRoots } from './policy-files.ts';
@@ -132,7 +134,11 @@ export class Policy {
 
   async #checkImage(field: string, path: string | undefined, vm?: string): Promise<void> {
     const roots = [...this.#images.roots, ...this.#ownDisks(vm)];
-    if (path !== undefined) await checkFile(field, path, { ...this.#images, roots });
+    if (path === undefined) return;
+    if (imageOf(path) !== undefined) {
+      throw new FairleadError('INVALID_PARAMS', `${field}: ${path} is an image, which a VM gets when it is made; name a file here`);
+    }
+    await checkFile(field, path, { ...this.#images, roots });
   }
 
   /** Where the disks are that the agent itself has made for a VM. */
@@ -142,8 +148,10 @@ export class Policy {
   }
 
   get #images(): FileRoots {
-    const { imageRoots: roots, stateDir } = this.#config;
-    return { setting: 'imageRoots', roots, stateDir };
+    const { imageRoots, stateDir } = this.#config;
+    // What the hub has brought, whatever else guests may have.
+    const brought = stateDir === undefined ? [] : ['sha256', 'overlays'].map((name) => join(stateDir, 'images', name));
+    return { setting: 'imageRoots', roots: [...imageRoots, ...brought], stateDir };
   }
 
   get #firmware(): FileRoots {

@@ -1,7 +1,7 @@
 /** Methods that are called by opening a stream: policy first, then the stream at this end and the answer that opens it at the other. */
 import type { Duplex } from 'node:stream';
 import { FairleadError } from '../../shared/errors.ts';
-import { isMethodName, methodContract, type Params, type Result, type StreamMethodName } from '../../shared/protocol/methods.ts';
+import { type AgentStreamName, isMethodName, methodContract, type Params, type Result } from '../../shared/protocol/methods.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { Vms } from '../vm/api.ts';
 import { openConsole } from '../vm/console/console.ts';
@@ -11,7 +11,7 @@ import { openVmLog } from '../vm/logs/vm-logs.ts';
 import type { Policy } from './policy.ts';
 
 /** What a stream of the line is joined to. */
-export interface OpenedEnd<M extends StreamMethodName = StreamMethodName> {
+export interface OpenedEnd<M extends AgentStreamName = AgentStreamName> {
   readonly stream: Duplex;
   /** Whether one direction can be closed alone. */
   readonly halfClose: boolean;
@@ -19,7 +19,7 @@ export interface OpenedEnd<M extends StreamMethodName = StreamMethodName> {
 }
 
 type StreamMethods = {
-  readonly [M in StreamMethodName]: (params: Params<M>, signal: AbortSignal) => Promise<OpenedEnd<M>>;
+  readonly [M in AgentStreamName]: (params: Params<M>, signal: AbortSignal) => Promise<OpenedEnd<M>>;
 };
 
 export function streamMethods(vms: Vms, policy: Policy): StreamMethods {
@@ -59,6 +59,8 @@ function requireVsock({ vm, port }: Params<'stream.listen'>, { vsock }: VmSpec):
   throw new FairleadError('CONFLICT', `VM ${vm} says on port ${port} that it is ready (readyPort); let it dial another`);
 }
 
-export function isStreamMethod(method: unknown): method is StreamMethodName {
-  return typeof method === 'string' && isMethodName(method) && methodContract(method).kind === 'stream';
+export function isStreamMethod(method: unknown): method is AgentStreamName {
+  if (typeof method !== 'string' || !isMethodName(method)) return false;
+  const { kind, target } = methodContract(method);
+  return kind === 'stream' && target === 'agent';
 }

@@ -12,7 +12,7 @@ import { RESET_CODES, resetError } from '../../shared/mux/reset-codes.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
 import type { RawStream } from '../../shared/mux/stream-handler.ts';
 import { channelDuplex, joinDuplex } from '../../shared/node/channel-duplex.ts';
-import type { StreamMethodName } from '../../shared/protocol/methods.ts';
+import type { AgentStreamName } from '../../shared/protocol/methods.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import type { Logger, Vms } from '../vm/api.ts';
 import { observed, type RpcObserver } from './dispatcher.ts';
@@ -80,13 +80,13 @@ export class StreamOpener {
     }
   }
 
-  #methodOf({ method }: JsonObject): StreamMethodName {
+  #methodOf({ method }: JsonObject): AgentStreamName {
     if (isStreamMethod(method)) return method;
     const name = JSON.stringify(method ?? null).slice(0, 64);
     throw new FairleadError('METHOD_NOT_FOUND', `this agent knows no method ${name} that is called by an OPEN frame`);
   }
 
-  async #connect<M extends StreamMethodName>(method: M, params: unknown, signal: AbortSignal): Promise<OpenedEnd> {
+  async #connect<M extends AgentStreamName>(method: M, params: unknown, signal: AbortSignal): Promise<OpenedEnd> {
     const { vms, policy } = this.#options;
     policy.checkMethod(method);
     const parsed = parseParams(method, params);

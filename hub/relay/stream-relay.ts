@@ -17,6 +17,7 @@ import { methodContract } from '../../shared/protocol/methods.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { requireRole } from '../auth/principal.ts';
 import type { HubMetrics } from '../http/metrics.ts';
+import type { ImageStreams } from '../images/image-streams.ts';
 import type { Audit } from '../rpc/audit.ts';
 import type { Caller } from '../rpc/caller.ts';
 import type { CheckedCall, Dispatcher, HostSession } from '../rpc/dispatcher.ts';
@@ -30,6 +31,8 @@ export interface StreamRelayOptions {
   readonly fleet: Fleet<HostSession>;
   readonly metrics: HubMetrics;
   readonly audit: Audit;
+  /** Streams that end here. */
+  readonly images: ImageStreams;
   readonly maxStreamsPerHost: number;
   readonly clock: Clock;
   /** Unix milliseconds. */
@@ -69,6 +72,7 @@ export class StreamRelay implements Disposable {
     let asked: Asked = { method: typeof method === 'string' ? method.slice(0, 128) : '', caller, params: meta, host: undefined };
     try {
       const call = this.#check(meta, caller);
+      if (call.contract.target === 'hub') return this.#end(from, call, { ...asked, params: call.params, session });
       const target = this.#options.dispatcher.locate(call);
       asked = { method: call.method, caller, params: call.params, host: 'away' in target ? target.away : target.host };
       if ('away' in target) void this.#refuseAway(from, target, asked);
@@ -103,6 +107,17 @@ export class StreamRelay implements Disposable {
     });
     this.#openCount += 1;
     relay.open(from, session.pool, target.mux, { method: call.method, params: call.params });
+  }
+
+  /** Bottom half: a host opens a stream to its hub. Never throws. */
+  openFromHost(from: RawStream, meta: JsonObject, host: string, session: MuxSession): void {
+    this.#options.images.fromHost(from, meta, session, host);
+  }
+
+  /** The one kind of stream that an operator opens to the hub itself: `image.push`. */
+  #end(from: RawStream, { params }: CheckedCall, asked: Asked & { readonly session: MuxSession }): void {
+    const by = asked.caller.principal.tokenId;
+    this.#options.images.push(from, params, asked.session, by, (code) => this.#told(code, asked));
   }
 
   /** Bottom half: a host holds a stream of an earlier line, or of another hub. Never throws. */

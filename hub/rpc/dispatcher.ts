@@ -22,6 +22,7 @@ import { parseParams } from '../../shared/protocol/validate.ts';
 import { requireRole } from '../auth/principal.ts';
 import type { Commands } from '../commands/commands.ts';
 import type { HubMetrics } from '../http/metrics.ts';
+import type { Images } from '../images/images.ts';
 import type { AwayHost, Fleet, FleetSession } from '../sessions/fleet.ts';
 import type { HostState } from '../store/records.ts';
 import type { Collection } from '../store/store.ts';
@@ -45,6 +46,7 @@ export interface DispatcherOptions {
   readonly commands: Commands;
   /** Of the methods that the hub answers itself. */
   readonly handlers: HubHandlers;
+  readonly images: Pick<Images, 'resolved'>;
   readonly metrics: HubMetrics;
   readonly audit: Audit;
   readonly clock: Clock;
@@ -98,14 +100,16 @@ export class Dispatcher {
       if (changesSomething(call.method, call.params)) {
         const meta = commandMeta(context.meta);
         commandId = meta.commandId;
-        host = (await this.#placed(call, meta.whenOffline)).host;
-        return await this.#command({ ...call, host }, meta, context, caller);
+        const placed = await this.#placed(call, meta.whenOffline);
+        host = placed.host;
+        return await this.#command(placed, meta, context, caller);
       }
       const session = this.locate(call);
       if ('away' in session) throw await this.#options.fleet.unreachable(session);
       host = session.host;
       using _ = this.#share(host, call, caller);
-      const result = await session.peer.call(call.method, call.params, forwardOptions(context));
+      const resolved = await this.#options.images.resolved(call.params);
+      const result = await session.peer.call(call.method, resolved, forwardOptions(context));
       return call.method === 'op.get' ? shownOperation(result, caller.principal.role) : result;
     } catch (thrown) {
       code = toFairleadError(thrown).code;
@@ -151,7 +155,7 @@ export class Dispatcher {
       if (whenOffline === 'fail' || error.code !== 'HOST_UNREACHABLE') throw error;
     }
     if (MAKES_VM.has(call.method)) await this.#requireOpen(host, call.method);
-    return { ...call, host };
+    return { ...call, host, params: await this.#options.images.resolved(call.params) };
   }
 
   async #requireOpen(host: string, method: string): Promise<void> {

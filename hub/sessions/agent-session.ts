@@ -75,6 +75,7 @@ export class AgentSession implements FleetSession {
           throw new FairleadError('METHOD_NOT_FOUND', `the hub answers no calls of hosts, ${method.slice(0, 128)} neither`);
         },
         onNotification: (method, params) => this.#feed.onNotification(method, params),
+        onOpen: (stream, meta) => options.relay.openFromHost(stream, meta, this.host, this.#line.mux),
         onResume: (stream, said) =>
           options.relay.resumeHost(stream, said, { host: this.host, epoch: this.epoch }, this.#line.mux),
       },

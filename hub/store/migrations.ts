@@ -21,6 +21,7 @@ const STEPS: readonly string[] = [
   `${records('leases')} ${records('rollouts')} ${entries('rollout_log')} ${records('blobs')} ${records('tags')}`,
   `${entries('events')} ${entries('audit')} ${records('vms')} ${records('event_cursors')}`,
   records('commands'),
+  records('blob_holders'),
 ];
 
 /** @throws FairleadError UNSUPPORTED when the file was written by a newer hub. */

@@ -6,7 +6,8 @@
  * beside it never changes what the guest sees of it.
  */
 import * as v from 'valibot';
-import { Bytes, Count, HostPath } from './common.ts';
+import { Bytes, Count } from './common.ts';
+import { FileOrImage } from './image-ref.ts';
 
 /** Names derived from it, such as `ID-throttle`, must fit the 31 characters of a QEMU node name. */
 export const DeviceId = v.pipe(
@@ -48,7 +49,7 @@ function dataDisk<Place extends v.ObjectEntries>(place: Place) {
   return v.strictObject({
     media: v.optional(v.literal('disk'), 'disk'),
     ...place,
-    path: HostPath,
+    path: FileOrImage,
     readOnly: v.optional(v.boolean(), false),
     throttle: v.optional(Throttle),
     ...IMAGE,
@@ -60,7 +61,7 @@ function cdrom<Id extends v.ObjectEntries>(id: Id) {
   return v.strictObject({
     media: v.literal('cdrom'),
     ...id,
-    path: v.optional(HostPath),
+    path: v.optional(FileOrImage),
     readOnly: v.optional(v.literal(true), true),
     ...IMAGE,
   });

@@ -4,6 +4,7 @@
  */
 import * as v from 'valibot';
 import { Bytes, bytesAtLeast, Count, HostPath, Labels, Name, VsockPort } from './common.ts';
+import { FileOrImage } from './image-ref.ts';
 import { Disk, DiskInput, Network, NetworkInput, Slot } from './vm-spec-devices.ts';
 import { fillIn } from './vm-spec-fill.ts';
 import { MachineType } from './vm-spec-machines.ts';
@@ -43,8 +44,8 @@ const Firmware = v.strictObject({ code: HostPath, vars: v.optional(HostPath) });
 
 const Boot = v.strictObject({
   firmware: v.optional(Firmware),
-  kernel: v.optional(HostPath),
-  initrd: v.optional(HostPath),
+  kernel: v.optional(FileOrImage),
+  initrd: v.optional(FileOrImage),
   args: v.optional(v.pipe(v.string(), v.maxLength(2048), v.regex(/^[^\0]*$/, 'must not contain a NUL character'))),
 });
 

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { ImagesOnDemand } from '../../agent/images/on-demand.ts';
 import { Dispatcher } from '../../agent/rpc/dispatcher.ts';
 import { allHandlers } from '../../agent/rpc/handlers/all.ts';
 import { Policy, type PolicyConfig } from '../../agent/rpc/policy.ts';
@@ -10,7 +11,7 @@ import { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import { Guests } from '../../agent/vm/guest-agent/guests.ts';
 import { Snapshots } from '../../agent/vm/snapshot/snapshots.ts';
 import { CancelSource } from '../../shared/cancellation.ts';
-import type { JsonObject } from '../../shared/errors.ts';
+import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { parseParams, parseResult } from '../../shared/protocol/validate.ts';
 import { FakeVms, fakeVmInfo } from '../support/fake-vms.ts';
@@ -54,7 +55,16 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
     nameGuest: async () => {},
     logger: silent,
   });
-  const handlers = allHandlers(vms, policy, guests, once, devices, snapshots);
+  const openAtHub = () => Promise.reject(new FairleadError('INTERRUPTED', 'there is no hub'));
+  const images = new ImagesOnDemand({
+    vms,
+    stateDir: '/none',
+    recordDirectories: [],
+    maxImageBytes: 0,
+    logger: silent,
+    openAtHub,
+  });
+  const handlers = allHandlers(vms, policy, guests, once, devices, snapshots, images);
   const dispatcher = new Dispatcher({ handlers, policy, observer, once });
   const call = (method: string, params: JsonObject = {}, overrides: Partial<RequestContext> = {}) =>
     dispatcher.request(method, params, context(overrides));

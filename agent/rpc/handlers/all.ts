@@ -1,9 +1,11 @@
 /** Every method that this agent answers, one group of the contract's table after another. */
+import type { ImagesOnDemand } from '../../images/on-demand.ts';
 import type { Vms } from '../../vm/api.ts';
 import type { DeviceOperations } from '../../vm/devices/device-operations.ts';
 import type { Guests } from '../../vm/guest-agent/guests.ts';
 import type { Snapshots } from '../../vm/snapshot/snapshots.ts';
 import type { Policy } from '../policy.ts';
+import { blobHandlers } from './blob.ts';
 import { deviceHandlers } from './devices.ts';
 import { diskImageHandlers } from './disk-images.ts';
 import { guestHandlers } from './guest.ts';
@@ -23,10 +25,12 @@ export function allHandlers(
   operations: OperationBook,
   devices: DeviceOperations,
   snapshots: Snapshots,
+  images: ImagesOnDemand,
 ): Handlers {
   return {
     ...hostHandlers(vms),
-    ...vmHandlers(vms, policy),
+    ...vmHandlers(vms, policy, images),
+    ...blobHandlers(images),
     ...suspendHandlers(vms),
     ...snapshotHandlers(snapshots),
     ...memoryHandlers(vms),

@@ -2,21 +2,24 @@
 import type { Params, Result } from '../../../shared/protocol/methods.ts';
 import type { VM_METHODS } from '../../../shared/protocol/methods-vm.ts';
 import { pageFrom } from '../../../shared/protocol/paging.ts';
+import type { ImagesOnDemand } from '../../images/on-demand.ts';
 import type { EventsResult, Vms } from '../../vm/api.ts';
 import { redefine } from '../../vm/redefine.ts';
 import type { Policy } from '../policy.ts';
 import type { HandlerContext, HandlersOf } from './types.ts';
 
-export function vmHandlers(vms: Vms, policy: Policy): HandlersOf<typeof VM_METHODS> {
+export function vmHandlers(vms: Vms, policy: Policy, images: ImagesOnDemand): HandlersOf<typeof VM_METHODS> {
   return {
-    'vm.create': async ({ spec }, context) => {
-      await policy.checkSpec(spec);
-      return vms.create(spec, context);
-    },
-    'vm.run': async ({ spec }, context) => {
-      await policy.checkSpec(spec);
-      return vms.run(spec, context);
-    },
+    'vm.create': ({ spec }, context) =>
+      images.placed(spec, context, async (placed) => {
+        await policy.checkSpec(placed);
+        return vms.create(placed, context);
+      }),
+    'vm.run': ({ spec }, context) =>
+      images.placed(spec, context, async (placed) => {
+        await policy.checkSpec(placed);
+        return vms.run(placed, context);
+      }),
     'vm.redefine': async ({ vm, spec }, { signal, timeoutMs }) => {
       await policy.checkSpec(spec);
       return redefine(vms, vm, spec, { signal, timeoutMs });
@@ -43,8 +46,10 @@ export function vmHandlers(vms: Vms, policy: Policy): HandlersOf<typeof VM_METHO
     },
     'vm.events': (params, context) => events(vms, params, context),
     'vm.args': async (target, context) => {
-      if ('spec' in target) await policy.checkSpec(target.spec);
-      return vms.args(target, context);
+      if ('vm' in target) return vms.args(target, context);
+      const spec = images.planned(target.spec);
+      await policy.checkSpec(spec);
+      return vms.args({ spec }, context);
     },
     'vm.capabilities': ({ vm }) => vms.capabilities(vm),
   };

@@ -4,12 +4,13 @@ import { type CommandServices, commandHandlers } from './command.ts';
 import { type EventServices, eventHandlers } from './event.ts';
 import { type FleetServices, fleetHandlers } from './fleet.ts';
 import { type HubFacts, hubHandlers } from './hub.ts';
+import { type ImageServices, imageHandlers } from './image.ts';
 import { type RolloutServices, rolloutHandlers } from './rollout.ts';
 import { tokenHandlers } from './token.ts';
 import type { HubHandlers } from './types.ts';
 
 /** What the handlers work with. */
-export interface HubServices extends HubFacts, FleetServices, EventServices, CommandServices, RolloutServices {
+export interface HubServices extends HubFacts, FleetServices, EventServices, ImageServices, CommandServices, RolloutServices {
   readonly tokens: TokenService;
 }
 
@@ -19,6 +20,7 @@ export function allHubHandlers(services: HubServices): HubHandlers {
     ...fleetHandlers(services),
     ...eventHandlers(services),
     ...commandHandlers(services),
+    ...imageHandlers(services),
     ...rolloutHandlers(services),
     ...tokenHandlers(services.tokens),
   };

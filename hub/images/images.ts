@@ -1,0 +1,102 @@
+/**
+ * What operators may do with the hub's images, and what becomes of the images that a spec names: a tag is resolved once, before a command
+ * is kept, so that all hosts and every repeat get the same bytes.
+ */
+import * as v from 'valibot';
+import { FairleadError, type JsonObject } from '../../shared/errors.ts';
+import { type Digest, isDigest, mapImages } from '../../shared/protocol/image-ref.ts';
+import type { Params, Result } from '../../shared/protocol/methods.ts';
+import type { ImageBook } from './image-book.ts';
+
+export interface ImagesOptions {
+  readonly book: ImageBook;
+  /** Asks a host that is connected; undefined for one that is away, and null for one that is no host of ours. */
+  readonly blobsOf: (host: string) => Promise<unknown>;
+  readonly now: () => number;
+}
+
+/** Of `blob.list`, from hosts that may be newer than the hub. */
+const HostBlobs = v.object({ blobs: v.array(v.object({ digest: v.string(), inUse: v.boolean() })) });
+
+export class Images {
+  readonly book: ImageBook;
+  readonly #options: ImagesOptions;
+  /** Nothing is removed while something is being looked at, or tagged. */
+  #turn: Promise<unknown> = Promise.resolve();
+
+  constructor(options: ImagesOptions) {
+    this.#options = options;
+    this.book = options.book;
+  }
+
+  /** The params with each tag of `spec` replaced by its digest. @throws FairleadError NOT_FOUND */
+  async resolved(params: JsonObject): Promise<JsonObject> {
+    const { spec } = params;
+    if (typeof spec !== 'object' || spec === null || Array.isArray(spec)) return params;
+    // SAFETY: a JSON value that is an object.
+    const written = spec as JsonObject;
+    return { ...params, spec: await mapImages(written, async (image) => `image:${(await this.book.resolve(image)).digest}`) };
+  }
+
+  tag({ image, tag }: Params<'image.tag'>, by: string): Promise<Result<'image.tag'>> {
+    return this.#inTurn(() => this.book.tag(image, tag, by));
+  }
+
+  remove({ image }: Params<'image.remove'>): Promise<Result<'image.remove'>> {
+    return this.#inTurn(async () => {
+      if (!isDigest(image)) {
+        if (!(await this.book.untag(image))) throw new FairleadError('NOT_FOUND', `the hub has no tag ${image}`);
+        return { untagged: [image] };
+      }
+      const { digest, tags } = await this.book.resolve(image);
+      if (tags.length > 0) throw inUse(digest, `the tags ${tags.join(', ')} stand for it: remove them first`);
+      const [holder] = await this.#users(digest);
+      if (holder !== undefined) throw inUse(digest, `host ${holder} uses it, or is away and may`);
+      await this.book.remove(digest);
+      return { untagged: [], removed: digest };
+    });
+  }
+
+  collect({ dryRun, olderThanMs }: Params<'image.collect'>): Promise<Result<'image.collect'>> {
+    return this.#inTurn(async () => {
+      const digests: Digest[] = [];
+      let bytes = 0;
+      for (const blob of await this.book.untagged(this.#options.now() - olderThanMs)) {
+        if ((await this.#users(blob.digest)).length > 0) continue;
+        if (!dryRun) await this.book.remove(blob.digest);
+        digests.push(blob.digest);
+        bytes += blob.bytes;
+      }
+      if (!dryRun) await this.book.files.forgetPartials(this.#options.now());
+      return { digests, bytes };
+    });
+  }
+
+  /** Hosts that use it, or are away and may. Those that say they do not are forgotten as its holders. */
+  async #users(digest: Digest): Promise<readonly string[]> {
+    const users: string[] = [];
+    for (const host of await this.book.holdersOf(digest)) {
+      if (await this.#uses(host, digest)) users.push(host);
+      else await this.book.dropped(digest, host);
+    }
+    return users;
+  }
+
+  async #uses(host: string, digest: Digest): Promise<boolean> {
+    const answer = await this.#options.blobsOf(host);
+    if (answer === null) return false;
+    const said = v.safeParse(HostBlobs, answer);
+    if (!said.success) return true;
+    return said.output.blobs.some((blob) => blob.digest === digest && blob.inUse);
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    const done = this.#turn.then(work, work);
+    this.#turn = done.catch(() => {});
+    return done;
+  }
+}
+
+function inUse(digest: Digest, why: string): FairleadError {
+  return new FairleadError('CONFLICT', `image ${digest} stays: ${why}`, { details: { digest } });
+}
