@@ -80,8 +80,14 @@ export async function descend(target: LadderTarget, options: LadderOptions): Pro
   if (await gone(times.sigtermMs)) return 'sigterm';
 
   await rung('sigkill');
+  await orAborted(endAtOnce(target, times), signal);
+  return 'sigkill';
+}
+
+/** For a process that has nothing left to do. @throws FairleadError PROCESS_FAILED */
+export async function endAtOnce(target: Pick<LadderTarget, 'vm' | 'exited' | 'signal'>, times: LadderTimes): Promise<void> {
   target.signal('SIGKILL');
-  if (await gone(times.sigkillMs)) return 'sigkill';
+  if (await settledWithin(target.exited, times.sigkillMs)) return;
   const message = `QEMU of VM ${target.vm} is still there ${times.sigkillMs} ms after SIGKILL: it hangs in the kernel, most likely on storage`;
   throw new FairleadError('PROCESS_FAILED', message);
 }

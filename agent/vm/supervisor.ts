@@ -13,9 +13,10 @@ import type { CallOptions, OpenedStream, VmLimits } from './api.ts';
 import { capabilitiesOf } from './capabilities.ts';
 import { CommandQueue } from './command-queue.ts';
 import { COMMAND_TIMEOUT_MS, type Deadline, withDeadline } from './deadline.ts';
+import { type EndContext, type Ending, endProcess } from './end-process.ts';
 import { launch } from './launch.ts';
 import { type LifeContext, VmLife } from './life.ts';
-import { type CommandLimits, type LiveVm, liveVm, type Operation, type RestingVm } from './live-vm.ts';
+import { type LiveVm, liveVm, type Operation, type RestingVm } from './live-vm.ts';
 import { tailOf } from './logs/log-file.ts';
 import { GUEST_STATES, QMP_STATES, REST_STATES, requireState, SLEEP_STATES } from './machine.ts';
 import { openStream } from './open-stream.ts';
@@ -27,14 +28,11 @@ import { recording, restoring } from './snapshot/restoration.ts';
 import { type SleepContext, Sleeper } from './snapshot/sleeper.ts';
 import type { Durability } from './snapshot/suspension.ts';
 import { checkFiles } from './spec-check.ts';
-import { descend, LADDER_TIMES, type LadderTarget } from './stop-ladder.ts';
 import type { VmPaths, VmRecord } from './store.ts';
 import type { StrayProcesses } from './strays.ts';
 
-export interface SupervisorContext extends LifeContext, SleepContext {
+export interface SupervisorContext extends LifeContext, SleepContext, EndContext {
   readonly limits: VmLimits;
-  /** Asks the agent in a guest that has one to shut it down. Rejects where it does not hear. */
-  readonly shutdownGuest?: ((vm: LiveVm, limits: CommandLimits) => Promise<void>) | undefined;
 }
 
 const START_TIMEOUT_MS = 60_000;
@@ -46,6 +44,7 @@ export class Supervisor {
   readonly #life: VmLife;
   readonly #queue = new CommandQueue();
   readonly #restart: RestartTimer;
+  readonly #ending: Ending;
   readonly #sleeper: Sleeper;
   readonly #idle: IdleWatch;
   readonly #leaving = new AbortController();
@@ -60,11 +59,11 @@ export class Supervisor {
       this.#restarting = this.#startAgain();
     });
     this.#life = new VmLife(context, record, () => this.#restart.set(this.#life.record.restarts));
+    this.#ending = { context, life: this.#life, live: () => this.#live() };
     this.#sleeper = new Sleeper({
       context,
       life: this.#life,
       live: () => this.#live(),
-      ladderTarget: (session) => this.#ladderTarget(session),
     });
     this.#idle = new IdleWatch({
       policy: () => this.#life.record.spec.idle,
@@ -447,54 +446,8 @@ export class Supervisor {
     return vsock.available ? 'its vsock device was lost: stop and start it' : vsock.reason;
   }
 
-  async #end(graceMs: number, signal: AbortSignal): Promise<Result<'vm.stop'>['endedBy']> {
-    const life = this.#life;
-    const { session } = life;
+  #end(graceMs: number, signal: AbortSignal): Promise<Result<'vm.stop'>['endedBy']> {
     this.#restart.cancel();
-    if (session === undefined) {
-      await life.cleaned;
-      if (this.record.restarts !== undefined) await life.save({ restarts: undefined });
-      return 'already-stopped';
-    }
-    await failpoint('stop.begun');
-    // Only a guest that runs can hear the button.
-    const isRunning = this.state === 'running' || this.record.stop?.rung === 'guest';
-    life.apply('stop', { reason: 'requested' });
-    try {
-      return await descend(this.#ladderTarget(session), {
-        graceMs: isRunning ? graceMs : 0,
-        times: this.#context.ladderTimes ?? LADDER_TIMES,
-        signal,
-        onRung: async (rung) => {
-          life.rung = rung;
-          await life.saveIfPossible({ state: 'stopping', stop: { graceMs, rung } });
-          await failpoint('stop.recorded');
-        },
-      });
-    } catch (error) {
-      // The guest was only asked, and nobody waits for it any more. An agent that leaves has it finished by the next one.
-      if (life.rung === 'guest' && !session.process.hasExited() && !session.signal.aborted) {
-        life.apply('stop-abandoned');
-        life.saveLater({ state: 'running', stop: undefined });
-      }
-      throw error;
-    } finally {
-      if (session.process.hasExited()) await session.ended.then(() => life.cleaned);
-      life.rung = undefined;
-    }
-  }
-
-  #ladderTarget(session: Session): LadderTarget {
-    const { shutdownGuest } = this.#context;
-    const hasAgent = shutdownGuest !== undefined && this.record.spec.guestAgent !== undefined;
-    return {
-      vm: this.name,
-      exited: session.process.exited,
-      signal: (name) => session.process.signal(name),
-      execute: async (command, limits) => runCommand(session.qmp, command, {}, limits),
-      shutdownGuest: hasAgent
-        ? ({ signal, timeoutMs: remainingMs }) => shutdownGuest(this.#live(), { signal, remainingMs })
-        : undefined,
-    };
+    return endProcess(this.#ending, { graceMs, signal });
   }
 }

@@ -26,9 +26,8 @@ import { type LaunchContext, launch } from '../launch.ts';
 import type { VmLife } from '../life.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { inputOfRunState } from '../qemu-events.ts';
-import type { Session } from '../session.ts';
 import { checkFiles } from '../spec-check.ts';
-import { descend, LADDER_TIMES, type LadderTarget, type LadderTimes } from '../stop-ladder.ts';
+import { endAtOnce, LADDER_TIMES, type LadderTimes } from '../stop-ladder.ts';
 import type { ProcessRecord, VmRecord } from '../store.ts';
 import { cpusOf } from './abi-here.ts';
 import { type GuestAbi, guestAbiOf } from './guest-abi.ts';
@@ -50,7 +49,6 @@ export interface SleeperOptions {
   readonly life: VmLife;
   /** @throws FairleadError where there is no process. */
   readonly live: () => LiveVm;
-  readonly ladderTarget: (session: Session) => LadderTarget;
 }
 
 /** An agent that finds a guest half way does the rest within this time, or leaves it to the next one. */
@@ -293,12 +291,11 @@ export class Sleeper {
 
   /** Of a guest that is saved. @throws FairleadError PROCESS_FAILED */
   async #endProcess(): Promise<void> {
-    const { life, ladderTarget, context } = this.#options;
+    const { life, context } = this.#options;
     const { session } = life;
     if (session !== undefined) {
-      const times = context.ladderTimes ?? LADDER_TIMES;
-      // Nobody's limit: it is to end, whoever still waits for that.
-      await descend(ladderTarget(session), { graceMs: 0, times, signal: new AbortController().signal, onRung: () => {} });
+      // QEMU has let go of its images with the save; whatever it would do now is for nobody.
+      await endAtOnce({ ...session.process, vm: life.name }, context.ladderTimes ?? LADDER_TIMES);
       await session.ended;
     }
     await life.cleaned;
