@@ -61,6 +61,7 @@ export class RolloutDriver {
   #blocked: string | undefined;
   #queue: Queued[] = [];
   #isDraining = false;
+  #running: Promise<void> = Promise.resolve();
   /** Rollout time goes on from here, by the monotonic clock: dates that are set and hubs that are away do not count. */
   #origin: { readonly t: number; readonly clockMs: number };
   #tick: Timer | undefined;
@@ -98,6 +99,11 @@ export class RolloutDriver {
   /** Why no further host is started at this moment. */
   get blocked(): string | undefined {
     return this.#blocked;
+  }
+
+  /** Once what the state has taken in is durable, or has failed to be. */
+  async settled(): Promise<void> {
+    await this.#running.catch(() => {});
   }
 
   get isStopped(): boolean {
@@ -147,7 +153,8 @@ export class RolloutDriver {
       const batch = this.#queue;
       this.#queue = [];
       try {
-        await this.#run(batch);
+        this.#running = this.#run(batch);
+        await this.#running;
       } catch (error) {
         this.#options.logger.error(
           { err: error, rollout: this.id },

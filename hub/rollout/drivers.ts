@@ -153,6 +153,8 @@ export class Drivers {
 
   #durable(state: RolloutState): void {
     const { id } = state;
+    // Whoever hears of its end may start another on the same hosts.
+    if (state.phase.kind === 'ended') this.claims.release(state);
     this.#onEvent(id);
     const driven = this.#driven.get(id);
     const status = statusOf(state);

@@ -109,6 +109,7 @@ export class Rollouts {
 
   /** @throws FairleadError NOT_FOUND */
   async get(id: string): Promise<RolloutSummary> {
+    await this.drivers.get(id)?.settled();
     const record = await this.#book.record(id);
     return summaryOf(record, this.drivers.get(id) ?? (await this.#book.read(record)));
   }

@@ -1,0 +1,155 @@
+/** Rollouts that are driven: by hubs that die at any write, over hosts that keep journals as agents do. */
+import { describe, expect, it } from 'vitest';
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import { RolloutFleet, reaches } from '../support/rollout-fleet.ts';
+
+const ENDED = ['completed', 'aborted', 'rolled-back', 'rollback-failed'];
+const by = { actor: 'alice', reason: 'because' };
+
+async function codeOf(promise: Promise<unknown>): Promise<string> {
+  try {
+    await promise;
+    return 'OK';
+  } catch (error) {
+    return toFairleadError(error).code;
+  }
+}
+
+describe('a rollout of VMs', () => {
+  it('stops, changes and starts what ran, and changes without starting what did not', async () => {
+    await using fleet = await RolloutFleet.create(2);
+    const resting = fleet.host('h1').vms.get('web');
+    if (resting !== undefined) resting.state = 'stopped';
+    const { rollouts } = await fleet.hub();
+    await rollouts.start('r1', fleet.spec(), { actor: 'alice' });
+    expect(await reaches(rollouts, 'r1', ENDED)).toBe('completed');
+    expect(fleet.host('h0').methods).toEqual(['vm.stop', 'vm.redefine', 'vm.start']);
+    expect(fleet.host('h1').methods).toEqual(['vm.stop', 'vm.redefine']);
+    expect(fleet.host('h1').vms.get('web')).toEqual({ spec: { name: 'web', memory: { bytes: 2 } }, state: 'stopped' });
+  });
+
+  it('is taken back to what was recorded, also long after its end, but for hosts that a later one has changed', async () => {
+    await using fleet = await RolloutFleet.create(3);
+    const { rollouts } = await fleet.hub();
+    await rollouts.start('r1', fleet.spec(), { actor: 'alice' });
+    await reaches(rollouts, 'r1', ENDED);
+    const steps = [{ kind: 'vm' as const, patch: { memory: { bytes: 3 } } }];
+    await rollouts.start('r2', fleet.spec({ selector: { hosts: ['h1'] }, steps }), { actor: 'alice' });
+    await reaches(rollouts, 'r2', ENDED);
+    await rollouts.order('r1', { kind: 'rollback', except: [] }, by);
+    expect(await reaches(rollouts, 'r1', ['rolled-back', 'rollback-failed'])).toBe('rolled-back');
+    const bytes = [...fleet.hosts.values()].map(({ vms }) => vms.get('web')?.spec['memory']);
+    expect(bytes).toEqual([{ bytes: 1 }, { bytes: 3 }, { bytes: 1 }]);
+    expect(fleet.host('h0').vms.get('web')?.state).toBe('running');
+  });
+
+  it('has its hosts to itself until its end', async () => {
+    await using fleet = await RolloutFleet.create(3);
+    const { rollouts } = await fleet.hub();
+    await rollouts.start('r1', fleet.spec({ approval: 'anyone' }), { actor: 'alice' });
+    expect(await codeOf(rollouts.start('r2', fleet.spec({ selector: { hosts: ['h1'] } }), { actor: 'bob' }))).toBe('CONFLICT');
+    await rollouts.order('r1', { kind: 'abort' }, by);
+    await reaches(rollouts, 'r1', ENDED);
+    expect((await rollouts.start('r2', fleet.spec({ selector: { hosts: ['h1'] } }), { actor: 'bob' })).rollout).toBe('r2');
+  });
+
+  it('is started once, however often it is asked for', async () => {
+    await using fleet = await RolloutFleet.create(2);
+    const { rollouts } = await fleet.hub();
+    await Promise.all([1, 2, 3].map(() => rollouts.start('r1', fleet.spec(), { actor: 'alice' })));
+    expect(await codeOf(rollouts.start('r1', fleet.spec({ maxInFlight: 2 }), { actor: 'alice' }))).toBe('CONFLICT');
+    await reaches(rollouts, 'r1', ENDED);
+    await rollouts.start('r1', fleet.spec(), { actor: 'alice' });
+    expect([...fleet.hosts.values()].map(({ methods }) => methods.length)).toEqual([3, 3]);
+  });
+});
+
+describe('a hub that drives a rollout', () => {
+  /** How many writes of the journal there are, when nobody dies. */
+  const writesOf = async (): Promise<number> => {
+    await using fleet = await RolloutFleet.create(5, 2);
+    const hub = await fleet.hub();
+    await hub.rollouts.start('r1', fleet.spec({ maxInFlight: 2 }), { actor: 'alice' });
+    await reaches(hub.rollouts, 'r1', ENDED);
+    return hub.writes;
+  };
+
+  it('may die at any write, and the next one goes on: no command twice, no host lost', async () => {
+    const writes = await writesOf();
+    expect(writes).toBeGreaterThan(8);
+    for (let atWrite = 2; atWrite <= writes; atWrite++) {
+      for (const isDurable of [false, true]) {
+        await using fleet = await RolloutFleet.create(5, 2);
+        const first = await fleet.hub({ atWrite, isDurable });
+        await first.rollouts.start('r1', fleet.spec({ maxInFlight: 2 }), { actor: 'alice' });
+        const ended = reaches(first.rollouts, 'r1', ENDED);
+        await Promise.race([first.died, ended]);
+        first.kill();
+        const { rollouts } = await fleet.hub();
+        expect(await reaches(rollouts, 'r1', ENDED)).toBe('completed');
+        const methods = [...fleet.hosts.values()].map((host) => host.methods.join());
+        expect(new Set(methods), `dead at write ${atWrite}`).toEqual(new Set(['vm.stop,vm.redefine,vm.start']));
+      }
+    }
+  });
+
+  it('is obeyed no more once another has taken over', async () => {
+    await using fleet = await RolloutFleet.create(3);
+    const first = await fleet.hub();
+    await first.rollouts.start('r1', fleet.spec({ waves: [{ hosts: 1, approval: true }, { hosts: '100%' }] }), {
+      actor: 'alice',
+    });
+    await reaches(first.rollouts, 'r1', ['awaiting-approval']);
+    const second = await fleet.hub();
+    await second.rollouts.order('r1', { kind: 'approve' }, by);
+    await reaches(second.rollouts, 'r1', ENDED);
+    const before = [...fleet.hosts.values()].map(({ journal }) => journal.size);
+    // The first believes that the rollout still waits for the approval, and acts on it.
+    await first.rollouts.order('r1', { kind: 'approve' }, by).catch(() => {});
+    await expect.poll(() => first.rollouts.drivers.get('r1')).toBe(undefined);
+    expect([...fleet.hosts.values()].map(({ journal }) => journal.size)).toEqual(before);
+  });
+
+  it('refuses an order that it could not write down, and goes on from what is written', async () => {
+    await using fleet = await RolloutFleet.create(3);
+    const { rollouts } = await fleet.hub();
+    await rollouts.start('r1', fleet.spec({ approval: 'anyone' }), { actor: 'alice' });
+    fleet.failure = new FairleadError('STORAGE_FAILED', 'no space left on device');
+    expect(await codeOf(rollouts.order('r1', { kind: 'pause' }, by))).toBe('STORAGE_FAILED');
+    expect((await rollouts.order('r1', { kind: 'approve' }, by)).status).not.toBe('paused');
+    expect(await reaches(rollouts, 'r1', ENDED)).toBe('completed');
+  });
+
+  it('starts nothing that was not under way when a pause is acknowledged', async () => {
+    await using fleet = await RolloutFleet.create(40, 4);
+    for (const host of fleet.hosts.values()) host.tookMs = 20;
+    const { rollouts } = await fleet.hub();
+    await rollouts.start('r1', fleet.spec({ maxInFlight: 4, zones: { order: 'concurrent', maxInFlight: 4 } }), {
+      actor: 'alice',
+    });
+    const begun = () => [...fleet.hosts.values()].filter(({ journal }) => journal.size > 0).length;
+    await expect.poll(() => begun()).toBeGreaterThan(0);
+    await rollouts.order('r1', { kind: 'pause' }, by);
+    const underWay = begun();
+    const { phases } = await rollouts.get('r1');
+    await expect.poll(async () => (await rollouts.get('r1')).inFlight).toBe((await rollouts.get('r1')).phases.held ?? 0);
+    const changing = phases.changing ?? 0;
+    expect(begun()).toBeLessThanOrEqual(underWay + changing);
+    await rollouts.order('r1', { kind: 'resume' }, by);
+    expect(await reaches(rollouts, 'r1', ENDED)).toBe('completed');
+  });
+
+  it('holds the whole fleet while changes are frozen, also over its own restart', async () => {
+    await using fleet = await RolloutFleet.create(2);
+    const first = await fleet.hub();
+    await first.rollouts.setFreeze({ by: 'bob', reason: 'the big sale', atMs: 0 });
+    await first.rollouts.start('r1', fleet.spec(), { actor: 'alice' });
+    await expect.poll(async () => (await first.rollouts.get('r1')).blocked).toContain('the big sale');
+    first.kill();
+    const { rollouts } = await fleet.hub();
+    await expect.poll(async () => (await rollouts.get('r1')).blocked).toContain('the big sale');
+    expect(fleet.host('h0').journal.size + fleet.host('h1').journal.size).toBe(0);
+    await rollouts.setFreeze(undefined);
+    expect(await reaches(rollouts, 'r1', ENDED)).toBe('completed');
+  });
+});
