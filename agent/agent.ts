@@ -15,6 +15,7 @@ import { VERSION } from '../shared/node/version.ts';
 import { parseParams } from '../shared/protocol/validate.ts';
 import type { VmSpec } from '../shared/protocol/vm-spec.ts';
 import { type AgentConfig, parseHttpListen } from './config.ts';
+import { Upkeep } from './desired/upkeep.ts';
 import type { ReadinessCheck } from './http/readiness.ts';
 import { type HttpEndpoint, serveHttp } from './http/server.ts';
 import { ImagesOnDemand } from './images/on-demand.ts';
@@ -24,10 +25,12 @@ import { Link, type LinkStatus, type PlayedNetwork } from './link/link.ts';
 import { Dispatcher } from './rpc/dispatcher.ts';
 import { fenceKeeper } from './rpc/fence-keeper.ts';
 import { allHandlers } from './rpc/handlers/all.ts';
+import type { Handlers } from './rpc/handlers/types.ts';
 import { Once } from './rpc/once.ts';
 import { Policy } from './rpc/policy.ts';
 import { lookAt, reconcilerOf } from './rpc/reconcile.ts';
 import { deviceReconcilers } from './rpc/reconcile-devices.ts';
+import { MEMORY_RECONCILERS } from './rpc/reconcile-memory.ts';
 import { MIGRATION_RECONCILERS } from './rpc/reconcile-migration.ts';
 import { snapshotReconcilers } from './rpc/reconcile-snapshot.ts';
 import { SUSPEND_RECONCILERS } from './rpc/reconcile-suspend.ts';
@@ -118,7 +121,9 @@ class FairleadAgent implements Agent {
       devices.watch();
       const snapshots = this.#openSnapshots(vms, guests, checkPolicy);
       const once = this.#takeUpCommands(vms, devices, snapshots);
-      const handlers = allHandlers(vms, policy, guests, once, devices, snapshots, this.#openImages(vms));
+      const upkeep: Upkeep = this.#scope.use(new Upkeep(() => ({ stateDir: config.stateDir, vms, handlers, policy, logger })));
+      const handlers: Handlers = allHandlers(vms, policy, guests, once, devices, snapshots, this.#openImages(vms), upkeep);
+      void upkeep.takeUp();
       dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once });
       return dispatcher;
     });
@@ -254,6 +259,7 @@ class FairleadAgent implements Agent {
     const reconcile = reconcilerOf(vms, {
       ...deviceReconcilers(devices),
       ...snapshotReconcilers(snapshots),
+      ...MEMORY_RECONCILERS,
       ...MIGRATION_RECONCILERS,
       ...SUSPEND_RECONCILERS,
     });

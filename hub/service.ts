@@ -11,6 +11,7 @@ import { HandshakeRefused } from './auth/refused.ts';
 import type { TokenService } from './auth/tokens.ts';
 import { Commands } from './commands/commands.ts';
 import type { HubConfig } from './config.ts';
+import { DesiredFleet } from './desired/desired-fleet.ts';
 import { createApp, type HealthCheck } from './http/app.ts';
 import { HubMetrics, type RefusedEndpoint } from './http/metrics.ts';
 import { RpcPost } from './http/rpc-post.ts';
@@ -100,8 +101,10 @@ export function createService(options: ServiceOptions): HubService {
       return (await store.collection(HOSTS).get(host)) === undefined ? null : undefined;
     },
   });
+  const desired = new DesiredFleet({ ...state, peerOf: (host) => fleet.get(host)?.peer, now, logger });
   const handlers = allHubHandlers({
     ...state,
+    desired,
     images,
     commands,
     rollouts,
@@ -133,7 +136,16 @@ export function createService(options: ServiceOptions): HubService {
   });
   commands.takeUp();
   const { maxStreamsPerHost } = config;
-  const relay: StreamRelay = new StreamRelay({ dispatcher, fleet, metrics, audit, images: imageStreams, maxStreamsPerHost, clock, now });
+  const relay: StreamRelay = new StreamRelay({
+    dispatcher,
+    fleet,
+    metrics,
+    audit,
+    images: imageStreams,
+    maxStreamsPerHost,
+    clock,
+    now,
+  });
   const sessions: Sessions = new Sessions({ config, state, fleet, dispatcher, relay, metrics, logger, now });
   const gate = new Gate({ config, store, tokens, hubId, clock, now });
 
@@ -211,6 +223,7 @@ export function createService(options: ServiceOptions): HubService {
       await sessions.drain(drainMs);
       relay[Symbol.dispose]();
       commands[Symbol.dispose]();
+      desired[Symbol.dispose]();
       await state.auditBook.flush();
     },
   };

@@ -21,6 +21,7 @@ const STEPS: readonly string[] = [
   `${records('leases')} ${records('rollouts')} ${entries('rollout_log')} ${records('blobs')} ${records('tags')}`,
   `${entries('events')} ${entries('audit')} ${records('vms')} ${records('event_cursors')}`,
   records('commands'),
+  `${records('documents')} ${records('host_upkeep')}`,
   records('blob_holders'),
 ];
 

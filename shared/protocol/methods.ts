@@ -11,6 +11,7 @@ import { Name } from './common.ts';
 import type { MethodContract } from './contract.ts';
 import { COMMAND_METHODS } from './methods-command.ts';
 import { CONSOLE_METHODS } from './methods-console.ts';
+import { DESIRED_METHODS } from './methods-desired.ts';
 import { DEVICE_METHODS } from './methods-devices.ts';
 import { DISK_IMAGE_METHODS } from './methods-disk-images.ts';
 import { EVENT_METHODS } from './methods-event.ts';
@@ -49,6 +50,7 @@ export type Methods = typeof HOST_METHODS &
   typeof FLEET_METHODS &
   typeof EVENT_METHODS &
   typeof COMMAND_METHODS &
+  typeof DESIRED_METHODS &
   typeof ROLLOUT_METHODS &
   typeof TOKEN_METHODS;
 
@@ -71,6 +73,7 @@ export const METHODS: Methods = {
   ...FLEET_METHODS,
   ...EVENT_METHODS,
   ...COMMAND_METHODS,
+  ...DESIRED_METHODS,
   ...ROLLOUT_METHODS,
   ...TOKEN_METHODS,
 } satisfies Record<string, MethodContract>;

@@ -3,9 +3,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { Upkeep } from '../../agent/desired/upkeep.ts';
 import { ImagesOnDemand } from '../../agent/images/on-demand.ts';
 import { Dispatcher } from '../../agent/rpc/dispatcher.ts';
 import { allHandlers } from '../../agent/rpc/handlers/all.ts';
+import type { Handlers } from '../../agent/rpc/handlers/types.ts';
 import { Policy, type PolicyConfig } from '../../agent/rpc/policy.ts';
 import { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import { Guests } from '../../agent/vm/guest-agent/guests.ts';
@@ -64,7 +66,8 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
     logger: silent,
     openAtHub,
   });
-  const handlers = allHandlers(vms, policy, guests, once, devices, snapshots, images);
+  const upkeep: Upkeep = new Upkeep(() => ({ stateDir: '/none', vms, handlers, policy, logger: silent }));
+  const handlers: Handlers = allHandlers(vms, policy, guests, once, devices, snapshots, images, upkeep);
   const dispatcher = new Dispatcher({ handlers, policy, observer, once });
   const call = (method: string, params: JsonObject = {}, overrides: Partial<RequestContext> = {}) =>
     dispatcher.request(method, params, context(overrides));

@@ -1,4 +1,6 @@
 /** Every method that this agent answers, one group of the contract's table after another. */
+
+import type { Upkeep } from '../../desired/upkeep.ts';
 import type { ImagesOnDemand } from '../../images/on-demand.ts';
 import type { Vms } from '../../vm/api.ts';
 import type { DeviceOperations } from '../../vm/devices/device-operations.ts';
@@ -26,6 +28,7 @@ export function allHandlers(
   devices: DeviceOperations,
   snapshots: Snapshots,
   images: ImagesOnDemand,
+  upkeep: Upkeep,
 ): Handlers {
   return {
     ...hostHandlers(vms),
@@ -39,5 +42,6 @@ export function allHandlers(
     ...diskImageHandlers(snapshots),
     ...guestHandlers(guests),
     ...operationHandlers(operations),
+    ...upkeep.handlers,
   };
 }

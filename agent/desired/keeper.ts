@@ -1,0 +1,235 @@
+/**
+ * Keeps the VMs of this host as they are to be: whenever something has changed (the desired state, a VM, the time to try again) it looks
+ * at all of them, and takes the next step for each that is not as it should be, several at a time and one a VM. It needs no hub.
+ *
+ *     idle ──changed──▶ looking ──a step for a VM──▶ working ──done──▶ looking
+ *                          └── nothing to do ──▶ idle     └──failed──▶ waiting, twice as long each time ──▶ looking
+ */
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import type { DesiredState, DesiredStatus, DesiredVm } from '../../shared/protocol/methods-desired.ts';
+import type { VmInfo } from '../../shared/protocol/vm.ts';
+import type { Handlers } from '../rpc/handlers/types.ts';
+import type { Policy } from '../rpc/policy.ts';
+import type { Logger, Vms } from '../vm/api.ts';
+import { decide, type Step } from './decide.ts';
+import { type KeptDesired, readDesired, writeDesired } from './desired-file.ts';
+
+const AT_ONCE = 4;
+const MIN_BACKOFF_MS = 1000;
+const MAX_BACKOFF_MS = 300_000;
+/** A VM that ran so long before it crashed is started again at once. */
+const HEALTHY_MS = 60_000;
+const STEP_TIMEOUT_MS = 600_000;
+
+export interface KeeperOptions {
+  readonly stateDir: string;
+  readonly vms: Pick<Vms, 'list' | 'events'>;
+  /** What a call of the hub would do. */
+  readonly handlers: Pick<Handlers, 'vm.create' | 'vm.start' | 'vm.stop' | 'vm.delete'>;
+  readonly policy: Pick<Policy, 'checkMethod'>;
+  readonly logger: Logger;
+}
+
+/** What the host's policy must allow for a step. */
+const METHODS_OF = {
+  create: ['vm.create'],
+  start: ['vm.start'],
+  stop: ['vm.stop'],
+  remove: ['vm.stop', 'vm.delete'],
+  adopt: [],
+  forget: [],
+  nothing: [],
+  wait: [],
+  conflict: [],
+} as const satisfies Record<Step['do'], readonly (keyof KeeperOptions['handlers'])[]>;
+
+interface Trouble {
+  readonly failures: number;
+  readonly untilMs: number;
+  readonly reason: string;
+}
+
+export class DesiredKeeper implements AsyncDisposable {
+  readonly #options: KeeperOptions;
+  readonly #working = new Map<string, Promise<void>>();
+  readonly #troubles = new Map<string, Trouble>();
+  readonly #stop = new AbortController();
+  readonly #listener: Disposable;
+  #kept: KeptDesired;
+  #writing: Promise<void> = Promise.resolve();
+  #timer: NodeJS.Timeout | undefined;
+  #isDue = false;
+
+  private constructor(options: KeeperOptions, kept: KeptDesired) {
+    this.#options = options;
+    this.#kept = kept;
+    this.#listener = options.vms.events.listen(() => this.#wake());
+  }
+
+  /** @throws FairleadError STORAGE_FAILED */
+  static async open(options: KeeperOptions): Promise<DesiredKeeper> {
+    const keeper = new DesiredKeeper(options, await readDesired(options.stateDir));
+    keeper.#wake();
+    return keeper;
+  }
+
+  /** @throws FairleadError CONFLICT for a generation that is not newer, unless it is the very same; STORAGE_FAILED */
+  async set(state: DesiredState): Promise<DesiredStatus> {
+    const { generation } = this.#kept.state;
+    const isSame = generation === state.generation && JSON.stringify(this.#kept.state) === JSON.stringify(state);
+    if (state.generation <= generation && !isSame) {
+      const message = `desired state of generation ${state.generation} came after that of generation ${generation}: an older one is not obeyed`;
+      throw new FairleadError('CONFLICT', message, { details: { generation } });
+    }
+    if (!isSame) await this.#write((kept) => ({ ...kept, state }));
+    this.#troubles.clear();
+    this.#wake();
+    return this.status();
+  }
+
+  status(): DesiredStatus {
+    const { generation, hold, vms } = this.#kept.state;
+    return { generation, hold, vms: vms.map((desired) => this.#statusOf(desired)) };
+  }
+
+  /** VMs stay as they are. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new FairleadError('INTERRUPTED', 'the agent is stopping'));
+    this.#listener[Symbol.dispose]();
+    clearTimeout(this.#timer);
+    await Promise.allSettled([...this.#working.values(), this.#writing]);
+  }
+
+  #wake(): void {
+    if (this.#isDue || this.#stop.signal.aborted) return;
+    this.#isDue = true;
+    setImmediate(() => {
+      this.#isDue = false;
+      this.#look();
+    });
+  }
+
+  #look(): void {
+    const { state, owned } = this.#kept;
+    if (state.hold || this.#stop.signal.aborted) return;
+    const desired = new Map(state.vms.map((vm) => [vm.spec.name, vm]));
+    const actual = this.#actual();
+    for (const name of new Set([...desired.keys(), ...Object.keys(owned)])) {
+      if (this.#working.size >= AT_ONCE) return;
+      if (this.#working.has(name) || this.#isTooSoon(name)) continue;
+      const step = decide(desired.get(name), actual.get(name), owned[name]);
+      if (step.do === 'nothing' || step.do === 'wait' || step.do === 'conflict') continue;
+      const worked = this.#work(name, step, desired.get(name), actual.get(name)).finally(() => {
+        this.#working.delete(name);
+        this.#wake();
+      });
+      this.#working.set(name, worked);
+    }
+    this.#setTimer();
+  }
+
+  /** Never rejects. */
+  async #work(name: string, step: Step, desired: DesiredVm | undefined, actual: VmInfo | undefined): Promise<void> {
+    const { logger } = this.#options;
+    this.#minding(name, step, actual);
+    try {
+      logger.info({ vm: name, step: step.do }, `desired state: ${step.do} VM ${name}`);
+      await this.#take(name, step, desired, actual);
+      if (step.do !== 'start' && step.do !== 'create') this.#troubles.delete(name);
+    } catch (error) {
+      if (this.#stop.signal.aborted) return;
+      const { code, message } = toFairleadError(error);
+      const { untilMs } = this.#hold(name, message);
+      logger.warn({ vm: name, step: step.do, code, untilMs }, `desired state: could not ${step.do} VM ${name}: ${message}`);
+    }
+  }
+
+  async #take(name: string, step: Step, desired: DesiredVm | undefined, actual: VmInfo | undefined): Promise<void> {
+    const { handlers, policy } = this.#options;
+    for (const method of METHODS_OF[step.do]) policy.checkMethod(method);
+    const { signal } = this.#stop;
+    const context = { signal, cancellation: signal, timeoutMs: STEP_TIMEOUT_MS, progress: () => {} };
+    const graceMs = desired?.graceMs ?? 30_000;
+    switch (step.do) {
+      case 'create': {
+        if (desired === undefined) return;
+        const { uuid } = await handlers['vm.create']({ spec: desired.spec }, context);
+        return await this.#own(name, uuid);
+      }
+      case 'adopt':
+        return await this.#own(name, actual?.uuid);
+      case 'start':
+        return void (await handlers['vm.start']({ vm: name }, context));
+      case 'stop':
+        return void (await handlers['vm.stop']({ vm: name, graceMs }, context));
+      case 'remove':
+        await handlers['vm.stop']({ vm: name, graceMs }, context);
+        await handlers['vm.delete']({ vm: name, force: false }, context);
+        return await this.#own(name, undefined);
+      case 'forget':
+        return await this.#own(name, undefined);
+    }
+  }
+
+  async #own(name: string, uuid: string | undefined): Promise<void> {
+    await this.#write(({ state, owned: { [name]: _, ...others } }) => ({
+      state,
+      owned: uuid === undefined ? others : { ...others, [name]: uuid },
+    }));
+  }
+
+  /** One after the other, each on what the one before has left. */
+  #write(change: (kept: KeptDesired) => KeptDesired): Promise<void> {
+    const written = this.#writing.then(async () => {
+      const next = change(this.#kept);
+      await writeDesired(this.#options.stateDir, next);
+      this.#kept = next;
+    });
+    this.#writing = written.catch(() => {});
+    return written;
+  }
+
+  /** A VM that crashes as soon as it is started is not started without end. */
+  #minding(name: string, step: Step, actual: VmInfo | undefined): void {
+    if (step.do !== 'start' || actual?.state !== 'crashed') return;
+    const ranMs = Date.parse(actual.exit?.at ?? '') - Date.parse(actual.startedAt ?? '');
+    if (ranMs > HEALTHY_MS) this.#troubles.delete(name);
+    else this.#hold(name, `it crashed ${Math.round(ranMs / 1000)} s after it was started`);
+  }
+
+  #hold(name: string, reason: string): Trouble {
+    const failures = (this.#troubles.get(name)?.failures ?? 0) + 1;
+    const waitMs = Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** (failures - 1));
+    const trouble = { failures, untilMs: performance.now() + waitMs, reason };
+    this.#troubles.set(name, trouble);
+    return trouble;
+  }
+
+  #isTooSoon(name: string): boolean {
+    return (this.#troubles.get(name)?.untilMs ?? 0) > performance.now();
+  }
+
+  #setTimer(): void {
+    clearTimeout(this.#timer);
+    const now = performance.now();
+    const next = Math.min(...[...this.#troubles.values()].map(({ untilMs }) => untilMs).filter((untilMs) => untilMs > now));
+    if (Number.isFinite(next)) this.#timer = setTimeout(() => this.#wake(), next - now + 1).unref();
+  }
+
+  #statusOf(desired: DesiredVm): DesiredStatus['vms'][number] {
+    const vm = desired.spec.name;
+    const { state, owned } = this.#kept;
+    if (state.hold) return { vm, upkeep: 'held' };
+    const trouble = this.#troubles.get(vm);
+    if (this.#working.has(vm)) return { vm, upkeep: 'working' };
+    const step = decide(desired, this.#actual().get(vm), owned[vm]);
+    if (step.do === 'nothing') return { vm, upkeep: 'ok' };
+    if (step.do === 'conflict') return { vm, upkeep: 'conflict', reason: step.reason };
+    if (step.do === 'wait') return { vm, upkeep: 'waiting', reason: step.reason };
+    return trouble === undefined ? { vm, upkeep: 'working' } : { vm, upkeep: 'waiting', reason: trouble.reason };
+  }
+
+  #actual(): ReadonlyMap<string, VmInfo> {
+    return new Map(this.#options.vms.list().map((vm) => [vm.name, vm]));
+  }
+}
