@@ -1,4 +1,5 @@
 /** What can go wrong with a snapshot: the VM is as it was, what is told is true, and nothing is left that looks like a snapshot. */
+import { spawnSync } from 'node:child_process';
 import { copyFile, open, readdir, readFile, rename, rm, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -54,6 +55,32 @@ describe.skipIf(missing !== undefined)('a snapshot', () => {
     expect(stateOf()).toBe('running');
     expect(await host.manager.qmp('web', { execute: 'query-status' })).toMatchObject({ running: true });
     expect(await readdir(kept)).toEqual([]);
+    expect(await create({ mode })).toMatchObject({ name: 'one' });
+  });
+
+  test.each<[string, 'stream' | 'instant', string]>([
+    ['for the state of the devices', 'instant', '128k'],
+    ['for the RAM, after the devices', 'instant', '600k'],
+    ['for the stream', 'stream', '512k'],
+  ])('that has no room on its disk %s (%s) comes to nothing, and the VM runs on', async (_, mode, size) => {
+    // The directory is there once there has been a snapshot.
+    await create();
+    await snapshots.remove({ snapshot: 'one' });
+    if (spawnSync('mount', ['-t', 'tmpfs', '-o', `mode=700,size=${size}`, 'none', kept]).status !== 0) {
+      return console.warn('skipped: no file system can be mounted here');
+    }
+    try {
+      await expect(create({ mode })).rejects.toMatchObject({
+        code: expect.stringMatching(/^(STORAGE_FAILED|LIMIT_EXCEEDED)$/),
+        message: expect.stringMatching(/ENOSPC|no room|no space/i),
+      });
+      expect(stateOf()).toBe('running');
+      expect(await host.manager.qmp('web', { execute: 'query-status' })).toMatchObject({ running: true });
+      expect(await readdir(kept)).toEqual([]);
+      expect((await snapshots.list(parseParams('snapshot.list', {}))).snapshots).toEqual([]);
+    } finally {
+      spawnSync('umount', [kept]);
+    }
     expect(await create({ mode })).toMatchObject({ name: 'one' });
   });
 
