@@ -109,9 +109,12 @@ export class Rollouts {
 
   /** @throws FairleadError NOT_FOUND */
   async get(id: string): Promise<RolloutSummary> {
-    await this.drivers.get(id)?.settled();
     const record = await this.#book.record(id);
-    return summaryOf(record, this.drivers.get(id) ?? (await this.#book.read(record)));
+    const driver = this.drivers.get(id);
+    if (driver === undefined) return summaryOf(record, await this.#book.read(record));
+    // An end is told when it is durable.
+    if (driver.state.phase.kind === 'ended') await driver.settled();
+    return summaryOf(record, driver);
   }
 
   /** @throws FairleadError NOT_FOUND */

@@ -81,9 +81,8 @@ describe('a hub that drives a rollout', () => {
       for (const isDurable of [false, true]) {
         await using fleet = await RolloutFleet.create(5, 2);
         const first = await fleet.hub({ atWrite, isDurable });
-        await first.rollouts.start('r1', fleet.spec({ maxInFlight: 2 }), { actor: 'alice' });
-        const ended = reaches(first.rollouts, 'r1', ENDED);
-        await Promise.race([first.died, ended]);
+        const started = first.rollouts.start('r1', fleet.spec({ maxInFlight: 2 }), { actor: 'alice' });
+        await Promise.race([first.died, started.then(() => reaches(first.rollouts, 'r1', ENDED))]);
         first.kill();
         const { rollouts } = await fleet.hub();
         expect(await reaches(rollouts, 'r1', ENDED)).toBe('completed');
