@@ -67,10 +67,14 @@ export class Line {
       pool: options.pool,
       now: () => clock.now(),
       onReady: () => this.#outbox.schedule(),
+      onPing: (value) => this.#outbox.asked(value),
+      onPong: (value) => this.#outbox.answered(value),
       onRunning: (hello) => {
         this.#helloTimer.cancel();
         options.held?.resumed();
         this.#ready.resolve(hello);
+        // What the round trip is while nothing waits on the way.
+        this.mux.ping();
       },
       onResume: handlers.onResume === undefined ? undefined : (stream, entry) => handlers.onResume?.(stream, entry),
       onOpen: handlers.onOpen === undefined ? undefined : (stream, meta) => handlers.onOpen?.(stream, meta),

@@ -1,11 +1,13 @@
 /**
- * What goes to the socket next: control frames, then RPC text, then data, as long as little waits in the socket.
+ * What goes to the socket next: control frames, then RPC text, then data, as long as little waits in the socket (Pacer), and data as long
+ * as little of it is on its way (Flight).
  *
  * Packing is by availability, never by time: all that one turn of the event loop made ready leaves in one go at its end (a
  * microtask), and more goes when the socket has drained. Text that never ends lets data through now and then.
  */
 import { FairleadError } from '../errors.ts';
 import type { MuxSession } from '../mux/session.ts';
+import { Flight } from './flight.ts';
 import type { MessageSocket } from './message-socket.ts';
 import { Pacer } from './pacer.ts';
 
@@ -22,6 +24,7 @@ export class Outbox {
   readonly #mux: MuxSession;
   readonly #now: () => number;
   readonly #pacer = new Pacer();
+  readonly #flight: Flight;
   #texts: string[] = [];
   #textLength = 0;
   #textRun = 0;
@@ -33,6 +36,18 @@ export class Outbox {
     this.#socket = socket;
     this.#mux = mux;
     this.#now = now;
+    this.#flight = new Flight(now);
+  }
+
+  /** A PING goes out with the next message. */
+  asked(value: number): void {
+    this.#flight.asked(value);
+  }
+
+  /** The other side has read what went before the PING. */
+  answered(value: number): void {
+    this.#flight.answered(value);
+    this.schedule();
   }
 
   /** Throws LIMIT_EXCEEDED when too much waits. */
@@ -66,7 +81,9 @@ export class Outbox {
       const waiting = this.#socket.bufferedBytes;
       this.#pacer.observe(this.#now(), this.#sentBytes - waiting, waiting > 0);
       const room = this.#pacer.budgetBytes - waiting;
-      if (room <= 0 || !this.#sendNext(Math.min(MESSAGE_BYTES, Math.max(room, MIN_MESSAGE_BYTES)))) return;
+      if (room <= 0) return;
+      if (this.#flight.isDue()) this.#mux.ping();
+      if (!this.#sendNext(room)) return;
     }
   }
 
@@ -76,15 +93,26 @@ export class Outbox {
     this.#texts = [];
   }
 
-  #sendNext(maxBytes: number): boolean {
-    const limit = Math.min(maxBytes, this.#mux.peerHello?.limits.maxMessageBytes ?? maxBytes);
-    const textFirst = this.#texts.length > 0 && this.#textRun < TEXT_RUN_BYTES;
-    const parts = textFirst ? this.#mux.pullControl(limit) : this.#mux.pull(limit);
+  #sendNext(room: number): boolean {
+    const dataRoom = Math.min(room, this.#flight.roomBytes);
+    const limit = this.#messageBytes(dataRoom);
+    const textFirst = this.#texts.length > 0 && (this.#textRun < TEXT_RUN_BYTES || dataRoom <= 0);
+    const parts = textFirst || dataRoom <= 0 ? this.#mux.pullControl(limit) : this.#mux.pull(limit);
     if (!textFirst) this.#textRun = 0;
     if (parts === undefined) return this.#sendText();
-    this.#sentBytes += parts.reduce((sum, part) => sum + part.length, 0);
+    this.#count(parts.reduce((sum, part) => sum + part.length, 0));
     this.#socket.sendBinary(parts);
     return true;
+  }
+
+  #messageBytes(room: number): number {
+    const bytes = Math.min(MESSAGE_BYTES, Math.max(Math.min(room, this.#flight.messageBytes), MIN_MESSAGE_BYTES));
+    return Math.min(bytes, this.#mux.peerHello?.limits.maxMessageBytes ?? bytes);
+  }
+
+  #count(bytes: number): void {
+    this.#sentBytes += bytes;
+    this.#flight.sent(bytes);
   }
 
   #sendText(): boolean {
@@ -92,7 +120,7 @@ export class Outbox {
     if (text === undefined) return false;
     this.#textLength -= text.length;
     this.#textRun += text.length;
-    this.#sentBytes += text.length;
+    this.#count(text.length);
     this.#socket.sendText(text);
     return true;
   }

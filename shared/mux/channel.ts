@@ -225,14 +225,15 @@ export class MuxChannel {
   }
 }
 
-function reserveWindow(session: MuxSession): ReceiveWindow {
-  const { initialWindowBytes, maxStreamWindowBytes } = session.limits;
-  if (!session.pool.reserve(initialWindowBytes)) {
-    const { usedBytes, limitBytes } = session.pool;
+/** Less than a new stream gets otherwise, where little memory is left. */
+function reserveWindow({ limits, pool, now }: MuxSession): ReceiveWindow {
+  const initialBytes = pool.reserveFirst(limits.initialWindowBytes);
+  if (initialBytes === 0) {
+    const { usedBytes, limitBytes } = pool;
     throw new FairleadError(
       'LIMIT_EXCEEDED',
       `no memory is left for another stream: ${usedBytes} of ${limitBytes} bytes are promised`,
     );
   }
-  return new ReceiveWindow(session.pool, initialWindowBytes, maxStreamWindowBytes);
+  return new ReceiveWindow({ pool, initialBytes, maxBytes: limits.maxStreamWindowBytes, now });
 }

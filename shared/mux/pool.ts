@@ -1,9 +1,17 @@
 /**
  * Memory that may be promised: credit is reserved here before it is given, so that the sum of all windows has a bound.
  *
- * A pool may have a parent (session in process); a reservation counts in both or in neither.
+ *     0 ............. 1/2 ............. 3/4 ............. limit
+ *     new streams: all they want │ half │ a quarter of it
+ *     streams that want more: as long as ─┘ it is not beyond this
+ *
+ * So streams that have grown leave room for new ones: with the sizes of limits.ts, for as many as a line may have. A pool may have a
+ * parent (session in process); a reservation counts in both or in neither.
  */
 import { PROCESS_POOL_BYTES } from './limits.ts';
+
+const LOW_AT = 1 / 2;
+const SHORT_AT = 3 / 4;
 
 export class MemoryPool {
   readonly limitBytes: number;
@@ -27,9 +35,27 @@ export class MemoryPool {
     return true;
   }
 
+  /** For a stream that can do without: leaves what new ones need. */
+  reserveMore(bytes: number): boolean {
+    return this.#usedShare(bytes) <= SHORT_AT && this.reserve(bytes);
+  }
+
+  /** For a new stream that wants `bytes`: how many it got, less where little is left; 0 when there is no room even for that. */
+  reserveFirst(bytes: number): number {
+    const used = this.#usedShare(bytes);
+    const first = used <= LOW_AT ? bytes : used <= SHORT_AT ? Math.ceil(bytes / 2) : Math.ceil(bytes / 4);
+    return this.reserve(first) ? first : 0;
+  }
+
   release(bytes: number): void {
     this.#usedBytes -= bytes;
     this.#parent?.release(bytes);
+  }
+
+  /** Of the fuller of the two pools, with `bytes` more. */
+  #usedShare(bytes: number): number {
+    const own = (this.#usedBytes + bytes) / this.limitBytes;
+    return this.#parent === undefined ? own : Math.max(own, this.#parent.#usedShare(bytes));
   }
 }
 

@@ -1,22 +1,42 @@
 /**
  * How much the other side may send on one channel. Memory is reserved before credit is given; credit comes back on consumption alone.
  *
- * The window doubles when it is what holds the stream up: the sender said that it had used all its credit (EXHAUSTED), and yet the
- * reader has read everything. A slow reader never gets there: credit is renewed at a quarter of the window, long before it has read
- * the rest. So no clock is needed, and it works through relays, where no side knows the whole round trip.
+ *   the window doubles    when it is dry (the sender said by EXHAUSTED that it had used all its credit, and yet the reader has read
+ *                         everything), and the bytes of a whole window came within two round trips, or within HOLD_MS
+ *   the window halves     when WINDOWS_TO_SHRINK windows' worth of bytes have come without that
  *
- * It halves again when much has come without that. What was granted cannot be taken back, so the memory is given up as credit is not
- * renewed; a stream on which nothing comes keeps what it has.
+ * A slow reader never lets its window run dry: credit is renewed at a quarter of it, long before the rest is read. A line that is shared
+ * by many does, again and again, since each of them waits for its turn; a greater window would only make them wait for one another where
+ * nothing can pass any more, in the hub and in the kernel. So the time counts as well. The round trip is that of the whole way, through
+ * relays: from credit to the first byte that could not have been sent without it. The least one seen counts, since every other is made
+ * longer by what waits on the way.
+ *
+ * What was granted cannot be taken back, so a window that halves gives its memory up as credit is not renewed; a stream on which nothing
+ * comes keeps what it has.
  */
 import type { MemoryPool } from './pool.ts';
 
 /** Windows' worth of bytes without need of it, after which a window is twice too great. */
 const WINDOWS_TO_SHRINK = 16;
+/** A window that lasts so many round trips never makes its sender wait. */
+const WINDOW_ROUND_TRIPS = 2;
+/** Nor does one that lasts as long as a busy process on the way may be away, in milliseconds. */
+const HOLD_MS = 10;
+
+export interface ReceiveWindowOptions {
+  readonly pool: MemoryPool;
+  /** Reserved already; the window owns the reservation from here on. */
+  readonly initialBytes: number;
+  readonly maxBytes: number;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
+}
 
 export class ReceiveWindow {
   readonly #pool: MemoryPool;
   readonly #minBytes: number;
   readonly #maxBytes: number;
+  readonly #now: () => number;
   /** Reserved. */
   #windowBytes: number;
   /** What credit is renewed up to: the window, or half of it while it shrinks. */
@@ -27,15 +47,24 @@ export class ReceiveWindow {
   #consumedBytes = 0;
   #limit: number;
   #senderExhausted = false;
+  /** When credit was given of which no byte has come yet, and where it begins. */
+  #askedAt: number | undefined;
+  #askedFrom = 0;
+  #leastRoundTripMs = Number.POSITIVE_INFINITY;
+  /** Where the window's worth of bytes began that is coming now, and when. */
+  #spanAt = 0;
+  #spanSince: number;
 
-  /** `initialBytes` must be reserved already; the window owns the reservation from here on. */
-  constructor(pool: MemoryPool, initialBytes: number, maxBytes: number) {
+  constructor({ pool, initialBytes, maxBytes, now }: ReceiveWindowOptions) {
     this.#pool = pool;
     this.#windowBytes = initialBytes;
     this.#targetBytes = initialBytes;
     this.#minBytes = initialBytes;
     this.#limit = initialBytes;
     this.#maxBytes = maxBytes;
+    this.#now = now;
+    this.#askedAt = now();
+    this.#spanSince = this.#askedAt;
   }
 
   get windowBytes(): number {
@@ -45,17 +74,24 @@ export class ReceiveWindow {
   received(bytes: number, exhausted: boolean): void {
     this.#receivedBytes += bytes;
     this.#senderExhausted = exhausted;
+    if (this.#askedAt === undefined || this.#receivedBytes <= this.#askedFrom) return;
+    this.#leastRoundTripMs = Math.min(this.#leastRoundTripMs, this.#now() - this.#askedAt);
+    this.#askedAt = undefined;
   }
 
   /** The reader took `bytes`. What to grant, if it is worth a frame by now. */
   consumed(bytes: number): { limit: number; acked: number } | undefined {
     this.#consumedBytes += bytes;
     const isDry = this.#senderExhausted && this.#consumedBytes === this.#receivedBytes;
-    if (isDry) this.#grow();
-    else this.#shrink();
+    if (isDry) this.#onDry();
+    this.#shrink();
     const limit = this.#consumedBytes + this.#targetBytes;
     if (limit <= this.#limit) return undefined;
     if (!isDry && limit - this.#limit < this.#targetBytes / 4) return undefined;
+    if (this.#askedAt === undefined) {
+      this.#askedAt = this.#now();
+      this.#askedFrom = this.#limit;
+    }
     this.#limit = limit;
     return { limit, acked: this.#consumedBytes };
   }
@@ -66,11 +102,20 @@ export class ReceiveWindow {
     this.#windowBytes = 0;
   }
 
-  #grow(): void {
+  #onDry(): void {
+    const now = this.#now();
     this.#senderExhausted = false;
+    if (this.#consumedBytes - this.#spanAt < this.#targetBytes) return;
+    const holdMs = Math.max(HOLD_MS, WINDOW_ROUND_TRIPS * this.#leastRoundTripMs);
+    if (now - this.#spanSince < holdMs) this.#grow();
+    this.#spanAt = this.#consumedBytes;
+    this.#spanSince = now;
+  }
+
+  #grow(): void {
     this.#neededAt = this.#consumedBytes;
     const more = Math.min(this.#windowBytes, this.#maxBytes - this.#windowBytes);
-    if (this.#targetBytes === this.#windowBytes && more > 0 && this.#pool.reserve(more)) this.#windowBytes += more;
+    if (this.#targetBytes === this.#windowBytes && more > 0 && this.#pool.reserveMore(more)) this.#windowBytes += more;
     this.#targetBytes = this.#windowBytes;
   }
 

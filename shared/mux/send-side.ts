@@ -156,7 +156,7 @@ export class SendSide {
   #widen(): void {
     if (!this.#keeps || this.#allowanceBytes >= MAX_ALLOWANCE_BYTES || this.#limit <= this.#ackedBytes + this.#allowanceBytes)
       return;
-    if (this.#pool.reserve(this.#allowanceBytes)) this.#allowanceBytes *= 2;
+    if (this.#pool.reserveMore(this.#allowanceBytes)) this.#allowanceBytes *= 2;
   }
 
   #narrow(): void {

@@ -75,6 +75,10 @@ export interface MuxSessionOptions {
   /** `pull` has something. Called often; never call `pull` from within it. */
   readonly onReady: () => void;
   readonly onHello?: ((hello: PeerHello) => void) | undefined;
+  /** A PING with `value` leaves by the `pull` that is under way, before the data of that message. */
+  readonly onPing?: ((value: number) => void) | undefined;
+  /** Its PONG came: all that was sent before it has been read. */
+  readonly onPong?: ((value: number) => void) | undefined;
   /** Without it, streams are refused. */
   readonly onOpen?: ((stream: RawStream, meta: JsonObject) => void) | undefined;
   /**
@@ -95,6 +99,8 @@ export class MuxSession {
   readonly limits: MuxLimits;
   /** Receive memory of this session. */
   readonly pool: MemoryPool;
+  /** Monotonic milliseconds. */
+  readonly now: () => number;
 
   readonly #options: MuxSessionOptions;
   readonly #table: StreamTable;
@@ -120,6 +126,7 @@ export class MuxSession {
   constructor(options: MuxSessionOptions) {
     this.#options = options;
     this.limits = { ...DEFAULT_MUX_LIMITS, ...options.limits };
+    this.now = options.now;
     this.#isHeld = options.held !== undefined;
     this.#table =
       options.held ??
@@ -127,7 +134,7 @@ export class MuxSession {
     this.pool = this.#table.pool;
     this.#roundTrip = new RoundTrip(options.now);
     this.#control = new ControlQueue(this.limits.maxControlQueueBytes, {
-      timestamp: () => this.#roundTrip.start(),
+      timestamp: () => this.#startPing(),
       onWindow: () => this.#floods.window.give(),
     });
     this.#line = {
@@ -282,6 +289,8 @@ export class MuxSession {
     const stream = this.#table.get(frame.streamId);
     switch (frame.type) {
       case FRAME.DATA:
+        // Who sends data may ask whether it has been read.
+        this.#floods.ping.give();
         if (frame.payload.length > this.limits.maxFrameBytes) {
           throw violation(
             'DATA',
@@ -312,8 +321,7 @@ export class MuxSession {
         this.#control.pushPong(frame.payload);
         return this.#options.onReady();
       case FRAME.PONG:
-        this.#limit('ping', now);
-        return this.#roundTrip.end(readU64(frame, 0));
+        return this.#onPong(readU64(frame, 0), now);
       case FRAME.GOAWAY: {
         this.#limit('ping', now);
         this.#peerLeaving = true;
@@ -324,6 +332,18 @@ export class MuxSession {
       case FRAME.RESUME:
         return this.#onResume(frame, now);
     }
+  }
+
+  #startPing(): number {
+    const value = this.#roundTrip.start();
+    this.#options.onPing?.(value);
+    return value;
+  }
+
+  /** Only one that was not asked for can be part of a flood. */
+  #onPong(value: number, now: number): void {
+    if (this.#roundTrip.end(value)) this.#options.onPong?.(value);
+    else this.#limit('ping', now);
   }
 
   #onHello(frame: Frame): void {

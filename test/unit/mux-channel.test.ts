@@ -109,7 +109,7 @@ describe('MuxChannel', () => {
   });
 
   test('a window does not grow beyond the memory that is left', async () => {
-    const pool = new MemoryPool(WINDOW + 1000);
+    const pool = new MemoryPool(2 * WINDOW);
     const { pair, near, far } = await channels(new MuxPair({ acceptor: { pool } }));
     for (let sent = 0; sent < 20; sent += 1) {
       near.write(new Uint8Array(WINDOW));
@@ -121,7 +121,8 @@ describe('MuxChannel', () => {
   });
 
   test('a stream for which no memory is left is refused with LIMIT_EXCEEDED, on either side', async () => {
-    const pair = new MuxPair({ acceptor: { pool: new MemoryPool(WINDOW) }, dialer: { pool: new MemoryPool(2 * WINDOW) } });
+    const [one, two] = [new MemoryPool(WINDOW / 4), new MemoryPool(WINDOW / 2)];
+    const pair = new MuxPair({ acceptor: { pool: one }, dialer: { pool: two } });
     await channels(pair);
     const second = MuxChannel.open(pair.dialer.session, {});
     pair.run();
@@ -134,7 +135,7 @@ describe('MuxChannel', () => {
     await expect(third).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
     pair.run();
     await expect(second).rejects.toMatchObject({ code: 'LIMIT_EXCEEDED' });
-    expect(pair.dialer.processPool.usedBytes).toBe(WINDOW);
+    expect(pair.dialer.processPool.usedBytes).toBe(WINDOW / 4);
   });
 
   test('write says when to wait and onDrain when to go on', async () => {

@@ -1,6 +1,7 @@
 /** Memory that the other side commands: what is kept until it is acked, and windows that are given back. */
 import { describe, expect, test } from 'vitest';
 import { MuxChannel } from '../../shared/mux/channel.ts';
+import { DEFAULT_MUX_LIMITS, PROCESS_POOL_BYTES, SESSION_POOL_BYTES } from '../../shared/mux/limits.ts';
 import { MemoryPool } from '../../shared/mux/pool.ts';
 import { ReceiveWindow } from '../../shared/mux/receive-window.ts';
 import { MuxPair, Recorder } from '../support/mux-pair.ts';
@@ -78,36 +79,80 @@ describe('what is sent and not acked', () => {
 });
 
 describe('a window', () => {
-  /** Lets so many bytes come and be read, all of the credit at a time or only a little. */
-  function flow(window: ReceiveWindow, bytes: number, step: number, exhausted: boolean): void {
-    for (let done = 0; done < bytes; done += step) {
-      window.received(step, exhausted);
-      window.consumed(step);
-    }
+  /** At once, unless `flow` is told that a read takes a while. */
+  function window(pool = new MemoryPool(16 * MIB)) {
+    let nowMs = 0;
+    const initialBytes = pool.reserveFirst(64 * KIB);
+    const own = new ReceiveWindow({ pool, initialBytes, maxBytes: MIB, now: () => nowMs });
+    /** Lets so many bytes come and be read, all of the credit at a time or only a little. */
+    const flow = (bytes: number, step: number, exhausted: boolean, stepMs = 0): void => {
+      for (let done = 0; done < bytes; done += step) {
+        nowMs += stepMs;
+        own.received(step, exhausted);
+        own.consumed(step);
+      }
+    };
+    return { pool, window: own, flow };
   }
 
   test('grows while it is what holds the stream up, and shrinks when it is not any more', () => {
-    const pool = new MemoryPool(4 * MIB);
-    pool.reserve(64 * KIB);
-    const window = new ReceiveWindow(pool, 64 * KIB, MIB);
-    flow(window, 4 * MIB, 16 * KIB, true);
-    expect([window.windowBytes, pool.usedBytes]).toEqual([MIB, MIB]);
-    flow(window, 200 * MIB, 16 * KIB, false);
-    expect([window.windowBytes, pool.usedBytes]).toEqual([64 * KIB, 64 * KIB]);
-    window.release();
+    const { pool, window: own, flow } = window();
+    flow(4 * MIB, 16 * KIB, true);
+    expect([own.windowBytes, pool.usedBytes]).toEqual([MIB, MIB]);
+    flow(200 * MIB, 16 * KIB, false);
+    expect([own.windowBytes, pool.usedBytes]).toEqual([64 * KIB, 64 * KIB]);
+    own.release();
     expect(pool.usedBytes).toBe(0);
   });
 
+  test('grows to what passes in two round trips, and no further', () => {
+    const { window: own, flow } = window();
+    // 100 bytes a millisecond could pass, and the credit of a window is back after 1,280 ms.
+    for (let round = 0; round < 40; round += 1)
+      flow(own.windowBytes, own.windowBytes, true, Math.max(1280, own.windowBytes / 100));
+    expect(own.windowBytes).toBe(256 * KIB);
+  });
+
+  test('does not grow where a sender waits for its turn among many, however often it runs dry', () => {
+    const { window: own, flow } = window();
+    flow(16 * KIB, 16 * KIB, true, 2);
+    // A line of 100 Mbit/s for 64 of them: a frame each 84 ms, of which the way takes 2.
+    flow(64 * MIB, 16 * KIB, true, 84);
+    expect(own.windowBytes).toBe(64 * KIB);
+  });
+
+  test('shrinks where it has run dry without being too small for long', () => {
+    const { window: own, flow } = window();
+    flow(4 * MIB, 16 * KIB, true);
+    flow(64 * MIB, 16 * KIB, true, 84);
+    expect(own.windowBytes).toBe(64 * KIB);
+  });
+
   test('never promises more than is reserved while it shrinks', () => {
-    const pool = new MemoryPool(4 * MIB);
-    pool.reserve(64 * KIB);
-    const window = new ReceiveWindow(pool, 64 * KIB, MIB);
-    flow(window, 4 * MIB, 16 * KIB, true);
-    let [consumed, limit] = [4 * MIB, 4 * MIB + window.windowBytes];
+    const { pool, window: own, flow } = window();
+    flow(4 * MIB, 16 * KIB, true);
+    let [consumed, limit] = [4 * MIB, 4 * MIB + own.windowBytes];
     for (; consumed < 200 * MIB; consumed += 16 * KIB) {
       expect(limit - consumed).toBeLessThanOrEqual(pool.usedBytes);
-      window.received(16 * KIB, false);
-      limit = window.consumed(16 * KIB)?.limit ?? limit;
+      own.received(16 * KIB, false);
+      limit = own.consumed(16 * KIB)?.limit ?? limit;
     }
+  });
+
+  test('that has grown leaves room for as many new streams as a line may have', () => {
+    const pool = new MemoryPool(SESSION_POOL_BYTES, new MemoryPool(PROCESS_POOL_BYTES));
+    const grown = Array.from({ length: 100 }, () => window(pool));
+    for (const { flow } of grown) flow(4 * MIB, 16 * KIB, true);
+    expect(pool.usedBytes).toBeGreaterThan(0.7 * SESSION_POOL_BYTES);
+    const first = Array.from({ length: DEFAULT_MUX_LIMITS.maxStreams }, () => pool.reserveFirst(64 * KIB));
+    expect(Math.min(...first)).toBe(16 * KIB);
+    expect(pool.usedBytes).toBeLessThanOrEqual(SESSION_POOL_BYTES);
+  });
+
+  test('is as great as ever for a new stream while half of the memory is left, also of the process', () => {
+    const parent = new MemoryPool(256 * KIB);
+    const pool = new MemoryPool(16 * MIB, parent);
+    expect([1, 2, 3, 4, 5, 6, 7].map(() => pool.reserveFirst(64 * KIB) / KIB)).toEqual([64, 64, 32, 16, 16, 16, 16]);
+    expect([pool.reserveMore(KIB), parent.usedBytes]).toEqual([false, 224 * KIB]);
   });
 });

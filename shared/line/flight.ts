@@ -1,0 +1,222 @@
+/**
+ * How much data may be on its way on this hop: sent, and not read yet by the program at the other end.
+ *
+ * Bytes that wait in the kernels of both sides cannot be overtaken by a call or a key press, and a kernel takes megabytes. So the hop is
+ * measured: a PING follows some data, and its PONG says that all before it was read. What is on its way beyond the line's own round trip
+ * waits somewhere, be it for the line, a proxy or a program that is busy, and is held to what passes in TARGET_MS.
+ *
+ *     opening ── twice as much each round trip, until one takes TARGET_MS longer than the shortest ──▶ steady ── REMEMBER_MS ──▶ resting
+ *                                                                                                          ▲                      │
+ *                                                                                                          └── a quarter of it ───┘
+ *     steady:  what passes at the greatest rate in the shortest round trip and TARGET_MS; but more, by a quarter each round trip, while it
+ *              is used up and the way runs dry, or is nearly empty
+ *     resting: the shortest round trip is old; nothing goes out until all was read, so that it can be measured anew
+ *
+ * The way ran dry when all that was asked for is answered and data has been waiting: on a busy machine the programs are away for longer than
+ * the line takes, and it would idle as long. Hence also the greatest rate of the last while, and not that of now.
+ *
+ * Control frames and RPC do not wait for this, only data does: a side that waits could not say PONG otherwise.
+ */
+const MIN_BYTES = 32 * 1024;
+const FIRST_BYTES = 64 * 1024;
+const MAX_BYTES = 16 * 1024 * 1024;
+/** What may wait on top of the round trip, in milliseconds. */
+const TARGET_MS = 5;
+/** The same where the way runs dry otherwise. */
+const MOST_MS = 40;
+/** More that may be on its way, for each byte that was read; 1 doubles it in a round trip. */
+const GROWTH = 0.25;
+const HOLD = { growth: 0, upTo: 0 };
+const DECAY = 0.75;
+/** Parts of what may be on its way after each of which the other side is asked. */
+const PROBES = 8;
+/** Messages into which it is cut. */
+const MESSAGES = 4;
+const MIN_PROBE_BYTES = 16 * 1024;
+/** More than are under way in order; text, which waits for no room here, asks no more than that either. */
+const MAX_PROBES = 16;
+/** After which what was measured counts no more: the way may be another by now. */
+const REMEMBER_MS = 10_000;
+
+/** A PING, and what was known when it went out. */
+interface Probe {
+  readonly value: number;
+  readonly at: number;
+  /** All that was sent before it. */
+  readonly sentBytes: number;
+  /** What of it had been read, by the last answer. */
+  readonly readBytes: number;
+  /** When that answer came, and when it was asked for. */
+  readonly answeredAt: number;
+  readonly askedAt: number;
+}
+
+export class Flight {
+  readonly #now: () => number;
+  #limitBytes = FIRST_BYTES;
+  #isOpening = true;
+  #course = HOLD;
+  #sentBytes = 0;
+  #readBytes = 0;
+  #probes: Probe[] = [];
+  #probedBytes = 0;
+  /** A PING is to go out, or is about to. */
+  #isAsking = false;
+  /** Whether data has waited for room since the last change. */
+  #wasFull = false;
+  #ranDry = false;
+  /** The least of all answers since then: what goes out in a heap waits for itself, and only where the way is full for all of it. */
+  #waitedMs = Number.POSITIVE_INFINITY;
+  /** What was sent when the limit last changed: the next change waits for what was sent after that. */
+  #changedAt = 0;
+  #answeredAt: number;
+  #askedAt: number;
+  #leastMs = Number.POSITIVE_INFINITY;
+  #leastSince = 0;
+  readonly #rate = new Greatest(REMEMBER_MS);
+  /** The shortest time is being measured anew by what is sent from this offset on. */
+  #restsFrom: number | undefined;
+
+  constructor(now: () => number) {
+    this.#now = now;
+    this.#answeredAt = now();
+    this.#askedAt = this.#answeredAt;
+  }
+
+  /** Bytes that one message should have at most: several fit into what may be on its way. */
+  get messageBytes(): number {
+    return this.#limitBytes / MESSAGES;
+  }
+
+  /** Bytes of data that may still go out. */
+  get roomBytes(): number {
+    return this.#limit - (this.#sentBytes - this.#readBytes);
+  }
+
+  get #limit(): number {
+    return this.#restsFrom === undefined ? this.#limitBytes : 0;
+  }
+
+  /** So much went out, of whatever kind. */
+  sent(bytes: number): void {
+    this.#sentBytes += bytes;
+  }
+
+  /** True when a PING should go out now. */
+  isDue(): boolean {
+    const isFull = this.roomBytes <= 0;
+    this.#wasFull ||= isFull;
+    const unasked = this.#sentBytes - this.#probedBytes;
+    if (this.#isAsking || this.#probes.length >= MAX_PROBES) return false;
+    const isDue = unasked >= Math.max(MIN_PROBE_BYTES, this.#limit / PROBES) || (isFull && this.#probes.length === 0);
+    this.#isAsking = isDue;
+    return isDue;
+  }
+
+  /** The PING with `value` goes out, behind all that was sent. */
+  asked(value: number): void {
+    this.#isAsking = false;
+    this.#probedBytes = this.#sentBytes;
+    const [sentBytes, readBytes, answeredAt, askedAt] = [this.#sentBytes, this.#readBytes, this.#answeredAt, this.#askedAt];
+    this.#probes.push({ value, at: this.#now(), sentBytes, readBytes, answeredAt, askedAt });
+  }
+
+  /** Its PONG came. */
+  answered(value: number): void {
+    const index = this.#probes.findIndex((probe) => probe.value === value);
+    const probe = this.#probes[index];
+    if (probe === undefined) return;
+    this.#probes = this.#probes.slice(index + 1);
+    const now = this.#now();
+    // What was sent in one go may be answered in one go: neither of the two may be taken for the time in which it passed.
+    const passedMs = Math.max(now - probe.answeredAt, probe.at - probe.askedAt);
+    if (passedMs > 0) this.#rate.add((probe.sentBytes - probe.readBytes) / passedMs, now);
+    const readBytes = probe.sentBytes - this.#readBytes;
+    this.#readBytes = probe.sentBytes;
+    this.#answeredAt = now;
+    this.#askedAt = probe.at;
+    const tookMs = now - probe.at;
+    if (this.#restsFrom !== undefined) return this.#rest(tookMs, now, probe);
+    if (tookMs <= this.#leastMs) this.#remember(tookMs, now);
+    else if (now - this.#leastSince > REMEMBER_MS) this.#restsFrom = this.#sentBytes;
+    const isNearlyDry = this.#probes.length === 0 || this.#sentBytes - this.#readBytes <= this.#limitBytes / 4;
+    if (isNearlyDry && this.#wasFull) this.#ranDry = true;
+    this.#waitedMs = Math.min(this.#waitedMs, tookMs - this.#leastMs);
+    if (probe.sentBytes >= this.#changedAt) this.#change(this.#waitedMs);
+    this.#grow(readBytes);
+  }
+
+  /** Until an answer to what was asked when all had been read. */
+  #rest(tookMs: number, now: number, { readBytes }: Probe): void {
+    if (this.#restsFrom === undefined || readBytes < this.#restsFrom) return;
+    this.#restsFrom = undefined;
+    this.#remember(tookMs, now);
+    // All of it at once would wait for itself.
+    this.#limitBytes = Math.max(MIN_BYTES, this.#limitBytes / 4);
+    this.#beginRound();
+  }
+
+  #remember(leastMs: number, now: number): void {
+    this.#leastMs = leastMs;
+    this.#leastSince = now;
+  }
+
+  /** Once a round trip. */
+  #change(waitedMs: number): void {
+    const isLate = waitedMs > TARGET_MS;
+    const passes = this.#passesIn(TARGET_MS);
+    if (isLate) this.#isOpening = false;
+    if (this.#isOpening && this.#wasFull) this.#course = { growth: 1, upTo: MAX_BYTES };
+    else if (!isLate && this.#limitBytes < passes) this.#course = { growth: 1, upTo: passes };
+    else if (this.#ranDry || (this.#wasFull && waitedMs < TARGET_MS / 2)) {
+      this.#course = { growth: GROWTH, upTo: this.#passesIn(MOST_MS) };
+    } else {
+      this.#course = HOLD;
+      if (isLate) this.#limitBytes = Math.min(this.#limitBytes, Math.max(this.#limitBytes * DECAY, passes));
+    }
+    this.#beginRound();
+  }
+
+  #beginRound(): void {
+    this.#wasFull = false;
+    this.#ranDry = false;
+    this.#waitedMs = Number.POSITIVE_INFINITY;
+    this.#changedAt = this.#sentBytes;
+  }
+
+  /** Bit by bit, as it is read: all at once, the growth would wait where it is to be measured whether there is room for it. */
+  #grow(readBytes: number): void {
+    const { growth, upTo } = this.#course;
+    this.#limitBytes = Math.max(this.#limitBytes, Math.min(upTo, this.#limitBytes + readBytes * growth));
+  }
+
+  /** In the shortest round trip and so much longer, within bounds. */
+  #passesIn(moreMs: number): number {
+    return Math.min(MAX_BYTES, Math.max(MIN_BYTES, this.#rate.value * (this.#leastMs + moreMs)));
+  }
+}
+
+/** The greatest of the values of the last while, or of twice that. */
+class Greatest {
+  readonly #whileMs: number;
+  #since = 0;
+  #current = 0;
+  #before = 0;
+
+  constructor(whileMs: number) {
+    this.#whileMs = whileMs;
+  }
+
+  get value(): number {
+    return Math.max(this.#current, this.#before);
+  }
+
+  add(value: number, now: number): void {
+    if (now - this.#since > this.#whileMs) {
+      this.#before = this.#current;
+      this.#current = 0;
+      this.#since = now;
+    }
+    this.#current = Math.max(this.#current, value);
+  }
+}

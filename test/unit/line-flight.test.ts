@@ -1,0 +1,117 @@
+/** How much is on its way on a hop: the other end is a queue that takes so many bytes a millisecond. */
+import { describe, expect, test } from 'vitest';
+import { Flight } from '../../shared/line/flight.ts';
+
+const KIB = 1024;
+const MESSAGE_BYTES = 16 * KIB;
+
+/** A way of `delayMs` each, behind which a program reads; it may be away now and then. */
+function way(place: { readonly bytesPerMs: number; delayMs: number }) {
+  const { bytesPerMs } = place;
+  let nowMs = 0;
+  let value = 0;
+  let freeAt = 0;
+  let sentBytes = 0;
+  const flight = new Flight(() => nowMs);
+  const answers: { readonly at: number; readonly value: number }[] = [];
+  let longestMs = 0;
+  flight.asked(0);
+  answers.push({ at: 2 * place.delayMs, value: 0 });
+  /** For `ms`, while the reader is away for the last `awayMs` of each `everyMs`. Bytes that went out. */
+  const run = (ms: number, awayMs = 0, everyMs = 100): number => {
+    const before = sentBytes;
+    for (const endMs = nowMs + ms; nowMs < endMs; nowMs += 0.25) {
+      for (let answer = answers[0]; answer !== undefined && answer.at <= nowMs; answer = answers[0]) {
+        answers.shift();
+        flight.answered(answer.value);
+      }
+      for (;;) {
+        if (flight.isDue()) {
+          flight.asked(++value);
+          const readAt = Math.max(freeAt, nowMs) + place.delayMs;
+          const isAway = readAt % everyMs >= everyMs - awayMs;
+          answers.push({ value, at: (isAway ? (Math.floor(readAt / everyMs) + 1) * everyMs : readAt) + place.delayMs });
+        }
+        if (flight.roomBytes <= 0) break;
+        flight.sent(MESSAGE_BYTES);
+        sentBytes += MESSAGE_BYTES;
+        freeAt = Math.max(freeAt, nowMs) + MESSAGE_BYTES / bytesPerMs;
+      }
+      longestMs = Math.max(longestMs, freeAt - nowMs);
+    }
+    return sentBytes - before;
+  };
+  /** The longest that something waited since the last look, the way itself not counted. */
+  const waited = (): number => {
+    const was = longestMs;
+    longestMs = 0;
+    return was;
+  };
+  return { flight, run, waited };
+}
+
+describe('what is on its way', () => {
+  test.each([
+    ['1 Mbit/s', 125, 20],
+    ['100 Mbit/s', 12_500, 1],
+    ['100 Mbit/s over a continent', 12_500, 40],
+    ['10 Gbit/s', 1_250_000, 0.5],
+  ])('fills a line of %s and waits little for it', (_, bytesPerMs, delayMs) => {
+    const { run, waited } = way({ bytesPerMs, delayMs });
+    run(4_000);
+    waited();
+    // Not the whole time: now and then the way is measured anew.
+    expect(run(8_000)).toBeGreaterThan(0.8 * 8_000 * Math.min(bytesPerMs, (16 * 1024 * KIB) / (2 * delayMs + 1)));
+    expect(waited()).toBeLessThan(10 + delayMs + (2 * 32 * KIB) / bytesPerMs);
+  });
+
+  test('is more where the reader is away at times, so that the line does not idle as long', () => {
+    const { run } = way({ bytesPerMs: 12_500, delayMs: 0.5 });
+    run(4_000, 20);
+    expect(run(4_000, 20)).toBeGreaterThan(0.75 * 4_000 * 12_500);
+  });
+
+  test('is little again when the reader is there again', () => {
+    const { run, waited } = way({ bytesPerMs: 12_500, delayMs: 0.5 });
+    run(4_000, 20);
+    run(4_000);
+    waited();
+    run(4_000);
+    expect(waited()).toBeLessThan(10);
+  });
+
+  test('follows a shortest time that has become longer', () => {
+    const place = { bytesPerMs: 12_500, delayMs: 1 };
+    const { run } = way(place);
+    run(3_000);
+    place.delayMs = 30;
+    run(25_000);
+    expect(run(4_000)).toBeGreaterThan(0.5 * 4_000 * 12_500);
+  });
+
+  test('asks no more while sixteen answers are due, however much goes out that waits for nothing', () => {
+    const flight = new Flight(() => 0);
+    let asked = 0;
+    for (let text = 0; text < 1_000; text++) {
+      flight.sent(256 * KIB);
+      if (flight.isDue()) flight.asked(++asked);
+    }
+    expect(asked).toBe(16);
+    flight.answered(16);
+    expect(flight.isDue()).toBe(true);
+  });
+
+  test('is free again after an answer that came for several questions', () => {
+    const flight = new Flight(() => 0);
+    while (flight.roomBytes > 0) {
+      flight.sent(64 * KIB);
+      if (flight.isDue()) flight.asked(1);
+    }
+    expect(flight.roomBytes).toBeLessThanOrEqual(0);
+    if (flight.isDue()) flight.asked(2);
+    flight.answered(99);
+    expect(flight.roomBytes).toBeLessThanOrEqual(0);
+    flight.answered(1);
+    expect(flight.roomBytes).toBeGreaterThan(0);
+  });
+});
