@@ -95,6 +95,21 @@ export class DesiredFleet implements Disposable {
     return { document, hosts, omitted: rows.length - hosts.length };
   }
 
+  /** Resolves once the host, if it has a line, keeps what it is to have by now. @throws FairleadError what the host answers */
+  async give(host: string): Promise<void> {
+    const state = (await this.#options.store.collection(HOSTS).get(host))?.value;
+    if (state === undefined) return await this.#upkeep.discard(host);
+    const recorded = await this.#record(state, await this.#allDocuments());
+    const peer = this.#options.peerOf(host);
+    if (recorded === undefined || peer === undefined) return;
+    const { generation } = recorded.upkeep;
+    if (recorded.upkeep.acknowledged >= generation) return;
+    const meta = { commandId: newCommandId(), actor: 'desired-state' };
+    const answer = await peer.call('desired.set', { ...recorded.state }, { timeoutMs: SET_TIMEOUT_MS, meta });
+    const { generation: acknowledged } = v.parse(Acknowledged, answer);
+    await this.#upkeep.modify(host, (upkeep) => ({ ...upkeep, acknowledged }));
+  }
+
   [Symbol.dispose](): void {
     this.#scope.dispose();
     for (const timer of this.#retries.values()) clearTimeout(timer);
@@ -175,7 +190,7 @@ export class DesiredFleet implements Disposable {
     clearTimeout(this.#retries.get(host));
     this.#retries.delete(host);
     try {
-      await this.#give(host);
+      await this.give(host);
     } catch (thrown) {
       const { code, message } = toFairleadError(thrown);
       logger.warn({ host, code }, `could not give host ${host} its desired state: ${message}`);
@@ -185,19 +200,5 @@ export class DesiredFleet implements Disposable {
       this.#busy.delete(host);
       if (isDue) this.#see(host);
     }
-  }
-
-  async #give(host: string): Promise<void> {
-    const state = (await this.#options.store.collection(HOSTS).get(host))?.value;
-    if (state === undefined) return await this.#upkeep.discard(host);
-    const recorded = await this.#record(state, await this.#allDocuments());
-    const peer = this.#options.peerOf(host);
-    if (recorded === undefined || peer === undefined) return;
-    const { generation } = recorded.upkeep;
-    if (recorded.upkeep.acknowledged >= generation) return;
-    const meta = { commandId: newCommandId(), actor: 'desired-state' };
-    const answer = await peer.call('desired.set', { ...recorded.state }, { timeoutMs: SET_TIMEOUT_MS, meta });
-    const { generation: acknowledged } = v.parse(Acknowledged, answer);
-    await this.#upkeep.modify(host, (upkeep) => ({ ...upkeep, acknowledged }));
   }
 }

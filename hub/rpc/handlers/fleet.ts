@@ -7,6 +7,7 @@ import { pageFrom } from '../../../shared/protocol/paging.ts';
 import { parseWith } from '../../../shared/protocol/parse-with.ts';
 import type { Commands } from '../../commands/commands.ts';
 import { drainVms } from '../../commands/drain.ts';
+import type { DesiredFleet } from '../../desired/desired-fleet.ts';
 import type { HubState } from '../../state.ts';
 import { HOSTS, type HostState } from '../../store/records.ts';
 import { removeLatest } from '../../store/store.ts';
@@ -15,6 +16,7 @@ import type { HubHandlersOf } from './types.ts';
 
 export interface FleetServices extends Pick<HubState, 'store' | 'inventory' | 'events' | 'bus'> {
   readonly commands: Commands;
+  readonly desired: Pick<DesiredFleet, 'give'>;
   /** Why a host cannot be reached. */
   unreachable(host: string): Promise<FairleadError>;
   liveHost(host: string): LiveHost | undefined;
@@ -25,7 +27,7 @@ export interface FleetServices extends Pick<HubState, 'store' | 'inventory' | 'e
 }
 
 export function fleetHandlers(services: FleetServices): HubHandlersOf<typeof FLEET_METHODS> {
-  const { store, inventory, events, bus, commands, unreachable, liveHost, disconnectHost, now } = services;
+  const { store, inventory, events, bus, commands, desired, unreachable, liveHost, disconnectHost, now } = services;
   const hosts = store.collection(HOSTS);
   const record = (state: HostState) => hostRecord(state, liveHost(state.host));
 
@@ -88,6 +90,8 @@ export function fleetHandlers(services: FleetServices): HubHandlersOf<typeof FLE
           ? undefined
           : { ...state, cordoned: { reason, by: actor, atMs: now(), ...state.cordoned, drained: true } },
       );
+      // Before they are put to rest, or the host would start them again.
+      await desired.give(host);
       const vms = inventory.vmsOf(host);
       return { host: drained, ...(await drainVms(params, { commands, vms, actor, context })) };
     },
