@@ -16,6 +16,7 @@ import { registerListen } from './commands/listen.ts';
 import { registerLogs } from './commands/logs.ts';
 import { registerOp } from './commands/op.ts';
 import { registerProxy } from './commands/proxy.ts';
+import { registerRollout } from './commands/rollout.ts';
 import { registerRpc } from './commands/rpc.ts';
 import { registerSnapshot } from './commands/snapshot.ts';
 import { registerSsh } from './commands/ssh.ts';
@@ -74,6 +75,7 @@ function buildProgram(app: App): Command {
     registerHost,
     registerVm,
     registerSnapshot,
+    registerRollout,
     registerToken,
     registerConnect,
     registerCp,

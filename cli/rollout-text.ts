@@ -1,0 +1,45 @@
+/** Rollouts in words and bars. */
+import type { RolloutSummary } from '../shared/protocol/rollout-status.ts';
+
+const BAR_WIDTH = 30;
+
+export function summaryLines(summary: RolloutSummary): readonly (readonly [string, string | number | undefined])[] {
+  const { paused } = summary;
+  return [
+    ['rollout', summary.rollout],
+    ['name', summary.name],
+    ['status', summary.status],
+    ['paused', paused && `by ${paused.by}: ${paused.reason}`],
+    ['waits', summary.blocked],
+    ['wave', `${summary.wave + 1} of ${summary.waves}, ${summary.stage}`],
+    ['hosts', `${summary.hosts}: ${countsText(summary.phases)}`],
+    ['failures', countsText(summary.failures) || undefined],
+    ['under way', `${summary.inFlight} of ${summary.window} at once`],
+    ['started', `${summary.startedAt} by ${summary.startedBy}`],
+    ['ended', summary.endedAt],
+  ];
+}
+
+/** One line, for a terminal that is written over: `r1  running  wave 2/3  [#####.....]  41/100  3 under way  1 failed`. */
+export function progressLine(summary: RolloutSummary): string {
+  const { rollout, status, wave, waves, hosts, phases, inFlight } = summary;
+  const isBack = status === 'rolling-back' || status === 'rolled-back' || status === 'rollback-failed';
+  const settled = isBack ? (phases.restored ?? 0) : (phases.done ?? 0) + (phases.failed ?? 0) + (phases.skipped ?? 0);
+  const filled = hosts === 0 ? 0 : Math.floor((settled / hosts) * BAR_WIDTH);
+  const bar = `[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}]`;
+  const failed = phases.failed === undefined ? '' : `  ${phases.failed} failed`;
+  const why = summary.paused?.reason ?? summary.blocked;
+  return `${rollout}  ${status}  wave ${wave + 1}/${waves}  ${bar}  ${settled}/${hosts}  ${inFlight} under way${failed}${why === undefined ? '' : `  (${why})`}`;
+}
+
+export function durationText(ms: number): string {
+  const minutes = Math.round(ms / 60_000);
+  if (minutes < 2) return `${Math.round(ms / 1000)}s`;
+  return minutes < 120 ? `${minutes}m` : `${Math.floor(minutes / 60)}h ${minutes % 60}m`;
+}
+
+function countsText(counts: Readonly<Partial<Record<string, number>>>): string {
+  return Object.entries(counts)
+    .map(([what, count]) => `${count} ${what}`)
+    .join(', ');
+}
