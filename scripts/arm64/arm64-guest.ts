@@ -1,9 +1,9 @@
 /**
  * What it takes to boot an arm64 guest on an x86-64 machine, for the tests: QEMU for arm64 from the same release as the machine's own QEMU,
- * whose libraries it shares, Debian's arm64 kernel, and an initramfs of busybox. 35 MB are fetched, and nothing is installed.
+ * whose libraries it shares, UEFI firmware, Debian's arm64 kernel, and an initramfs of busybox. 38 MB are fetched, and nothing is installed.
  */
 import { createHash } from 'node:crypto';
-import { copyFile, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, readFile, symlink, writeFile } from 'node:fs/promises';
 import { arch } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
@@ -40,9 +40,9 @@ export async function buildArm64Guest(options: ToolOptions = {}): Promise<void> 
   if (currentVersion(cacheDir, 'arm64')?.endsWith(key) === true) return;
 
   onProgress?.('fetching an arm64 QEMU and guest from the Debian archive');
-  const [parts, [qemu]] = await Promise.all([
+  const [parts, [qemu, firmware]] = await Promise.all([
     fetchGuestParts({ cacheDir, architecture: 'arm64', names: ['busybox-static'], signal }),
-    fetchPackages({ cacheDir, suite: GUEST_SUITE, names: ['qemu-system-arm'], signal }),
+    fetchPackages({ cacheDir, suite: GUEST_SUITE, names: ['qemu-system-arm', 'qemu-efi-aarch64'], signal }),
   ]);
   const busybox = await readFile(join(parts.directoryOf('busybox-static'), 'bin/busybox'));
   const entries: CpioEntry[] = [
@@ -58,6 +58,9 @@ export async function buildArm64Guest(options: ToolOptions = {}): Promise<void> 
       copyFile(join(qemu?.directory ?? '', 'usr/bin/qemu-system-aarch64'), join(directory, 'qemu-system-aarch64')),
       copyFile(parts.kernelFile, join(directory, 'vmlinuz')),
       writeFile(join(directory, 'initrd.gz'), gzipSync(writeCpio(entries))),
+      // Filled up to 64 MiB each, so they stay where they were unpacked.
+      symlink(join(firmware?.directory ?? '', 'usr/share/AAVMF/AAVMF_CODE.fd'), join(directory, 'code.fd')),
+      symlink(join(firmware?.directory ?? '', 'usr/share/AAVMF/AAVMF_VARS.fd'), join(directory, 'vars.fd')),
     ]);
   };
   await publish({ cacheDir, name: 'arm64', key, fill });

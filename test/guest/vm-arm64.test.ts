@@ -1,7 +1,7 @@
 /** The supervisor with a guest of another architecture: every device of a `virt` machine, seen by the guest itself. */
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { copyFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { artefacts } from '../../cli/image/cache.ts';
 import { spec, testHost } from '../support/vm.ts';
@@ -50,5 +50,20 @@ describe.skipIf(arm64 === undefined)('an arm64 guest', () => {
     } finally {
       await rm(folder, { recursive: true });
     }
+  });
+
+  test('is booted by UEFI firmware in flash, which hands it its kernel', async () => {
+    await using host = await testHost({ qemuBinary: arm64?.qemu });
+    const folder = dirname(arm64?.kernel ?? '');
+    const vars = join(host.options.stateDir, 'arm-vars.fd');
+    await copyFile(join(folder, 'vars.fd'), vars);
+    const firmware = { code: join(folder, 'code.fd'), vars };
+    const boot = { firmware, kernel: arm64?.kernel, initrd: arm64?.initrd, args: 'console=ttyAMA0 panic=-1' };
+    await host.manager.run(spec({ name: 'arm', machine: 'virt', memory: { bytes: '256MiB' }, boot }));
+    const consoleLog = join(host.options.stateDir, 'vms/arm/logs/console.log');
+    await expect.poll(() => readFile(consoleLog, 'utf8'), { timeout: 120_000, interval: 200 }).toContain('FAIRLEAD GUEST READY');
+    const said = await readFile(consoleLog, 'utf8');
+    expect(said).toContain('UEFI firmware');
+    expect(said).toMatch(/efi: EFI v2.* by EDK II/);
   });
 });
