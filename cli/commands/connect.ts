@@ -5,9 +5,9 @@
  * closed too. Where it cannot, the end of input is kept here: the command waits for the guest to close, or for `--idle-timeout`
  * without a byte from it.
  */
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { type App, outputOf, withHub } from '../app.ts';
-import { parseDuration } from '../duration.ts';
+import { durationOption } from '../duration.ts';
 import { joinTerminal } from '../join-terminal.ts';
 import { parsePort } from '../port.ts';
 
@@ -17,9 +17,6 @@ interface ConnectOptions {
   readonly connectTimeout: number;
 }
 
-const DEFAULT_IDLE_TIMEOUT_MS = 10_000;
-const DEFAULT_CONNECT_TIMEOUT_MS = 10_000;
-
 export function registerConnect(program: Command, app: App): void {
   program
     .command('connect')
@@ -27,18 +24,13 @@ export function registerConnect(program: Command, app: App): void {
     .argument('<vm>', 'name of the VM')
     .argument('<port>', 'vsock port that something in the guest listens on', parsePort)
     .option('--host <host>', 'the host that the VM is on')
+    .addOption(durationOption('--connect-timeout <duration>', 'how long to retry a guest that is not ready', '10s'))
     .addOption(
-      new Option('--connect-timeout <duration>', 'how long to retry a guest that is not ready')
-        .argParser(parseDuration)
-        .default(DEFAULT_CONNECT_TIMEOUT_MS, '10s'),
-    )
-    .addOption(
-      new Option(
+      durationOption(
         '--idle-timeout <duration>',
         'after the end of input, how long to wait for a silent guest where the transport cannot half-close',
-      )
-        .argParser(parseDuration)
-        .default(DEFAULT_IDLE_TIMEOUT_MS, '10s'),
+        '10s',
+      ),
     )
     .action(async (vm: string, port: number, options: ConnectOptions, command: Command) =>
       withHub(app, command, async ({ hub }) => {

@@ -6,10 +6,10 @@
  */
 import type { Duplex } from 'node:stream';
 import type { ReadStream } from 'node:tty';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { FairleadError } from '../../shared/errors.ts';
 import { type App, outputOf, withHub } from '../app.ts';
-import { parseDuration } from '../duration.ts';
+import { durationOption } from '../duration.ts';
 import { isTerminal } from '../guest-text.ts';
 
 interface ConsoleOptions {
@@ -22,7 +22,6 @@ interface ConsoleOptions {
 /** Ctrl-], as in telnet and virsh. */
 const ESCAPE = 0x1d;
 const DEFAULT_HISTORY_BYTES = 4096;
-const DEFAULT_IDLE_MS = 2_000;
 /** Colours off, cursor shown: a guest may have left them otherwise. */
 const RESTORE = '\u001b[0m\u001b[?25h';
 
@@ -35,9 +34,11 @@ export function registerConsole(program: Command, app: App): void {
     .option('--read-only', 'watch, and type nothing')
     .option('--history <bytes>', 'how much of what was written before comes first', Number, DEFAULT_HISTORY_BYTES)
     .addOption(
-      new Option('--idle-timeout <duration>', 'without a terminal: how long to wait for a silent guest after the end of input')
-        .argParser(parseDuration)
-        .default(DEFAULT_IDLE_MS, '2s'),
+      durationOption(
+        '--idle-timeout <duration>',
+        'without a terminal: how long to wait for a silent guest after the end of input',
+        '2s',
+      ),
     )
     .action(async (vm: string, options: ConsoleOptions, command: Command) =>
       withHub(app, command, async ({ hub }) => {

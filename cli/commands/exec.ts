@@ -2,12 +2,12 @@
  * `fairlead exec VM -- CMD…`: runs a program in the guest by its guest agent and ends with the program's own code: 128 and the number
  * of the signal that ended it, 124 when its time was over. What is piped in is its standard input.
  */
-import { type Command, InvalidArgumentError, Option } from 'commander';
+import { type Command, InvalidArgumentError } from 'commander';
 import { FairleadError } from '../../shared/errors.ts';
 import type { Result } from '../../shared/protocol/methods.ts';
 import { MAX_EXEC_BYTES } from '../../shared/protocol/methods-guest.ts';
 import { type App, withHub } from '../app.ts';
-import { parseDuration } from '../duration.ts';
+import { durationOption } from '../duration.ts';
 import { GuestText, isTerminal } from '../guest-text.ts';
 import type { Output } from '../output.ts';
 
@@ -17,7 +17,6 @@ interface ExecOptions {
   readonly limit: number;
 }
 
-const DEFAULT_LIMIT_MS = 30_000;
 const TIMEOUT_EXIT_CODE = 124;
 /** On top of the program's own time: the agent has to be reached, and the program killed. */
 const CALL_EXTRA_MS = 30_000;
@@ -30,11 +29,7 @@ export function registerExec(program: Command, app: App): void {
     .argument('<command...>', 'the program and its arguments; no shell is between')
     .option('--host <host>', 'the host that the VM is on')
     .option('-e, --env <name=value>', 'the whole environment of the program (may be repeated)', collectVariables)
-    .addOption(
-      new Option('--limit <duration>', 'kill the program when it has not ended by then')
-        .argParser(parseDuration)
-        .default(DEFAULT_LIMIT_MS, '30s'),
-    )
+    .addOption(durationOption('--limit <duration>', 'kill the program when it has not ended by then', '30s'))
     .action(async (vm: string, words: string[], { host, env, limit }: ExecOptions, command: Command) => {
       const [path = '', ...args] = words;
       const input = (await pipedInput(app.streams.stdin)).toString('base64');

@@ -5,10 +5,10 @@
  * LOCAL is a port of loopback, an ADDRESS:PORT, or the path of a unix socket that only its owner can use.
  */
 import { createServer, type Server, type Socket } from 'node:net';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { toFairleadError } from '../../shared/errors.ts';
 import { type App, type Session, withHub } from '../app.ts';
-import { parseDuration } from '../duration.ts';
+import { durationOption } from '../duration.ts';
 import { joinLocal, openPatiently } from '../join-local.ts';
 import { type LocalAddress, listenLocally, parseForward } from '../local-address.ts';
 
@@ -23,9 +23,6 @@ interface ForwardOptions {
   readonly idleTimeout: number;
 }
 
-const DEFAULT_CONNECT_TIMEOUT_MS = 30_000;
-const DEFAULT_IDLE_TIMEOUT_MS = 30_000;
-
 export function registerForward(program: Command, app: App): void {
   program
     .command('forward')
@@ -34,17 +31,14 @@ export function registerForward(program: Command, app: App): void {
     .argument('<local:port...>', '[ADDRESS:]PORT or /PATH here (0: any free port), a colon, and the vsock port', collectForwards)
     .option('--host <host>', 'the host that the VM is on')
     .addOption(
-      new Option('--connect-timeout <duration>', 'how long to retry a guest, a host or a hub that is not there')
-        .argParser(parseDuration)
-        .default(DEFAULT_CONNECT_TIMEOUT_MS, '30s'),
+      durationOption('--connect-timeout <duration>', 'how long to retry a guest, a host or a hub that is not there', '30s'),
     )
     .addOption(
-      new Option(
+      durationOption(
         '--idle-timeout <duration>',
         'after a local program has ended its half, how long to wait for a silent guest where the transport cannot half-close',
-      )
-        .argParser(parseDuration)
-        .default(DEFAULT_IDLE_TIMEOUT_MS, '30s'),
+        '30s',
+      ),
     )
     .action(async (vm: string, forwards: Forward[], options: ForwardOptions, command: Command) =>
       withHub(app, command, (session) => serve(app, session, { vm, forwards, options }), { lasting: true }),

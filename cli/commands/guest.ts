@@ -2,13 +2,11 @@
 import { type Command, Option } from 'commander';
 import type { Result } from '../../shared/protocol/methods.ts';
 import { type App, type Session, withHub } from '../app.ts';
-import { parseDuration } from '../duration.ts';
+import { durationOption } from '../duration.ts';
 
 interface HostOption {
   readonly host?: string;
 }
-
-const DEFAULT_HOLD_MS = 30_000;
 
 export function registerGuest(program: Command, app: App): void {
   const guest = program.command('guest').description("what a guest's agent can tell and do");
@@ -40,9 +38,7 @@ export function registerGuest(program: Command, app: App): void {
       const answer = await hub.call('guest.fsfreeze', { vm, action: 'freeze', holdMs: hold }, host);
       output.record(answer, freezeLines(answer, 'frozen'));
     },
-  ).addOption(
-    new Option('--hold <duration>', 'thaw by itself after this time').argParser(parseDuration).default(DEFAULT_HOLD_MS, '30s'),
-  );
+  ).addOption(durationOption('--hold <duration>', 'thaw by itself after this time', '30s'));
   for (const [name, action, description] of [
     ['thaw', 'thaw', 'let its writes go'],
     ['frozen', 'status', 'whether its writes are held'],

@@ -4,11 +4,11 @@
  */
 
 import type { Duplex } from 'node:stream';
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import type { GuestConnection } from '../../client/index.ts';
 import { toFairleadError } from '../../shared/errors.ts';
 import { type App, type Session, withHub } from '../app.ts';
-import { parseDuration } from '../duration.ts';
+import { durationOption } from '../duration.ts';
 import { joinLocal } from '../join-local.ts';
 import { connectLocally, type LocalAddress, parseLocalAddress } from '../local-address.ts';
 import { parsePort } from '../port.ts';
@@ -18,8 +18,6 @@ interface ListenOptions {
   readonly replace?: true;
   readonly idleTimeout: number;
 }
-
-const DEFAULT_IDLE_TIMEOUT_MS = 30_000;
 
 export function registerListen(program: Command, app: App): void {
   program
@@ -31,12 +29,11 @@ export function registerListen(program: Command, app: App): void {
     .option('--host <host>', 'the host that the VM is on')
     .option('--replace', 'take the port from whoever listens already')
     .addOption(
-      new Option(
+      durationOption(
         '--idle-timeout <duration>',
         'after a local program has ended its half, how long to wait for a silent guest where the transport cannot half-close',
-      )
-        .argParser(parseDuration)
-        .default(DEFAULT_IDLE_TIMEOUT_MS, '30s'),
+        '30s',
+      ),
     )
     .action(async (vm: string, port: number, local: LocalAddress, options: ListenOptions, command: Command) =>
       withHub(app, command, (session) => listen(app, session, { vm, port, local, options }), { lasting: true }),

@@ -2,9 +2,9 @@
  * `fairlead proxy VM PORT`: standard input and output joined to a guest's port, for programs that start it, such as ssh by its ProxyCommand.
  * It says nothing, and ends as soon as either side does.
  */
-import { type Command, Option } from 'commander';
+import type { Command } from 'commander';
 import { type App, withHub } from '../app.ts';
-import { parseDuration } from '../duration.ts';
+import { durationOption } from '../duration.ts';
 import { joinTerminal } from '../join-terminal.ts';
 import { parsePort } from '../port.ts';
 
@@ -13,8 +13,6 @@ interface ProxyOptions {
   readonly connectTimeout: number;
 }
 
-const DEFAULT_CONNECT_TIMEOUT_MS = 30_000;
-
 export function registerProxy(program: Command, app: App): void {
   program
     .command('proxy')
@@ -22,11 +20,7 @@ export function registerProxy(program: Command, app: App): void {
     .argument('<vm>', 'name of the VM')
     .argument('<port>', 'vsock port that something in the guest listens on', parsePort)
     .option('--host <host>', 'the host that the VM is on')
-    .addOption(
-      new Option('--connect-timeout <duration>', 'how long to retry a guest that is not ready')
-        .argParser(parseDuration)
-        .default(DEFAULT_CONNECT_TIMEOUT_MS, '30s'),
-    )
+    .addOption(durationOption('--connect-timeout <duration>', 'how long to retry a guest that is not ready', '30s'))
     .action(async (vm: string, port: number, { host, connectTimeout }: ProxyOptions, command: Command) =>
       withHub(app, command, async ({ hub }) => {
         const params = { vm, port, connectTimeoutMs: connectTimeout };

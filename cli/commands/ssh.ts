@@ -12,7 +12,7 @@ import { type Command, Option } from 'commander';
 import { FairleadError } from '../../shared/errors.ts';
 import { type App, type GlobalOptions, withHub } from '../app.ts';
 import { contextPath } from '../context.ts';
-import { parseDuration } from '../duration.ts';
+import { durationOption } from '../duration.ts';
 import { parsePort } from '../port.ts';
 
 interface SshOptions {
@@ -24,7 +24,6 @@ interface SshOptions {
 }
 
 const SSH_PORT = 22;
-const DEFAULT_CONNECT_TIMEOUT_MS = 30_000;
 const SIGNALLED = 128;
 
 export function registerSsh(program: Command, app: App): void {
@@ -37,11 +36,7 @@ export function registerSsh(program: Command, app: App): void {
     .option('-l, --user <user>', 'the user to log in as')
     .option('--known-hosts <file>', 'where host keys are kept; beside the context file by default')
     .addOption(new Option('--port <port>', "vsock port of the guest's SSH server").argParser(parsePort).default(SSH_PORT))
-    .addOption(
-      new Option('--connect-timeout <duration>', 'how long to retry a guest that is not ready')
-        .argParser(parseDuration)
-        .default(DEFAULT_CONNECT_TIMEOUT_MS, '30s'),
-    )
+    .addOption(durationOption('--connect-timeout <duration>', 'how long to retry a guest that is not ready', '30s'))
     .action(async (vm: string, args: string[], options: SshOptions, command: Command) => {
       let arguments_: string[] = [];
       let env: NodeJS.ProcessEnv = {};
