@@ -6,14 +6,15 @@
  * stream's writable side here only stops writing, and the connection is closed when the guest closes or the stream is destroyed.
  * The daemon takes a guest's close of both directions as the end of both, and does not tell of a half-close of the guest.
  */
-import { rm } from 'node:fs/promises';
+import { rm, stat } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { FairleadError } from '../../shared/errors.ts';
 import { isAlive } from '../process-identity.ts';
 import type { Logger } from '../vm/api.ts';
 import { orAborted } from '../vm/deadline.ts';
+import { restrictSocket } from '../vm/plain-socket.ts';
 import { DaemonQuiet } from './daemon-quiet.ts';
 import type { GuestChange, VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
 import { adoptDaemon, type Daemon, type DaemonPaths, startDaemon } from './vhost-user-daemon.ts';
@@ -142,8 +143,11 @@ class VhostUserDevice implements VsockDevice {
       // A file may be left of an agent that was killed; the directory belongs to this VM alone.
       await rm(path, { force: true });
       await listening(server, path);
+      // The daemon runs as whom the directory belongs to, and has to connect.
+      await restrictSocket(path, await stat(dirname(path)));
     } catch (error) {
       this.#listeners.delete(port);
+      server.close();
       throw error;
     }
     return {

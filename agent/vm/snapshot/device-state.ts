@@ -9,13 +9,14 @@
  */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { chmod, chown, open, readFile, rm } from 'node:fs/promises';
+import { open, readFile, rm } from 'node:fs/promises';
 import { createConnection, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
 import { runCommand } from '../../qmp/commands.ts';
 import type { QmpListener } from '../../qmp/events.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
+import { restrictSocket } from '../plain-socket.ts';
 import type { Session } from '../session.ts';
 import type { FileOwner } from './ram-file.ts';
 import type { DeviceStateSum } from './suspension.ts';
@@ -145,8 +146,7 @@ export async function listenOnce(path: string, owner: FileOwner | undefined): Pr
   server.maxConnections = 1;
   server.listen(path);
   await once(server, 'listening');
-  await chmod(path, 0o600);
-  if (owner !== undefined) await chown(path, owner.uid, owner.gid);
+  await restrictSocket(path, owner);
   return server;
 }
 
