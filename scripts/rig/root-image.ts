@@ -27,6 +27,7 @@ const MODULES = {
   host: ['kvm-amd', 'vhost_vsock'],
   network: ['vhost_net', 'tun', 'bridge'],
   passthrough: ['vfio-pci', 'vfio_iommu_type1'],
+  filesystems: ['loop', 'btrfs'],
 } as const;
 /** What a host uses besides QEMU, where this machine has it. */
 const OPTIONAL_PROGRAMS = ['qemu-img', 'ip'];
@@ -43,7 +44,7 @@ export async function buildRigRoot(options: ToolOptions = {}): Promise<void> {
   if (currentVersion(cacheDir, 'rig')?.endsWith(key) === true) return;
 
   onProgress?.('building the root image of the test rig');
-  const { modulesDir, directoryOf } = await fetchGuestParts({ cacheDir, names: ['busybox-static'], signal });
+  const { modulesDir, directoryOf } = await fetchGuestParts({ cacheDir, names: ['busybox-static', 'btrfs-progs'], signal });
   const busybox = join(directoryOf('busybox-static'), 'bin/busybox');
   const fill = async (directory: string): Promise<void> => {
     const initrd = writeCpio([
@@ -64,6 +65,7 @@ export async function buildRigRoot(options: ToolOptions = {}): Promise<void> {
       addModules(root, modulesDir);
       const others = OPTIONAL_PROGRAMS.map(findOnPath).filter((path) => path !== undefined);
       addPrograms(root, [process.execPath, qemu, ...others]);
+      addProgramOf(root, join(directoryOf('btrfs-progs'), 'sbin/mkfs.btrfs'));
       addQemuData(root);
       addCache(root, image, cacheDir);
       addSystemFiles(root);
@@ -120,6 +122,12 @@ function addPrograms(root: string, programs: readonly string[]): void {
   for (const [name, path] of libraryClosure([...programs, ...accelerators], LIBRARIES)) {
     install(path, join(root, 'lib/x86_64-linux-gnu', name));
   }
+}
+
+/** One of a package that this machine need not have; its libraries are among those that QEMU needs here, and the system itself. */
+function addProgramOf(root: string, program: string): void {
+  install(program, join(root, 'bin', basename(program)));
+  for (const [name, path] of libraryClosure([program], LIBRARIES)) install(path, join(root, 'lib/x86_64-linux-gnu', name));
 }
 
 function addQemuData(root: string): void {

@@ -1,5 +1,5 @@
 /** Clones of one snapshot: what each has of its own, what they share, and that nothing that one does is seen by another. */
-import { readFile, truncate, writeFile } from 'node:fs/promises';
+import { truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Guests } from '../../agent/vm/guest-agent/guests.ts';
@@ -8,14 +8,16 @@ import { MemoryResizer } from '../../agent/vm/memory/resize-memory.ts';
 import { hashContent } from '../../agent/vm/snapshot/content.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import type { VmSpecInput } from '../../shared/protocol/vm-spec.ts';
-import { inGuest, linuxHost, linuxSpec, runLinux, whyNoLinux } from '../support/linux-vm.ts';
+import { inGuest, linuxHost, runLinux, whyNoLinux } from '../support/linux-vm.ts';
+import { sharingClones } from '../support/sharing-clones.ts';
 import { snapshotsOf } from '../support/snapshots.ts';
-import { nextEvent, silent, spec, type TestHost, testHost, whyNoQemu } from '../support/vm.ts';
+import { silent, type TestHost } from '../support/vm.ts';
 import { FILE_RAM } from '../support/working-guest.ts';
 
 const missing = whyNoLinux();
 if (missing !== undefined) console.warn(`skipped: ${missing}`);
-const NO_BALLOON = { balloon: false };
+/** Sixteen of 1 GiB are in the soak. */
+const CLONES = 6;
 const never = new AbortController().signal;
 
 describe.skipIf(missing !== undefined)('clones of a guest with a disk, a network and a vsock', () => {
@@ -133,35 +135,19 @@ describe.skipIf(missing !== undefined)('clones of a guest with a disk, a network
   });
 });
 
-describe.skipIf(whyNoQemu() !== undefined || missing !== undefined)('clones that share memory', () => {
-  test('sixteen of one guest run at once and take less than three of it', async () => {
-    await using host = await testHost({ limits: { maxVms: 32, maxStreamsPerVm: 16 } });
-    const { manager } = host;
-    const { vsock: _, ...quiet } = linuxSpec({ name: 'web', memory: FILE_RAM, devices: NO_BALLOON });
-    const up = nextEvent(manager, 'vm.started');
-    await manager.run(spec({ ...quiet, name: 'web' }));
-    await up;
-    await untilConsoleSays(host, 'web', /\S/);
-    const snapshots = snapshotsOf(host);
-    await snapshots.create(parseParams('snapshot.create', { vm: 'web', name: 'gold', mode: 'instant', clonable: true }), {});
-    const sourcePss = await pssOf(manager.get('web').pid);
-    await manager.pause('web');
-    const { vms, memory } = await snapshots.clone(parseParams('vm.clone', { snapshot: 'gold', count: 16 }), {});
-    expect(memory).toBe('shared');
-    expect(vms.map(({ state }) => state)).toEqual(Array.from({ length: 16 }, () => 'running'));
-    const sum = (await Promise.all(vms.map(({ pid }) => pssOf(pid)))).reduce((a, b) => a + b, 0);
-    expect(sum, `one takes ${sourcePss} KiB`).toBeLessThan(3 * sourcePss);
-    await expect(snapshots.remove({ snapshot: 'gold' })).rejects.toMatchObject({ code: 'CONFLICT' });
-    expect(await snapshots.verify({ snapshot: 'gold' }, {})).toMatchObject({ ok: true });
+test.skipIf(missing !== undefined)('clones that share memory are who they are, and take less than three of one', async () => {
+  await using running = await sharingClones({ count: CLONES, mebibytes: 256, randomMebibytes: 0 });
+  const { host, clones, inEach, kibibytes, snapshots } = running;
+  expect(clones.map(({ state }) => state)).toEqual(Array.from({ length: CLONES }, () => 'running'));
+  expect(kibibytes.clones, `one takes ${kibibytes.source} KiB`).toBeLessThan(3 * kibibytes.source);
+  expect(await inEach('hostname')).toEqual(clones.map(({ name }) => name));
+  expect(new Set(await inEach('cat /sys/class/net/eth*/address')).size).toBe(CLONES);
+  await expect(snapshots.remove({ snapshot: 'gold' })).rejects.toMatchObject({ code: 'CONFLICT' });
+  expect(await snapshots.verify({ snapshot: 'gold' }, {})).toMatchObject({ ok: true });
+  await expect(
+    host.manager.suspend('web-1', { durability: 'process' }),
+    'its RAM is in no file of its own',
+  ).rejects.toMatchObject({
+    code: 'UNSUPPORTED',
   });
 });
-
-async function pssOf(pid: number | undefined): Promise<number> {
-  const text = await readFile(`/proc/${pid ?? 0}/smaps_rollup`, 'utf8');
-  return Number(/^Pss:\s+(\d+) kB/m.exec(text)?.[1]);
-}
-
-async function untilConsoleSays(host: TestHost, vm: string, what: RegExp): Promise<void> {
-  const path = join(host.options.stateDir, 'vms', vm, 'logs', 'console.log');
-  while (!what.test(await readFile(path, 'utf8'))) await new Promise((resolve) => setTimeout(resolve, 100));
-}

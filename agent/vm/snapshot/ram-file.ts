@@ -6,7 +6,7 @@
  * Whoever can write to a file owns its guest: they are mode 0600, in a directory that nobody else can change.
  */
 import { constants } from 'node:fs';
-import { lstat, mkdir, open, readdir, rm, stat, statfs } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readFile, rm, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import * as v from 'valibot';
 import { FairleadError } from '../../../shared/errors.ts';
@@ -63,6 +63,20 @@ export async function makeRamFiles(spec: VmSpec, paths: RamPaths, owner: FileOwn
     await removeRamFiles(paths);
     throw error;
   }
+}
+
+/** For what writes RAM into its file before QEMU runs it. @throws FairleadError UNSUPPORTED for huge pages, which are only ever mapped. */
+export async function requireFillable(vm: string, { ramFile }: Pick<RamPaths, 'ramFile'>): Promise<void> {
+  const directory = dirname(ramFile);
+  // It is made with the first VM, on the file system of where it is to be.
+  const is = await statfs(directory)
+    .catch(() => statfs(dirname(directory)))
+    .catch(() => undefined);
+  if (is?.type !== HUGETLBFS) return;
+  const message = `VM ${vm} cannot go on from an instant snapshot with RAM of its own: ${directory} is of huge pages, which nobody can write to`;
+  throw new FairleadError('UNSUPPORTED', `${message}; take mode stream, or clones that share memory`, {
+    details: { vm, path: directory },
+  });
 }
 
 export async function removeRamFiles({ ramFile, addedRamFile }: RamPaths): Promise<void> {
@@ -135,7 +149,7 @@ async function openRamDirectory(path: string, user: FileOwner | undefined): Prom
 }
 
 async function checkRoom(vm: string, directory: string, files: readonly { readonly bytes: number }[]): Promise<void> {
-  const { type, bavail, bsize } = await statfs(directory);
+  const { type, blocks, bavail, bsize } = await statfs(directory);
   if (type === HUGETLBFS) {
     for (const { bytes } of files) {
       if (bytes % bsize === 0) continue;
@@ -144,7 +158,9 @@ async function checkRoom(vm: string, directory: string, files: readonly { readon
     }
   }
   const wanted = files.reduce((sum, { bytes }) => sum + bytes, 0);
-  const free = bavail * bsize - (await promisedIn(directory));
+  const promised = await promisedIn(directory);
+  // One without a limit of its own has what the pool of such pages has.
+  const free = type === HUGETLBFS && blocks === 0 ? await freeInPool(bsize, promised) : bavail * bsize - promised;
   if (free >= wanted) return;
   const message = `there is no room for the RAM of VM ${vm} in ${directory}: it takes ${inMib(wanted)} MiB and ${inMib(Math.max(0, free))} are free`;
   throw new FairleadError(
@@ -154,6 +170,14 @@ async function checkRoom(vm: string, directory: string, files: readonly { readon
       details: { vm, wantedBytes: wanted, freeBytes: free },
     },
   );
+}
+
+/** What running guests are promised is reserved in the pool; what sleeping ones are is not. */
+async function freeInPool(pageBytes: number, promised: number): Promise<number> {
+  const pool = `/sys/kernel/mm/hugepages/hugepages-${pageBytes / 1024}kB`;
+  const count = async (name: string): Promise<number> => Number(await readFile(join(pool, name), 'utf8'));
+  const [free, reserved] = await Promise.all([count('free_hugepages'), count('resv_hugepages')]);
+  return free * pageBytes - Math.max(reserved * pageBytes, promised);
 }
 
 /** What the files there may still come to take. */

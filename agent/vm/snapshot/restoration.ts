@@ -24,7 +24,7 @@ import { differencesOf } from './guest-abi.ts';
 import type { Incoming, Restoration } from './incoming.ts';
 import { type Manifest, type SavedDisk, STATE, whyChanged } from './manifest.ts';
 import { createOverlay } from './overlay.ts';
-import type { FileOwner } from './ram-file.ts';
+import { type FileOwner, requireFillable } from './ram-file.ts';
 import { loadStream } from './stream-state.ts';
 
 export interface RestorationRequest {
@@ -73,6 +73,7 @@ export async function restorationOf(request: RestorationRequest, paths: VmPaths)
   // Checked whole before a QEMU gets any of it; a stream is too long for that, and checked on its way.
   const state =
     manifest.mode === 'instant' ? await readDeviceState(manifest.vm, join(directory, STATE), manifest.state) : undefined;
+  if (state !== undefined && !sharesRam) await requireFillable(request.name, paths);
   const made: string[] = [];
   const undo = async (): Promise<void> => {
     await Promise.allSettled(made.map((path) => rm(path, { force: true })));
