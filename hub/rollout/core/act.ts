@@ -69,9 +69,9 @@ const rollback: Handler<Extract<Action, { kind: 'rollback' }>> = (turn, { scope,
 };
 
 const promote: Handler<Extract<Action, { kind: 'promote' }>> = (turn, { wave = turn.state.wave }, because) => {
-  requirePhase(turn, ['forward'], 'be promoted');
   const { state } = turn;
   if (wave < state.wave) return;
+  requirePhase(turn, ['forward'], 'be promoted');
   const isAhead = wave > state.wave || state.stage === 'late-joiners';
   if (isAhead || (state.stage === 'hosts' && !isSettled(state))) refuse(turn, 'be promoted', `wave ${wave} is at its hosts`);
   if (state.stage === 'to-be-approved' || state.stage === 'approval') refuse(turn, 'be promoted', 'it has to be approved');
@@ -80,8 +80,9 @@ const promote: Handler<Extract<Action, { kind: 'promote' }>> = (turn, { wave = t
 };
 
 const approve: Handler<Extract<Action, { kind: 'approve' }>> = (turn, { wave = turn.state.wave }, because) => {
-  requirePhase(turn, ['forward'], 'be approved');
   const { state } = turn;
+  if (wave < state.wave) return;
+  requirePhase(turn, ['forward'], 'be approved');
   const isAsked = state.stage === 'to-be-approved' || state.stage === 'approval';
   if (!isAsked || wave !== state.wave) return;
   if (state.spec.approval === 'another' && because.by.actor === state.startedBy) {

@@ -1,0 +1,140 @@
+/** Plans of rollouts: order, strata, waves, forecast; change windows; command ids; merge patches. */
+import * as v from 'valibot';
+import { describe, expect, it } from 'vitest';
+import { deriveCommandId } from '../../hub/rollout/command-id.ts';
+import { isOpen } from '../../hub/rollout/core/change-windows.ts';
+import { forecast } from '../../hub/rollout/core/forecast.ts';
+import { type Candidate, orderHosts } from '../../hub/rollout/core/host-order.ts';
+import { planRollout } from '../../hub/rollout/core/plan.ts';
+import { mergePatch } from '../../hub/rollout/work/merge-patch.ts';
+import { timeOfCommandId } from '../../shared/command-id.ts';
+import { RolloutSpec, type RolloutSpecInput } from '../../shared/protocol/rollout-spec.ts';
+
+const specOf = (more: Partial<RolloutSpecInput> = {}): RolloutSpec =>
+  v.parse(RolloutSpec, { selector: {}, steps: [{ kind: 'vm' }], ...more });
+
+/** Of 100: 70 in zone a on new hardware, 20 in zone b, 8 there with an old agent, 2 of a kind of their own. */
+const MIXED: Candidate[] = Array.from({ length: 100 }, (_, index) => ({
+  host: `h${index}`,
+  zone: index < 70 ? 'a' : 'b',
+  agentVersion: index >= 90 && index < 98 ? '1.0' : '1.1',
+  hardware: index >= 98 ? 'odd' : 'new',
+}));
+const kindOf = ({ zone, agentVersion, hardware }: Candidate): string => `${zone} ${agentVersion} ${hardware}`;
+
+function countsOf(hosts: readonly Candidate[]): Record<string, number> {
+  return Object.fromEntries([...Map.groupBy(hosts, kindOf)].map(([kind, members]) => [kind, members.length]));
+}
+
+describe('the order of hosts', () => {
+  it('is the same for the same rollout, however the hosts were found, and another for another', () => {
+    const names = (id: string, hosts: readonly Candidate[]) => orderHosts(id, hosts).map(({ host }) => host);
+    expect(names('r1', MIXED.toReversed())).toEqual(names('r1', MIXED));
+    expect(names('r2', MIXED)).not.toEqual(names('r1', MIXED));
+  });
+
+  it('begins with one of each kind, the most frequent first, and goes on with each by its share', () => {
+    const order = orderHosts('r1', MIXED);
+    expect(order.slice(0, 4).map(kindOf)).toEqual(['a 1.1 new', 'b 1.1 new', 'b 1.0 new', 'b 1.1 odd']);
+    expect(countsOf(order.slice(0, 50))).toEqual({ 'a 1.1 new': 35, 'b 1.1 new': 10, 'b 1.0 new': 4, 'b 1.1 odd': 1 });
+  });
+});
+
+describe('a plan', () => {
+  it('has waves of the size that was asked for, rounded up, and the rest in the last', () => {
+    const spec = specOf({ waves: [{ hosts: 3 }, { hosts: '2.5%' }, { hosts: '1%', minCount: 5 }, { hosts: '10%' }] });
+    const { hosts } = planRollout('r1', spec, MIXED);
+    expect([...Map.groupBy(hosts, ({ wave }) => wave).values()].map(({ length }) => length)).toEqual([3, 3, 5, 89]);
+  });
+
+  it('takes no more of a zone into a wave than may be, and those passed over come next', () => {
+    const spec = specOf({ waves: [{ hosts: 10, perZoneMax: 2 }, { hosts: '100%' }] });
+    const { hosts } = planRollout('r1', spec, MIXED);
+    const first = hosts.filter(({ wave }) => wave === 0);
+    expect(first.map(({ zone }) => zone)).toEqual(['a', 'a', 'b', 'b']);
+    expect(new Set(hosts.map(({ host }) => host)).size).toBe(100);
+  });
+
+  it('says by its digest which hosts it is for, whatever their waves', () => {
+    const one = planRollout('r1', specOf(), MIXED);
+    const other = planRollout('r2', specOf({ waves: [{ hosts: '50%' }, { hosts: '100%' }] }), MIXED.toReversed());
+    expect(other.hostsDigest).toBe(one.hostsDigest);
+    expect(other.revision).not.toBe(one.revision);
+    expect(planRollout('r1', specOf(), MIXED.slice(1)).hostsDigest).not.toBe(one.hostsDigest);
+  });
+
+  it('foretells the worst case of each zone and the time it takes', () => {
+    const spec = specOf({
+      maxInFlight: 10,
+      budget: { maxUnavailable: 8, perZone: '10%' },
+      waves: [{ hosts: 4, soakMs: 60_000 }, { hosts: '100%' }],
+      expectedHostMs: 10_000,
+    });
+    const { zones, worstUnavailable, waves, durationMs, canary } = forecast(spec, planRollout('r1', spec, MIXED));
+    expect(zones).toEqual([
+      { zone: 'a', hosts: 70, worstUnavailable: 7 },
+      { zone: 'b', hosts: 30, worstUnavailable: 3 },
+    ]);
+    expect(worstUnavailable).toBe(7);
+    expect(canary).toHaveLength(4);
+    // One host of zone a and three of zone b; then 69 by sevens and 27 by threes.
+    expect(waves.map((wave) => wave.durationMs)).toEqual([2 * 10_000 + 60_000, (10 + 9) * 10_000]);
+    expect(durationMs).toBe(270_000);
+  });
+});
+
+describe('a spec', () => {
+  it.each([
+    ['strict mode that could start nothing', { strict: true, thresholds: [{ max: 0 }] }],
+    ['a call that cannot be taken back, without a person', { steps: [{ kind: 'call' as const, method: 'vm.start' }] }],
+    ['a time zone that there is not', { windows: [{ timeZone: 'Middle/Earth', from: '01:00', to: '02:00' }] }],
+    ['an amount that is none', { maxInFlight: 1, waves: [{ hosts: 'some' }] }],
+  ])('is refused with %s', (_what, more) => {
+    expect(v.safeParse(RolloutSpec, { selector: {}, steps: [{ kind: 'vm' }], ...more }).success).toBe(false);
+  });
+});
+
+describe('change windows', () => {
+  const night = [{ timeZone: 'Europe/Berlin', days: ['fri' as const], from: '22:00', to: '04:00' }];
+
+  it('are open by the clocks of their time zone, over midnight too', () => {
+    const at = (text: string) => isOpen(night, 'a', Date.parse(text));
+    // Friday the 3rd of July 2026; Berlin is two hours ahead then.
+    expect([
+      at('2026-07-03T19:59:00Z'),
+      at('2026-07-03T20:00:00Z'),
+      at('2026-07-04T01:59:00Z'),
+      at('2026-07-04T02:00:00Z'),
+    ]).toEqual([false, true, true, false]);
+    expect([at('2026-07-02T21:00:00Z'), at('2026-07-03T01:00:00Z')]).toEqual([false, false]);
+    // And one hour in winter.
+    expect([at('2026-12-04T20:30:00Z'), at('2026-12-04T21:00:00Z')]).toEqual([false, true]);
+  });
+
+  it('hold for the zones that they name alone', () => {
+    const windows = [{ ...night[0], timeZone: 'UTC', days: ['mon' as const], from: '00:00', to: '00:01', zones: ['b'] }];
+    expect([isOpen(windows, 'a', 0), isOpen(windows, 'b', 0)]).toEqual([true, false]);
+  });
+});
+
+describe('command ids', () => {
+  it('are the same for the same command, others for others, and tell their time', () => {
+    const id = deriveCommandId(1_790_000_000_000, ['r1', 'change', 'h1', 1, 'stop web']);
+    expect(deriveCommandId(1_790_000_000_000, ['r1', 'change', 'h1', 1, 'stop web'])).toBe(id);
+    expect(deriveCommandId(1_790_000_000_000, ['r1', 'change', 'h1', 2, 'stop web'])).not.toBe(id);
+    expect(timeOfCommandId(id)).toBe(1_790_000_000_000);
+  });
+});
+
+describe('merge patches', () => {
+  it.each([
+    [{ a: 'b' }, { a: 'c' }, { a: 'c' }],
+    [{ a: 'b', b: 'c' }, { a: null }, { b: 'c' }],
+    [{ a: ['b'] }, { a: 'c' }, { a: 'c' }],
+    [{ a: { b: 'c' } }, { a: { b: 'd', c: null } }, { a: { b: 'd' } }],
+    [{}, { a: { bb: { ccc: null } } }, { a: { bb: {} } }],
+    [['a'], { x: 1 }, { x: 1 }],
+  ])('turn %j with %j into %j (RFC 7396, appendix A)', (target, patch, result) => {
+    expect(mergePatch(target, patch)).toEqual(result);
+  });
+});
