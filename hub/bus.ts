@@ -11,6 +11,9 @@ export interface Topics {
   /** Labels of the host, or whether it takes VMs. */
   'host.changed': { readonly host: string };
   'host.disconnected': { readonly host: string; readonly epoch: number };
+  /** A command of an operator that changes something is on its way to its host, until it is known what came of it. */
+  'command.begun': { readonly host: string; readonly id: string; readonly method: string };
+  'command.ended': { readonly host: string; readonly id: string };
 }
 
 export interface Bus {

@@ -121,8 +121,15 @@ export class Commands {
   }
 
   #run(run: CommandRun): void {
-    this.#running.set(run.id, run);
-    void run.run().then(() => this.#running.delete(run.id));
+    const { bus } = this.#options;
+    const { id } = run;
+    const { host, method } = run.command;
+    this.#running.set(id, run);
+    bus.publish('command.begun', { host, id, method });
+    void run.run().then(() => {
+      this.#running.delete(id);
+      bus.publish('command.ended', { host, id });
+    });
   }
 
   get #runOptions() {

@@ -75,6 +75,11 @@ export class Drivers {
 
   lineChanged(host: string): void {
     this.claims.lineChanged(host);
+    this.poke(host);
+  }
+
+  /** The rollout that has the host in its hands looks again. */
+  poke(host: string): void {
     const holder = this.claims.holderOf(host);
     if (holder !== undefined) this.get(holder)?.poke();
   }

@@ -5,6 +5,7 @@ import type { RolloutForecast } from '../../shared/protocol/rollout-plan.ts';
 import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import type { RolloutSummary } from '../../shared/protocol/rollout-status.ts';
 import type { Bus } from '../bus.ts';
+import { ClaimsOfPeople } from './claims-of-people.ts';
 import type { Action, Order } from './core/act.ts';
 import { forecast } from './core/forecast.ts';
 import { planRollout } from './core/plan.ts';
@@ -40,6 +41,7 @@ export class Rollouts {
   readonly #freeze: FreezeSwitch;
   readonly #listeners = new Set<(id: string) => void>();
   readonly #scope = new DisposableStack();
+  readonly #people: ClaimsOfPeople;
   /** What decides who gets which hosts, one after the other. */
   #turns: Promise<unknown> = Promise.resolve();
 
@@ -52,11 +54,17 @@ export class Rollouts {
     const onLine = ({ host }: { host: string }): void => this.drivers.lineChanged(host);
     this.#scope.use(options.bus.subscribe('host.connected', onLine));
     this.#scope.use(options.bus.subscribe('host.disconnected', onLine));
+    const { bus, store, logger } = options;
+    const { availability } = this.drivers.claims;
+    const onFault = (err: unknown): void => logger.error({ err }, 'could not see whether a host is drained');
+    const onChange = (host: string): void => this.drivers.poke(host);
+    this.#people = this.#scope.use(new ClaimsOfPeople({ bus, store, availability, onChange, onFault }));
   }
 
   /** What was under way when the hub before this one ended. Before anything else is asked. */
   async takeUp(): Promise<void> {
     await this.#freeze.load();
+    await this.#people.load();
     for (const record of await this.#book.list()) if (record.endedAtMs === undefined) await this.#takeUp(record);
   }
 

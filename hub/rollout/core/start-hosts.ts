@@ -90,10 +90,10 @@ function zonesInTurn(state: RolloutState): readonly string[] {
   return [...open].sort(compare).slice(0, 1);
 }
 
-function mayEnter({ spec, inFlight }: RolloutState, zone: string): boolean {
-  const busy = new Set<string>();
-  for (const host of inFlight) busy.add(host.zone);
-  return busy.has(zone) || busy.size < (isSequential(spec) ? 1 : spec.zones.maxInFlight);
+function mayEnter({ spec, tallies }: RolloutState, zone: string): boolean {
+  if (tallies.zone(zone).inFlight > 0) return true;
+  const limit = isSequential(spec) ? 1 : spec.zones.maxInFlight;
+  return tallies.zones.values().reduce((busy, { inFlight }) => (inFlight > 0 ? busy + 1 : busy), 0) < limit;
 }
 
 function isSequential({ zones }: RolloutSpec): boolean {
