@@ -4,6 +4,7 @@
  *
  * Handlers are called by the session and never throw: what cannot be saved then is logged.
  */
+import type { Duplex } from 'node:stream';
 import { type FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import type { VmExit, VmInfo, VmState } from '../../shared/protocol/vm.ts';
 import type { NewVmEvent, VmEventData, VmEventType } from '../../shared/protocol/vm-events.ts';
@@ -38,6 +39,13 @@ const SAVE_MS = 2_000;
 /** Of an error's message in an event: QEMU's last words may be many. */
 const MAX_TOLD_CHARS = 1_000;
 
+export interface LifeHooks {
+  /** The process has ended, and the record says what is to follow. */
+  onRest(): void;
+  /** The guest has opened a stream. */
+  onDialled(stream: Duplex): void;
+}
+
 export class VmLife {
   readonly name: string;
   /** How the ladder is ending the process; undefined while nobody is. */
@@ -45,19 +53,18 @@ export class VmLife {
   /** All of the guest is on disk: the end of its process is not its end, from here to the next launch. */
   isGuestSaved = false;
   readonly #context: LifeContext;
-  readonly #onRest: () => void;
+  readonly #hooks: LifeHooks;
   #record: VmRecord;
   #state: VmState;
   #session: Session | undefined;
   #saved: Promise<void> = Promise.resolve();
   #cleaned: Promise<void> = Promise.resolve();
 
-  /** `onRest` is called when the process has ended and the record says what is to follow. */
-  constructor(context: LifeContext, record: VmRecord, onRest: () => void) {
+  constructor(context: LifeContext, record: VmRecord, hooks: LifeHooks) {
     this.#context = context;
     this.#record = record;
     this.#state = record.state;
-    this.#onRest = onRest;
+    this.#hooks = hooks;
     this.name = record.spec.name;
   }
 
@@ -198,7 +205,7 @@ export class VmLife {
     await this.save({ ...this.#atRest(), state: this.#state, exit, restarts });
     if (!isTold) this.tell(isClean ? 'vm.stopped' : 'vm.crashed', { reason, code: null, signal: null }, end.at.getTime());
     this.#tellPlan(restarts);
-    this.#onRest();
+    this.#hooks.onRest();
   }
 
   /** A guest that sleeps is given up. */
@@ -218,6 +225,7 @@ export class VmLife {
         if (type !== 'vm.migration-changed' || !SLEEP_STATES.includes(this.#state)) this.tell(type, data, at);
       },
       onReady: () => this.#onReady(),
+      onDialled: (stream) => this.#hooks.onDialled(stream),
       onEnd: (end) => this.#onEnd(end),
     };
   }
@@ -260,7 +268,7 @@ export class VmLife {
     this.#record = { ...this.#record, ...this.#atRest(), state: isClean && wasAwake ? 'stopped' : 'crashed', exit, restarts };
     this.#tellPlan(restarts);
     this.#cleaned = this.#cleanUp(session, { keepsRam: false });
-    this.#onRest();
+    this.#hooks.onRest();
   }
 
   /** What the record of a VM without a guest does not have. */

@@ -8,6 +8,7 @@
  *
  * Handlers are called synchronously and in order, and must not throw.
  */
+import type { Duplex } from 'node:stream';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { runCommand } from '../qmp/commands.ts';
@@ -30,6 +31,8 @@ export interface SessionHandlers {
   onNotice(notice: QemuNotice, at: number): void;
   /** The guest dialled its ready port. */
   onReady(): void;
+  /** The guest dialled something else that takes its connection. */
+  onDialled?(stream: Duplex): void;
   /** The process is gone and every event that it sent has been handed on. */
   onEnd(end: SessionEnd): void;
 }
@@ -184,7 +187,8 @@ export class Session {
   async listenToGuest(readyPort: number | undefined): Promise<void> {
     const { device, signal, streams, vm, generation } = this;
     if (device === undefined) return;
-    const guest = { vm, generation, device, streams, readyPort, signal };
+    const onDialled = (stream: Duplex): void => this.#options.handlers.onDialled?.(stream);
+    const guest = { vm, generation, device, streams, readyPort, signal, onDialled };
     const ready = readyPort === undefined ? undefined : await this.#listenForReady(device, readyPort);
     const others = await this.#options.guestPorts?.attach(guest);
     this.#listening = [ready, others].filter((listener) => listener !== undefined);

@@ -2,6 +2,7 @@
  * The commands on one VM, one after another in the order of their calls; its life below them is life.ts. VMs share nothing but the event
  * log, so one that hangs holds up nobody else. Commands may be called at any time and throw FairleadError.
  */
+import type { Duplex } from 'node:stream';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import type { Result } from '../../shared/protocol/methods.ts';
 import type { VmInfo, VmState } from '../../shared/protocol/vm.ts';
@@ -58,7 +59,10 @@ export class Supervisor {
     this.#restart = new RestartTimer(() => {
       this.#restarting = this.#startAgain();
     });
-    this.#life = new VmLife(context, record, () => this.#restart.set(this.#life.record.restarts));
+    this.#life = new VmLife(context, record, {
+      onRest: () => this.#restart.set(this.#life.record.restarts),
+      onDialled: (stream) => this.#useUntilClosed(stream),
+    });
     this.#ending = { context, life: this.#life, live: () => this.#live() };
     this.#sleeper = new Sleeper({
       context,
@@ -254,8 +258,7 @@ export class Supervisor {
 
   /** Not in the queue: streams are opened side by side, and while a command hangs. */
   async openStream(target: { port: number; connectTimeoutMs: number }, signal: AbortSignal | undefined): Promise<OpenedStream> {
-    using use = new DisposableStack();
-    use.use(this.#idle.use());
+    using _ = this.#idle.use();
     await this.#wake({ signal });
     const opened = await this.#openStream(target, signal).catch(async (error: unknown) => {
       if (!this.#isAsleep) throw error;
@@ -263,10 +266,15 @@ export class Supervisor {
       await this.#wake({ signal });
       return this.#openStream(target, signal);
     });
-    const untilClosed = use.move();
-    if (opened.stream.closed) untilClosed.dispose();
-    else opened.stream.once('close', () => untilClosed.dispose());
+    this.#useUntilClosed(opened.stream);
     return opened;
+  }
+
+  /** Whoever has a stream into the guest, or out of it, uses the VM. */
+  #useUntilClosed(stream: Duplex): void {
+    if (stream.closed) return;
+    const use = this.#idle.use();
+    stream.once('close', () => use[Symbol.dispose]());
   }
 
   async #openStream(target: { port: number; connectTimeoutMs: number }, signal: AbortSignal | undefined): Promise<OpenedStream> {

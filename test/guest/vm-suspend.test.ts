@@ -1,6 +1,8 @@
 /** A real guest is suspended and resumed: it goes on where it was, with its memory, its open files and its vsock. */
+import { setTimeout } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import type { VmManager } from '../../agent/vm/manager.ts';
+import type { GuestDialled } from '../../shared/protocol/methods-streams.ts';
 import { inGuest, linuxHost, linuxSpec, runLinux, whyNoLinux } from '../support/linux-vm.ts';
 import { nextEvent, typesOf } from '../support/vm.ts';
 import { beginWork, FILE_RAM } from '../support/working-guest.ts';
@@ -9,6 +11,7 @@ const missing = whyNoLinux();
 if (missing !== undefined) console.warn(`skipped: ${missing}`);
 
 const ECHO_PORT = 7;
+const DIALLED_PORT = 9_000;
 const IDLE_MS = 1_000;
 
 const sleepOf = (manager: VmManager) => typesOf(manager, 'web').filter((type) => /suspend|resumed|crashed|stopped/.test(type));
@@ -70,5 +73,24 @@ describe.skipIf(missing !== undefined)('a suspended VM', () => {
     stream.destroy();
     await again;
     expect(performance.now() - woken).toBeGreaterThanOrEqual(3 * IDLE_MS);
+
+    // The guest dials out: that is a use, for as long as it lasts, and so is what an operation does in it.
+    const dialled = Promise.withResolvers<GuestDialled>();
+    using _ = await manager.guestPorts.subscribe(
+      { vm: 'web', port: DIALLED_PORT, replace: false },
+      { onDialled: dialled.resolve, onEnd: dialled.reject },
+    );
+    await inGuest(manager, 'web', `(sleep 60 | socat - VSOCK-CONNECT:2:${DIALLED_PORT}) </dev/null >/dev/null 2>&1 &`);
+    const { stream: out } = manager.guestPorts.take('web', DIALLED_PORT, (await dialled.promise).connection);
+    const last = nextEvent(manager, 'vm.suspended', 'web');
+    const slept = sleepOf(manager).length;
+    expect(await Promise.race([last, setTimeout(2 * IDLE_MS, 'awake')]), 'the guest has a stream open').toBe('awake');
+    expect(sleepOf(manager)).toHaveLength(slept);
+    out.destroy();
+    await last;
+    const { running } = await manager.operate('web', { doing: 'asking', inTurn: false, wakes: true }, {}, (vm, deadline) =>
+      vm.execute('query-status', {}, deadline),
+    );
+    expect(running, 'an operation of the guest agent wakes it').toBe(true);
   });
 });

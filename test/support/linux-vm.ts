@@ -45,7 +45,12 @@ export async function runLinux(manager: VmManager, input: VmSpecInput): Promise<
 export async function inGuest(manager: VmManager, vm: string, command: string): Promise<string> {
   const { stream } = await manager.openStream({ vm, port: RUN_PORT, connectTimeoutMs: CONNECT_MS });
   stream.write(`${command}\n`);
-  return readAll(stream);
+  try {
+    return await readAll(stream);
+  } finally {
+    // The guest has ended its half; ours is open.
+    stream.destroy();
+  }
 }
 
 async function readAll(stream: Duplex): Promise<string> {

@@ -37,6 +37,8 @@ export interface DiallingGuest {
   /** Where the guest says that it is ready: nobody else's. */
   readonly readyPort: number | undefined;
   readonly signal: AbortSignal;
+  /** Told of each connection that is not reset at once. */
+  readonly onDialled?: ((stream: Duplex) => void) | undefined;
 }
 
 export interface Subscriber {
@@ -222,13 +224,14 @@ export class GuestPorts implements Disposable {
   }
 
   /** False when the guest has as many streams as it may. */
-  #admit({ streams, signal }: DiallingGuest, stream: Duplex): boolean {
+  #admit({ streams, signal, onDialled }: DiallingGuest, stream: Duplex): boolean {
     using place = streams.reserve(this.#options.maxStreamsPerVm);
     if (place === undefined || signal.aborted) {
       stream.destroy();
       return false;
     }
     streams.add(stream);
+    onDialled?.(stream);
     return true;
   }
 
