@@ -8,13 +8,13 @@
  * The line is dialled first and everything else is made meanwhile: calls that come early wait for the VMs to be adopted. Neither the
  * absence of the hub nor that of QEMU or vsock keeps an agent from running; `/readyz` tells of it. Stopping leaves every VM as it is.
  */
-import { access, constants, mkdir } from 'node:fs/promises';
+import { access, constants, mkdir, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { toFairleadError } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
 import { parseParams } from '../shared/protocol/validate.ts';
 import type { VmSpec } from '../shared/protocol/vm-spec.ts';
-import { type AgentConfig, parseHttpListen } from './config.ts';
+import { type AgentConfig, defaultRamDir, parseHttpListen } from './config.ts';
 import { Upkeep } from './desired/upkeep.ts';
 import type { ReadinessCheck } from './http/readiness.ts';
 import { type HttpEndpoint, serveHttp } from './http/server.ts';
@@ -172,6 +172,7 @@ class FairleadAgent implements Agent {
       await mkdir(config.stateDir, { recursive: true, mode: 0o700 });
       await mkdir(config.runDir, { recursive: true, mode: 0o700 });
       this.#scope.use(await becomeSoleAgent(config.stateDir));
+      this.#scope.defer(() => leaveRamDir(config));
       this.#link.start();
       await Promise.all([this.#adopt(), this.#serve()]);
     } catch (error) {
@@ -312,6 +313,13 @@ class FairleadAgent implements Agent {
     if (info === undefined) return 'not looked for yet';
     return info.qemu.available ? undefined : (info.qemu.reason ?? 'not found');
   }
+}
+
+/** One that somebody else has made is theirs. */
+async function leaveRamDir({ stateDir, ramDir }: AgentConfig): Promise<void> {
+  if (ramDir !== defaultRamDir(stateDir)) return;
+  // A guest may have its RAM there, and most agents never make it.
+  await rmdir(ramDir).catch(() => {});
 }
 
 function linkReason({ state, hub, lastError, retryInMs }: LinkStatus): string | undefined {

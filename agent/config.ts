@@ -184,7 +184,7 @@ const ConfigSchema = v.pipe(
     ...config,
     host: config.host ?? defaultHostName(),
     runDir: config.runDir ?? join(config.stateDir, 'run'),
-    ramDir: config.ramDir ?? join('/dev/shm', `fairlead-${shortHash(config.stateDir)}`),
+    ramDir: config.ramDir ?? defaultRamDir(config.stateDir),
     snapshotDir: config.snapshotDir ?? join(config.stateDir, 'snapshots'),
     imageRoots: config.imageRoots ?? [join(config.stateDir, 'images')],
   })),
@@ -211,6 +211,11 @@ export function parseHttpListen(text: string): HttpListen | undefined {
   if (text.startsWith('unix:/')) return { path: text.slice('unix:'.length) };
   const address = parseAddress(text);
   return address !== undefined && isLoopbackHost(address.host) ? address : undefined;
+}
+
+/** The agent's alone: it makes it, and removes it when nothing is in it. */
+export function defaultRamDir(stateDir: string): string {
+  return join('/dev/shm', `fairlead-${shortHash(stateDir)}`);
 }
 
 /** Tells the directories of two agents of one host apart. */

@@ -1,11 +1,12 @@
 import { once } from 'node:events';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { mkdir, mkdtemp, rm, stat, writeFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, describe, expect, it } from 'vitest';
 import { type Agent, type AgentOptions, createAgent } from '../../agent/agent.ts';
-import { parseAgentConfig } from '../../agent/config.ts';
+import { defaultRamDir, parseAgentConfig } from '../../agent/config.ts';
 import { createApp } from '../../agent/http/app.ts';
 import type { LinkStatus } from '../../agent/link/link.ts';
 import { MuxChannel } from '../../shared/mux/channel.ts';
@@ -189,6 +190,18 @@ describe('an agent and its hub', () => {
     expect(agent.link.state).toBe('stopped');
     await expect(fetch(`${agent.httpAddress}/livez`)).rejects.toThrow('fetch failed');
     await agent.stop();
+  });
+
+  it('leave no empty directory for the RAM of guests behind, and none that has any', async () => {
+    for (const isEmpty of [true, false]) {
+      const { agent, stateDir } = await startConnected();
+      const ramDir = defaultRamDir(stateDir);
+      await mkdir(ramDir, { mode: 0o700 });
+      scope.push({ [Symbol.asyncDispose]: () => rm(ramDir, { recursive: true, force: true }) });
+      if (!isEmpty) await writeFile(join(ramDir, 'web.ram'), '');
+      await agent.stop();
+      expect(existsSync(ramDir)).toBe(!isEmpty);
+    }
   });
 
   it('do without each other: calls wait until VMs are adopted', async () => {
