@@ -13,6 +13,7 @@ import type { CallOptions } from '../vm/api.ts';
 import { CommandQueue } from '../vm/command-queue.ts';
 import { Deadline } from '../vm/deadline.ts';
 import type { EventLog } from '../vm/events.ts';
+import type { RestingVm } from '../vm/live-vm.ts';
 import { GUEST_STATES, REST_STATES, requireState, transition, type VmInput } from '../vm/machine.ts';
 import type { Durability } from '../vm/snapshot/suspension.ts';
 import type { HostFaults } from './script.ts';
@@ -31,7 +32,7 @@ const DEVICE_STATE_BYTES = 256 * 1024;
 const EXIT = { reason: 'host-qmp-quit', code: 0, signal: null } as const;
 
 export class SimVm {
-  readonly spec: VmSpec;
+  #spec: VmSpec;
   readonly #context: SimVmContext;
   readonly #queue = new CommandQueue();
   readonly #uuid = randomUUID();
@@ -43,9 +44,13 @@ export class SimVm {
   #isDeleted = false;
 
   constructor(spec: VmSpec, context: SimVmContext) {
-    this.spec = spec;
+    this.#spec = spec;
     this.#context = context;
     this.#tell('vm.created', {});
+  }
+
+  get spec(): VmSpec {
+    return this.#spec;
   }
 
   get info(): VmInfo {
@@ -69,6 +74,26 @@ export class SimVm {
   /** A host that has just been made has its VMs already: without waiting, and without a fault. */
   startAtOnce(): void {
     this.#begin();
+  }
+
+  /** As far as it needs no files. */
+  async atRest<T>(doing: string, options: CallOptions, run: (vm: RestingVm, deadline: Deadline) => Promise<T>): Promise<T> {
+    const { name } = this.#spec;
+    requireState(name, this.#state, REST_STATES, `do this (${doing}) at rest to`);
+    using deadline = new Deadline(`${doing} VM ${name}`, options);
+    return await run(
+      {
+        name,
+        spec: this.#spec,
+        get paths(): never {
+          throw new FairleadError('UNSUPPORTED', `VM ${name} is simulated and has no files`);
+        },
+        changeSpec: async (spec) => {
+          this.#spec = spec;
+        },
+      },
+      deadline,
+    );
   }
 
   start(options: CallOptions): Promise<VmInfo> {

@@ -96,7 +96,7 @@ export class SimVms implements Vms {
   };
 
   restore: Vms['restore'] = async (name) => this.#notPlayed(name, 'restored from a snapshot');
-  atRest: Vms['atRest'] = async (name) => this.#notPlayed(name, 'worked on at rest');
+  atRest: Vms['atRest'] = async (name, doing, options, run) => this.#find(name).atRest(doing, options, run);
   operate: Vms['operate'] = async (name, { doing }) => this.#notPlayed(name, `operated on (${doing})`);
   openLog: Vms['openLog'] = async (name) => this.#notPlayed(name, 'asked for a log');
 
