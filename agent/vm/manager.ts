@@ -30,6 +30,7 @@ import { setGuestClock } from './guest-agent/set-clock.ts';
 import { shutdownGuest } from './guest-agent/shutdown.ts';
 import { GuestPorts } from './guest-ports/guest-ports.ts';
 import type { GuestService } from './guest-ports/guest-service.ts';
+import { requireOwnVars } from './host/firmware-vars.ts';
 import { findHostDevices, releaseHostDevices } from './host/host-devices.ts';
 import { hostInfo, readBootId, readTscKhz } from './host/host-info.ts';
 import { HostProbe } from './host/host-probe.ts';
@@ -112,7 +113,10 @@ export class VmManager implements Vms {
         maxStreamsPerVm: limits.maxStreamsPerVm,
         logger,
       }),
-      checkSpec: policy.checkSpec,
+      checkSpec: async (spec) => {
+        await requireOwnVars(spec, this.#inUseBeside(spec.name));
+        await policy.checkSpec?.(spec);
+      },
       events: this.events,
       limits,
       ladderTimes,
@@ -121,6 +125,14 @@ export class VmManager implements Vms {
       setClock: (vm, limits) => setGuestClock(vm, limits),
     };
     this.#logs = new LogKeeper({ paths: () => this.#growingLogs(), logger });
+  }
+
+  /** What the other VMs are made of that run or sleep. */
+  #inUseBeside(name: string): VmSpec[] {
+    const records = [...this.#vms.values()].map(({ record }) => record);
+    return records
+      .filter(({ spec, process, state }) => spec.name !== name && (process !== undefined || state === 'suspended'))
+      .map(({ spec }) => spec);
   }
 
   /** Of the VMs that have a process. */

@@ -1,7 +1,7 @@
 /** VMs that firmware boots, each from what its spec names: SeaBIOS as a ROM, OVMF as flash with variables of the VM's own. */
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, link, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { artefacts, cacheDirectory, currentVersion } from '../../cli/image/cache.ts';
@@ -78,13 +78,18 @@ describe.skipIf(noUefi !== undefined)('UEFI firmware in flash', () => {
     expect(await Promise.all(['code.fd', 'vars.fd'].map((name) => hashOf(join(ovmf ?? '', name))))).toEqual(pristine);
   });
 
-  test.skipIf(whyNoLinux() !== undefined)('boots Linux, and its code serves several VMs at once', async () => {
+  test.skipIf(whyNoLinux() !== undefined)('boots Linux; its code serves several VMs at once, its variables one', async () => {
     await using host = await linuxHost();
     const { kernel, initrd } = artefacts();
     const firmware = await uefi(host, 'web');
     const args = 'console=ttyS0 reboot=t panic=-1 quiet';
     await runLinux(host.manager, { name: 'web', boot: { firmware, kernel, initrd, args } });
     expect(await inGuest(host.manager, 'web', 'ls /sys/firmware/efi')).toContain('systab');
+    const alias = await placeFor(host, 'alias.fd');
+    await link(firmware.vars, alias);
+    await expect(
+      host.manager.run(spec({ name: 'thief', boot: { firmware: { ...firmware, vars: alias } } })),
+    ).rejects.toMatchObject({ code: 'CONFLICT', message: expect.stringMatching(/, which VM web has: give each its own copy$/) });
     const own = await uefi(host, 'db');
     expect(await host.manager.run(spec({ name: 'db', boot: { firmware: own } }))).toMatchObject({ state: 'running' });
   });
