@@ -1,5 +1,6 @@
 /** What every command gets: the process's streams and environment, and the one connection to the hub, made on first use. */
 import type { Command } from 'commander';
+import type { WhenOffline } from '../shared/protocol/methods-command.ts';
 import { connectHub, type HubConnection } from './connection.ts';
 import { type Environment, resolveContext } from './context.ts';
 import { Output, type OutputFormat, type Streams } from './output.ts';
@@ -13,6 +14,7 @@ export interface GlobalOptions {
   /** Deadline of each call, milliseconds. */
   readonly timeout: number;
   readonly commandId?: string;
+  readonly whenOffline?: WhenOffline;
 }
 
 export interface App {
@@ -43,6 +45,7 @@ export async function withHub(
     timeoutMs: options.timeout,
     signal: app.signal,
     commandId: options.commandId,
+    whenOffline: options.whenOffline,
     lasting,
   });
   await body({ hub, output: outputOf(app, command), options });

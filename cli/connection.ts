@@ -9,6 +9,7 @@ import { FairleadError, type JsonObject } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
 import { changesSomething } from '../shared/protocol/changes.ts';
 import type { MethodName, ParamsInput, Result, StreamMethodName } from '../shared/protocol/methods.ts';
+import type { WhenOffline } from '../shared/protocol/methods-command.ts';
 import type { OperatorParams } from '../shared/protocol/operator.ts';
 import type { VmEvent } from '../shared/protocol/vm-events.ts';
 import type { HubContext } from './context.ts';
@@ -45,6 +46,8 @@ export interface ConnectOptions {
   readonly signal?: AbortSignal;
   /** Of the one command that is given over this connection; without it each gets an id of its own. */
   readonly commandId?: string | undefined;
+  /** Whether a command waits for a host that is away. */
+  readonly whenOffline?: WhenOffline | undefined;
   /** Dials again whenever the line breaks: for commands that serve others until they are ended. */
   readonly lasting?: boolean | undefined;
 }
@@ -60,6 +63,7 @@ export async function connectHub(context: HubContext, options: ConnectOptions): 
   const nextCommandId = commandIds(options.commandId);
   const limitsOf = (method: string, params: JsonObject, limits: { timeoutMs?: number } = {}) => ({
     signal,
+    whenOffline: options.whenOffline,
     commandId: changesSomething(method, params) ? nextCommandId() : undefined,
     ...limits,
   });

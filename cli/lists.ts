@@ -1,14 +1,15 @@
 /** Whole lists, page after page, and the rows that several hosts give together. */
-import type { HostRecord } from '../shared/protocol/methods-fleet.ts';
+import type { ParamsInput } from '../shared/protocol/methods.ts';
+import type { FleetVm, HostRecord } from '../shared/protocol/methods-fleet.ts';
 import type { VmInfo } from '../shared/protocol/vm.ts';
 import type { HubConnection } from './connection.ts';
 
 export type VmRow = VmInfo & { readonly host: string };
 
-export async function allHosts(hub: HubConnection): Promise<HostRecord[]> {
+export async function allHosts(hub: HubConnection, filter: ParamsInput<'host.list'> = {}): Promise<HostRecord[]> {
   const rows: HostRecord[] = [];
   for (let after: string | undefined; ; ) {
-    const page = await hub.call('host.list', after === undefined ? {} : { after });
+    const page = await hub.call('host.list', after === undefined ? filter : { ...filter, after });
     rows.push(...page.hosts);
     if (page.next === undefined) return rows;
     after = page.next;
@@ -46,4 +47,15 @@ export async function allVms(
     else onUnreachable(names[index] ?? '', answer.reason);
   }
   return rows.toSorted((a, b) => a.name.localeCompare(b.name) || a.host.localeCompare(b.host));
+}
+
+/** VMs of the fleet as the hub knows them: those of hosts that are away included, and no host is asked. */
+export async function fleetVms(hub: HubConnection, filter: ParamsInput<'vm.find'>): Promise<FleetVm[]> {
+  const rows: FleetVm[] = [];
+  for (let after: string | undefined; ; ) {
+    const page = await hub.call('vm.find', after === undefined ? filter : { ...filter, after });
+    rows.push(...page.vms);
+    if (page.next === undefined) return rows;
+    after = page.next;
+  }
 }

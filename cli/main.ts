@@ -7,7 +7,9 @@ import { registerConnect } from './commands/connect.ts';
 import { registerConsole } from './commands/console.ts';
 import { registerCp } from './commands/cp.ts';
 import { registerDoctor } from './commands/doctor.ts';
+import { registerEvents } from './commands/events.ts';
 import { registerExec } from './commands/exec.ts';
+import { registerFleet } from './commands/fleet.ts';
 import { registerForward } from './commands/forward.ts';
 import { registerGuest } from './commands/guest.ts';
 import { registerHost } from './commands/host.ts';
@@ -66,6 +68,12 @@ function buildProgram(app: App): Command {
         .default(DEFAULT_TIMEOUT_MS, '1m'),
     )
     .option('--command-id <id>', 'id of the command: the same one again is answered, and not run twice')
+    .addOption(
+      new Option('--when-offline <what>', 'of a command whose host is away: fail, or queue it until --timeout').choices([
+        'fail',
+        'queue',
+      ]),
+    )
     .addOption(new Option('-o, --output <format>', 'what is printed').choices(OUTPUT_FORMATS).default('table'))
     .exitOverride()
     .showHelpAfterError('(add --help for what it takes)')
@@ -88,6 +96,8 @@ function buildProgram(app: App): Command {
     registerConsole,
     registerLogs,
     registerRpc,
+    registerEvents,
+    registerFleet,
     registerOp,
     registerImage,
     registerDoctor,

@@ -13,6 +13,7 @@ import type { Line } from '../shared/line/line.ts';
 import { MuxChannel } from '../shared/mux/channel.ts';
 import { changesSomething } from '../shared/protocol/changes.ts';
 import { isMethodName, type MethodName, methodContract, type Result, type StreamMethodName } from '../shared/protocol/methods.ts';
+import type { WhenOffline } from '../shared/protocol/methods-command.ts';
 import type { OperatorParams } from '../shared/protocol/operator.ts';
 import { parseNotification, parseResult } from '../shared/protocol/validate.ts';
 import type { VmEvent } from '../shared/protocol/vm-events.ts';
@@ -25,6 +26,8 @@ export interface CallLimits {
   readonly signal?: AbortSignal | undefined;
   /** Of a call that changes something on a host; one is made up where it is left out. */
   readonly commandId?: string | undefined;
+  /** What becomes of such a call while its host is away: it fails (the default), or waits for the host until its time is over. */
+  readonly whenOffline?: WhenOffline | undefined;
   /** Told of each `$/progress` of the call. */
   readonly onProgress?: ((value: unknown) => void) | undefined;
 }
@@ -76,7 +79,9 @@ export class HubClient implements AsyncDisposable {
     if (!isCommand(method, params)) return peer.call(method, params, options);
     const commandId = limits.commandId ?? newCommandId();
     try {
-      return await peer.call(method, params, { ...options, meta: { commandId } });
+      const { whenOffline } = limits;
+      const meta = { commandId, ...(whenOffline !== undefined && { whenOffline }) };
+      return await peer.call(method, params, { ...options, meta });
     } catch (error) {
       throw withCommandId(error, commandId);
     }

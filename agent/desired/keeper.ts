@@ -172,10 +172,10 @@ export class DesiredKeeper implements AsyncDisposable {
   }
 
   async #own(name: string, uuid: string | undefined): Promise<void> {
-    await this.#write(({ state, owned: { [name]: _, ...others } }) => ({
-      state,
-      owned: uuid === undefined ? others : { ...others, [name]: uuid },
-    }));
+    await this.#write(({ state, owned }) => {
+      const others = Object.entries(owned).filter(([vm]) => vm !== name);
+      return { state, owned: Object.fromEntries(uuid === undefined ? others : [...others, [name, uuid]]) };
+    });
   }
 
   /** One after the other, each on what the one before has left. */

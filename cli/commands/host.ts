@@ -1,8 +1,10 @@
-/** `fairlead host ls|show|rm`: the hosts that enrolled with the hub. */
+/** `fairlead host ls|show|rm`: the hosts that enrolled with the hub; host-upkeep.ts has what can be done to them. */
 import type { Command } from 'commander';
 import { type App, withHub } from '../app.ts';
 import { allHosts } from '../lists.ts';
 import { age, humanBytes } from '../output.ts';
+import { collectLabels } from '../vm-spec-options.ts';
+import { registerHostUpkeep } from './host-upkeep.ts';
 
 export function registerHost(program: Command, app: App): void {
   const host = program.command('host').description('hosts that enrolled with the hub');
@@ -10,16 +12,23 @@ export function registerHost(program: Command, app: App): void {
   host
     .command('ls')
     .alias('list')
-    .description('every enrolled host')
-    .action(async (_options: object, command: Command) =>
+    .description('enrolled hosts: all, or those with the labels')
+    .option('--label <key=value>', 'only those that have it (may be repeated)', collectLabels)
+    .option('--cordoned', 'only those that take no new VMs')
+    .action(async ({ label, cordoned }: { label?: Record<string, string>; cordoned?: boolean }, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
-        const hosts = await allHosts(hub);
+        const hosts = await allHosts(hub, { ...(label && { labels: label }), ...(cordoned && { cordoned }) });
         const now = Date.now();
         output.list(
           hosts,
           [
             { title: 'HOST', value: (row) => row.host },
             { title: 'LINE', value: (row) => (row.connected ? 'up' : 'down') },
+            {
+              title: 'TAKES VMS',
+              value: (row) => (row.cordoned === undefined ? 'yes' : row.cordoned.drained ? 'drained' : 'no'),
+            },
+            { title: 'ZONE', value: (row) => row.zone },
             { title: 'SEEN', value: (row) => age(row.lastSeenAt, now) },
             { title: 'RTT', value: (row) => (row.rttMs === undefined ? undefined : `${row.rttMs.toFixed(1)}ms`) },
             { title: 'VERSION', value: (row) => row.agentVersion },
@@ -48,6 +57,7 @@ export function registerHost(program: Command, app: App): void {
             ['enrolled', record.enrolledAt],
             ['last seen', record.lastSeenAt],
             ['labels', labelText(record.labels)],
+            ['takes no VMs', record.cordoned && `since ${record.cordoned.at} ${record.cordoned.reason}`.trim()],
             ['agent', info?.agentVersion ?? record.agentVersion],
             ['system', info && `${info.hostname}, Linux ${info.kernel}, ${info.architecture}`],
             ['cpus', info?.cpus],
@@ -61,6 +71,8 @@ export function registerHost(program: Command, app: App): void {
         );
       }),
     );
+
+  registerHostUpkeep(host, app);
 
   host
     .command('rm <host>')

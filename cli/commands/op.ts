@@ -1,6 +1,10 @@
-/** `fairlead op ls|show`: the commands that hosts keep in their journals, and what became of each. */
+/**
+ * `fairlead op ls|show|wait|cancel`: commands and what became of each. The hub keeps those that were given through it, hosts keep in their
+ * journals all that they got; one command has one id in both.
+ */
 import { type Command, Option } from 'commander';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import type { CommandRecord } from '../../shared/protocol/methods-command.ts';
 import { OPERATION_STATES, type Operation, type OperationSummary } from '../../shared/protocol/methods-operation.ts';
 import { type App, type Session, withHub } from '../app.ts';
 import type { HubConnection } from '../connection.ts';
@@ -13,6 +17,7 @@ interface ListOptions {
   readonly vm?: string;
   readonly state?: (typeof OPERATION_STATES)[number];
   readonly limit: number;
+  readonly open?: boolean;
 }
 
 type Row = OperationSummary & { readonly host: string };
@@ -26,11 +31,13 @@ export function registerOp(program: Command, app: App): void {
     .alias('list')
     .description('the newest commands of a host, or of every connected host')
     .option('--host <host>', 'of this host alone')
+    .option('--open', 'only those that have not ended, as the hub keeps them')
     .option('--vm <vm>', 'for this VM alone')
     .addOption(new Option('--state <state>', 'in this state alone').choices(OPERATION_STATES))
     .option('--limit <number>', 'at most so many of a host', parseInteger, DEFAULT_LIMIT)
     .action(async (options: ListOptions, command: Command) =>
       withHub(app, command, async (session) => {
+        if (options.open === true) return await listOpen(session, options);
         const rows = await newestOperations(session, options);
         const now = Date.now();
         session.output.list(
@@ -54,10 +61,69 @@ export function registerOp(program: Command, app: App): void {
     .option('--host <host>', 'the host that it was for; without it, every connected host is asked')
     .action(async (id: string, { host }: { host?: string }, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
+        const kept = await keptByHub(hub, id);
+        // What its host has not been told, or cannot be asked, the hub alone knows.
+        if (kept !== undefined && (host ?? kept.host) === kept.host && !(await isWithHost(hub, kept))) {
+          return output.record(kept, keptLines(kept), id);
+        }
         const operation = host === undefined ? await findOperation(hub, id) : await hub.call('op.get', { id }, host);
         output.record(operation, linesOf(operation), operation.id);
       }),
     );
+
+  for (const [verb, method, description] of [
+    ['wait', 'command.wait', 'wait until it is known what came of a command; --timeout bounds it'],
+    ['cancel', 'command.cancel', 'take a command back: one that waits never runs, one that runs is told to stop'],
+  ] as const) {
+    op.command(`${verb} <id>`)
+      .description(description)
+      .action(async (id: string, _options: object, command: Command) =>
+        withHub(app, command, async ({ hub, output }) => {
+          const record = await hub.call(method, { id });
+          output.record(record, keptLines(record), id);
+          if (record.state !== 'done') app.exitCode = 1;
+        }),
+      );
+  }
+}
+
+/** Commands on their way: waiting for their hosts, sent, or of unknown end. */
+async function listOpen({ hub, output }: Session, { host, vm, limit }: ListOptions): Promise<void> {
+  const params = { open: true, limit, ...(host === undefined ? {} : { host }), ...(vm === undefined ? {} : { vm }) };
+  const { commands } = await hub.call('command.list', params);
+  const now = Date.now();
+  output.list(
+    commands,
+    [
+      { title: 'COMMAND', value: (row) => row.id },
+      { title: 'HOST', value: (row) => row.host },
+      { title: 'METHOD', value: (row) => row.method },
+      { title: 'VM', value: (row) => row.vm },
+      { title: 'STATE', value: (row) => row.state },
+      { title: 'BEGUN', value: (row) => age(row.createdAt, now) },
+      { title: 'GIVEN UP', value: (row) => row.expiresAt },
+      { title: 'BY', value: (row) => row.actor },
+    ],
+    { name: (row) => row.id, empty: 'no command is on its way' },
+  );
+}
+
+async function keptByHub(hub: HubConnection, id: string): Promise<CommandRecord | undefined> {
+  try {
+    return await hub.call('command.get', { id });
+  } catch (error) {
+    if (toFairleadError(error).code === 'NOT_FOUND') return undefined;
+    throw error;
+  }
+}
+
+async function isWithHost(hub: HubConnection, { id, host }: CommandRecord): Promise<boolean> {
+  try {
+    await hub.call('op.get', { id }, host);
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** A host that cannot be asked hides nobody else's commands. */
@@ -87,6 +153,25 @@ async function findOperation(hub: HubConnection, id: string): Promise<Operation>
 
 async function connectedHosts(hub: HubConnection): Promise<string[]> {
   return (await allHosts(hub)).filter(({ connected }) => connected).map(({ host }) => host);
+}
+
+function keptLines(command: CommandRecord): readonly (readonly [string, string | number | undefined])[] {
+  const { error, result } = command;
+  return [
+    ['command', command.id],
+    ['host', command.host],
+    ['method', command.method],
+    ['vm', command.vm],
+    ['by', command.actor],
+    ['state', command.state],
+    ['begun', command.createdAt],
+    ['given up', command.endedAt === undefined ? command.expiresAt : undefined],
+    ['ended', command.endedAt],
+    ['sent', `${command.sends} times`],
+    ['params', command.params],
+    ['error', error && `${error.message} (${error.code})`],
+    ['result', result === undefined ? undefined : JSON.stringify(result)],
+  ];
 }
 
 function linesOf(operation: Operation): readonly (readonly [string, string | number | undefined])[] {

@@ -2,19 +2,25 @@
 import type { Command } from 'commander';
 import type { ParamsInput } from '../../shared/protocol/methods.ts';
 import type { VmEvent } from '../../shared/protocol/vm-events.ts';
-import { type App, withHub } from '../app.ts';
+import { type App, type Session, withHub } from '../app.ts';
 import { parseDuration } from '../duration.ts';
 import { parseInteger } from '../integer.ts';
-import { allVms } from '../lists.ts';
+import { allVms, fleetVms } from '../lists.ts';
 import { age, humanBytes, type Output } from '../output.ts';
 import { specFromFlags } from '../vm-spec-flags.ts';
-import { type SpecFlags, specOptions } from '../vm-spec-options.ts';
+import { collectLabels, type SpecFlags, specOptions } from '../vm-spec-options.ts';
 import { printVm, vmLines } from '../vm-text.ts';
 import { registerVmClone } from './snapshot.ts';
 import { registerVmDevices } from './vm-devices.ts';
 import { registerVmMemory } from './vm-memory.ts';
 import { registerVmMigration } from './vm-migration.ts';
 import { registerVmSuspend } from './vm-suspend.ts';
+
+interface FleetOptions {
+  readonly all?: boolean;
+  readonly on?: Record<string, string>;
+  readonly label?: Record<string, string>;
+}
 
 interface HostOption {
   readonly host?: string;
@@ -63,8 +69,13 @@ function registerMaking(vm: Command, app: App): void {
 function registerLooking(vm: Command, app: App): void {
   hostOption(vm.command('ls').alias('list'))
     .description('the VMs of a host, or of every connected host')
-    .action(async (options: HostOption, command: Command) =>
+    .option('--all', 'of the whole fleet as the hub knows them, those of hosts that are away included; no host is asked')
+    .option('--on <key=value>', 'the same, of hosts that have the label (may be repeated)', collectLabels)
+    .option('--label <key=value>', 'the same, of VMs that have the label (may be repeated)', collectLabels)
+    .action(async (options: HostOption & FleetOptions, command: Command) =>
       withHub(app, command, async (session) => {
+        if (options.all === true || options.on !== undefined || options.label !== undefined)
+          return await listFleet(session, options);
         const rows = await allVms(session.hub, options.host, (host, error) =>
           session.output.say(`VMs of host ${host} are not shown: ${error instanceof Error ? error.message : String(error)}`),
         );
@@ -91,6 +102,22 @@ function registerLooking(vm: Command, app: App): void {
     .action(async (name: string, options: HostOption, command: Command) =>
       withHub(app, command, async ({ hub, output }) => printVm(output, await hub.call('vm.get', { vm: name }, options.host))),
     );
+}
+
+async function listFleet({ hub, output }: Session, { host, on, label }: HostOption & FleetOptions): Promise<void> {
+  const hosts = { ...(host !== undefined && { hosts: [host] }), ...(on !== undefined && { labels: on }) };
+  const rows = await fleetVms(hub, { on: hosts, ...(label !== undefined && { labels: label }) });
+  output.list(
+    rows,
+    [
+      { title: 'VM', value: (row) => row.vm },
+      { title: 'HOST', value: (row) => row.host },
+      { title: 'LINE', value: (row) => (row.connected ? 'up' : 'down') },
+      { title: 'STATE', value: (row) => (row.ready ? `${row.state}, ready` : row.state) },
+      { title: 'GENERATION', value: (row) => row.generation },
+    ],
+    { name: (row) => `${row.host}/${row.vm}`, empty: 'no VM is known' },
+  );
 }
 
 function registerSteering(vm: Command, app: App): void {

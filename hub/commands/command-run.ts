@@ -11,7 +11,7 @@
 import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
 import * as v from 'valibot';
 import { type Cancellation, CancelSource } from '../../shared/cancellation.ts';
-import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import type { JsonRpcPeer } from '../../shared/jsonrpc/peer.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import type { CommandBook } from './command-book.ts';
@@ -193,8 +193,7 @@ export class CommandRun {
     }
     const context = this.#context;
     const isStopped = this.#stopped !== undefined;
-    // SAFETY: it came out of JSON.parse.
-    return await peer.call(method, (params ?? {}) as JsonObject, {
+    return await peer.call(method, params ?? {}, {
       timeoutMs: isStopped ? JOIN_MS : this.#remainingMs(),
       meta: { commandId: id, actor },
       ...(isStopped ? {} : { signal: this.#stop }),

@@ -78,8 +78,9 @@ export function keptCommand(command: NewCommand, state: 'queued' | 'sent', nowMs
   };
 }
 
-export function endedCommand({ params: _, ...command }: KeptCommand, outcome: Outcome, nowMs: number): KeptCommand {
-  const ended = { ...command, endedAtMs: nowMs };
+export function endedCommand(command: KeptCommand, outcome: Outcome, nowMs: number): KeptCommand {
+  const { params: _, ...rest } = command;
+  const ended = { ...rest, endedAtMs: nowMs };
   if (!('error' in outcome)) return { ...ended, state: 'done', ...boundedResult(outcome.result) };
   const error = boundedError(toFairleadError(outcome.error));
   // It was done, and its answer was too long for the host's journal.

@@ -23,7 +23,7 @@ const DIGEST_LENGTH = 16;
  * @throws FairleadError CONFLICT: two rows want a VM of the same name there
  */
 export function vmsOfHost(host: PlannedHost, documents: readonly FleetDocument[], has: (vm: string) => boolean): DesiredVm[] {
-  const vms = new Map<string, DesiredVm & { readonly document: string }>();
+  const vms = new Map<string, { readonly vm: DesiredVm; readonly document: string }>();
   for (const document of documents) {
     for (const { on, spec, ...upkeep } of document.vms) {
       if (!isSelected(host, on) || (host.cordoned !== undefined && !has(spec.name))) continue;
@@ -32,10 +32,10 @@ export function vmsOfHost(host: PlannedHost, documents: readonly FleetDocument[]
         const message = `documents ${other.document} and ${document.name} both want a VM ${spec.name} on host ${host.host}: give one another name, or other hosts`;
         throw new FairleadError('CONFLICT', message, { details: { host: host.host, vm: spec.name } });
       }
-      vms.set(spec.name, { ...upkeep, spec: labelled(spec, document.name), document: document.name });
+      vms.set(spec.name, { vm: { ...upkeep, spec: labelled(spec, document.name) }, document: document.name });
     }
   }
-  return [...vms.values()].map(({ document: _, ...vm }) => vm).sort((a, b) => (a.spec.name < b.spec.name ? -1 : 1));
+  return [...vms.values()].map(({ vm }) => vm).sort((a, b) => (a.spec.name < b.spec.name ? -1 : 1));
 }
 
 /** What a document changes on a host that has these VMs. */

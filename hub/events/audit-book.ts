@@ -91,16 +91,16 @@ export class AuditBook {
   async #write(entries: readonly NewAuditEntry[]): Promise<void> {
     try {
       const byActor = Map.groupBy(entries, ({ actor }) => actor);
-      const appended = [...byActor].map(([actor, own]) =>
-        this.#log.append(
-          actor,
-          own.map(({ actor: _, ...entry }) => entry),
-        ),
-      );
+      const appended = [...byActor].map(([actor, own]) => this.#log.append(actor, own.map(withoutActor)));
       const last = Math.max(0, ...(await Promise.all(appended)));
       await this.#housekeeping(last);
     } catch (error) {
       this.#options.onFault(error);
     }
   }
+}
+
+function withoutActor(entry: NewAuditEntry): v.InferOutput<typeof KeptEntry> {
+  const { actor: _, ...kept } = entry;
+  return kept;
 }

@@ -6,6 +6,8 @@ import { type Duplex, Readable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import { MuxChannel } from '../../shared/mux/channel.ts';
+import { GRACE_MS } from '../../shared/mux/limits.ts';
+import type { StreamKey } from '../../shared/mux/numbers.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
 import type { RawStream } from '../../shared/mux/stream-handler.ts';
 import { channelDuplex } from '../../shared/node/channel-duplex.ts';
@@ -28,10 +30,17 @@ export interface ImageStreamsOptions {
 
 export class ImageStreams {
   readonly #options: ImageStreamsOptions;
+  /** Streams that ended here, for as long as an operator may come back for one. */
+  readonly #keys = new Set<StreamKey>();
   readonly #throttles = new WeakMap<MuxSession, Throttle>();
 
   constructor(options: ImageStreamsOptions) {
     this.#options = options;
+  }
+
+  /** Nothing waits here for a stream whose line broke: it is opened anew, and begins where the bytes on disk end. */
+  isOurs(key: StreamKey): boolean {
+    return this.#keys.has(key);
   }
 
   /** An operator brings an image. `onEnd` is told how it went. */
@@ -111,6 +120,8 @@ export class ImageStreams {
     onEnd: (code: string) => void,
     run: (accept: Accept, signal: AbortSignal) => Promise<void>,
   ): Promise<void> {
+    const { key } = from;
+    this.#keys.add(key);
     const given = new AbortController();
     from.attach({ onData() {}, onFin() {}, onReset: (_code, reason) => given.abort(new FairleadError('CANCELLED', reason)) });
     let isAnswered = false;
@@ -131,6 +142,8 @@ export class ImageStreams {
       if (error.code === 'INTERNAL') this.#options.logger.error({ err: thrown }, 'a stream of an image failed');
       if (isAnswered) channel?.destroy(error);
       else if (!given.signal.aborted) from.refuse(error);
+    } finally {
+      setTimeout(() => this.#keys.delete(key), GRACE_MS).unref();
     }
   }
 }

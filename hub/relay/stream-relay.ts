@@ -130,6 +130,8 @@ export class StreamRelay implements Disposable {
   /** Bottom half: an operator does. Never throws. */
   resumeOperator(stream: RawStream, said: ResumeEntry, { principal }: Caller, session: MuxSession): void {
     const owner = operatorOwner(principal.tokenId, session.peerHello);
+    if (this.#options.images.isOurs(stream.key))
+      return stream.reset(RESET_CODES.SESSION_LOST, 'open it again: it goes on where it was');
     try {
       requireRole(principal, methodContract(STREAM_OPEN).role, STREAM_OPEN, this.#options.now());
       this.#resume(stream, said, owner, session);

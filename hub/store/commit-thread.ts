@@ -18,6 +18,7 @@ parentPort?.on('message', (message: Batch | 'close') => {
     parentPort?.close();
     return;
   }
+  // oxlint-disable-next-line unicorn/require-post-message-target-origin -- SAFETY: the rule means windows; a thread has no origin.
   parentPort?.postMessage(commit(message));
 });
 

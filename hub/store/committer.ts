@@ -68,12 +68,14 @@ export function threadCommitter(path: string): Committer {
       const { promise, resolve, reject } = Promise.withResolvers<void>();
       pending = { resolve, reject };
       thread.ref();
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- SAFETY: the rule means windows; a thread has no origin.
       thread.postMessage(batch);
       return promise;
     },
     close: async () => {
       if (broken !== undefined) return;
       thread.ref();
+      // oxlint-disable-next-line unicorn/require-post-message-target-origin -- SAFETY: the rule means windows; a thread has no origin.
       thread.postMessage('close');
       await exited;
     },

@@ -2,7 +2,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import type { HostKey } from '../../shared/node/host-key.ts';
@@ -11,6 +11,15 @@ import { addTestHost, connectTestAgent, connectTestOperator, type TestAgent } fr
 import { startTestHub, type TestHub } from '../support/test-hub.ts';
 
 type StopHandler = (params: JsonObject, context: RequestContext) => unknown;
+
+function textOf(value: unknown): string {
+  if (typeof value !== 'string') throw new TypeError('not a text');
+  return value;
+}
+
+async function isConnected(hub: TestHub): Promise<boolean> {
+  return (await hub.post('host.get', { host: 'h1' })).body.result?.['connected'] === true;
+}
 
 /** A host that counts what it did, and answers for its journal as the test says. */
 class Host {
@@ -27,13 +36,13 @@ class Host {
       'vm.list': () => ({ vms: [{ name: 'web' }] }),
       'vm.events': () => ({ epoch: 'e', events: [], missed: 0, lastSeq: 0 }),
       'vm.stop': (params: JsonObject, context: RequestContext) => {
-        this.ran.push(String(context.meta['commandId']));
+        this.ran.push(textOf(context.meta['commandId']));
         return this.stop(params, context);
       },
       'vm.create': () => fakeVmInfo('new', 'created'),
       'op.get': ({ id }: JsonObject) => {
-        this.asked.push(String(id));
-        const found = this.journal(String(id));
+        this.asked.push(textOf(id));
+        const found = this.journal(textOf(id));
         if (found === undefined) throw new FairleadError('NOT_FOUND', 'no such command');
         return found;
       },
@@ -45,12 +54,12 @@ class Host {
     } else {
       this.#agent = await connectTestAgent({ url: hub.url, host: 'h1', key: this.key, methods });
     }
-    await expect.poll(async () => (await hub.post('host.get', { host: 'h1' })).body.result?.['connected']).toBe(true);
+    await vi.waitUntil(() => isConnected(hub), 10_000);
   }
 
   async drop(hub: TestHub): Promise<void> {
     await this.#agent?.[Symbol.asyncDispose]();
-    await expect.poll(async () => (await hub.post('host.get', { host: 'h1' })).body.result?.['connected']).toBe(false);
+    await vi.waitUntil(async () => !(await isConnected(hub)), 10_000);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -118,7 +127,7 @@ describe('a command for a host that is away', () => {
     await host.connect(hub);
     await host.drop(hub);
     const created = await result(hub, 'token.create', { kind: 'operator', role: 'operator' });
-    await hub.post('command.submit', { ...STOP, id: 'revoked' }, String(created['token']));
+    await hub.post('command.submit', { ...STOP, id: 'revoked' }, textOf(created['token']));
     await result(hub, 'command.submit', { ...STOP, id: 'late', timeoutMs: 50 });
     await result(hub, 'command.submit', { ...STOP, id: 'cancelled' });
     // SAFETY: the contract's.
@@ -260,7 +269,7 @@ describe('a hub that is started anew', () => {
       await host.drop(hub);
       // The administrator's token of an embedded hub is another at each start.
       const { token } = await result(hub, 'token.create', { kind: 'operator' });
-      await hub.post('command.submit', { ...STOP, id: 'waited' }, String(token));
+      await hub.post('command.submit', { ...STOP, id: 'waited' }, textOf(token));
     }
     host.stop = () => ({ vm: fakeVmInfo('web', 'stopped'), endedBy: 'quit' });
     host.journal = (id) => (id === 'ran' ? { state: 'done', result: { endedBy: 'guest' } } : undefined);
