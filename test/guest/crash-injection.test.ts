@@ -181,6 +181,8 @@ describe.skipIf(missing !== undefined)('an agent that is killed', () => {
       expect(crash.outcome).toContain(outcome);
       expect(record.state).toBe(STATE_OF[outcome ?? 'done']);
       if (crash.at !== 'detach.asked') await expectAgreement(host, agent, crash.leaves);
+      // Whatever the agent did not live to tell.
+      await expectTold(agent, crash.leaves);
 
       expect(await answerOf(agent.call(method, params, ID))).toBe(repeat);
       const attempts = outcome === 'not-done' ? 2 : 1;
@@ -197,6 +199,15 @@ describe.skipIf(missing !== undefined)('an agent that is killed', () => {
     },
   );
 });
+
+/** What events tell of the VM's coming and going, in turn, ends with how it is. */
+async function expectTold(agent: AgentProcess, leaves: VmState | undefined): Promise<void> {
+  const { events } = await agent.call('vm.events', {});
+  const ends = events.flatMap(({ type }) => (type === 'vm.created' || type === 'vm.deleted' ? type : []));
+  const inTurn = ends.map((_, index) => (index % 2 === 0 ? 'vm.created' : 'vm.deleted'));
+  expect(ends).toEqual(inTurn);
+  expect(ends.length % 2).toBe(leaves === undefined ? 0 : 1);
+}
 
 /** Where it can, the agent that dies makes ready what it dies of. */
 async function dieAt(host: CrashingHost, { at, on, method }: Crash, params: Command['params']): Promise<void> {
