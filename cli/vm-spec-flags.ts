@@ -7,6 +7,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { parse as parseYaml } from 'yaml';
 import { FairleadError } from '../shared/errors.ts';
+import { imageOf } from '../shared/protocol/image-ref.ts';
 import type { VmSpecInput } from '../shared/protocol/vm-spec.ts';
 import { demoImage } from './image/demo-image.ts';
 import { EMPTY, type SpecFlags } from './vm-spec-options.ts';
@@ -26,8 +27,8 @@ export async function specFromFlags(name: string, flags: SpecFlags): Promise<VmS
 function flagFields(flags: SpecFlags, base: Partial<VmSpecInput>): Partial<VmSpecInput> {
   const boot = {
     ...base.boot,
-    ...(flags.kernel !== undefined && { kernel: resolve(flags.kernel) }),
-    ...(flags.initrd !== undefined && { initrd: resolve(flags.initrd) }),
+    ...(flags.kernel !== undefined && { kernel: fileOrImage(flags.kernel) }),
+    ...(flags.initrd !== undefined && { initrd: fileOrImage(flags.initrd) }),
     ...(flags.append !== undefined && { args: flags.append }),
     ...firmware(flags, base),
   };
@@ -71,8 +72,8 @@ function firmware(flags: SpecFlags, base: Partial<VmSpecInput>): Pick<Boot, 'fir
 /** CD drives come after the disks. Those of the file are replaced: which of them a flag would mean is not to be known. */
 function flagDisks({ disk = [], cdrom = [] }: SpecFlags): DiskInput[] {
   return [
-    ...disk.map((path): DiskInput => ({ path: resolve(path), format: diskFormat(path) })),
-    ...cdrom.map((path): DiskInput => (path === EMPTY ? { media: 'cdrom' } : { media: 'cdrom', path: resolve(path) })),
+    ...disk.map((path): DiskInput => ({ path: fileOrImage(path), format: diskFormat(path) })),
+    ...cdrom.map((path): DiskInput => (path === EMPTY ? { media: 'cdrom' } : { media: 'cdrom', path: fileOrImage(path) })),
   ];
 }
 
@@ -122,4 +123,9 @@ async function readSpec(path: string): Promise<Partial<VmSpecInput>> {
 
 function diskFormat(path: string): 'raw' | 'qcow2' {
   return path.endsWith('.qcow2') ? 'qcow2' : 'raw';
+}
+
+/** A path from where the command runs, or an image by its name. */
+function fileOrImage(text: string): string {
+  return imageOf(text) === undefined ? resolve(text) : text;
 }

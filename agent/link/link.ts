@@ -159,7 +159,8 @@ export class Link {
   /** A stream that ends at the hub, and with this line. @throws FairleadError INTERRUPTED without a line, and what the hub refuses it with */
   async openStream(meta: JsonObject, signal: AbortSignal): Promise<MuxChannel> {
     const line = this.#line;
-    if (line === undefined || this.#state !== 'up') throw new FairleadError('INTERRUPTED', 'there is no line to the hub at present');
+    if (line === undefined || this.#state !== 'up')
+      throw new FairleadError('INTERRUPTED', 'there is no line to the hub at present');
     const channel = await MuxChannel.open(line.mux, meta, { signal });
     void line.closed.then(() => channel.reset(RESET_CODES.SESSION_LOST, 'its line is gone'));
     return channel;

@@ -136,7 +136,10 @@ export class Policy {
     const roots = [...this.#images.roots, ...this.#ownDisks(vm)];
     if (path === undefined) return;
     if (imageOf(path) !== undefined) {
-      throw new FairleadError('INVALID_PARAMS', `${field}: ${path} is an image, which a VM gets when it is made; name a file here`);
+      throw new FairleadError(
+        'INVALID_PARAMS',
+        `${field}: ${path} is an image, which a VM gets when it is made; name a file here`,
+      );
     }
     await checkFile(field, path, { ...this.#images, roots });
   }

@@ -1,9 +1,11 @@
-/** `fairlead image build`: the small guest that demo and tests run, from Debian packages. */
+/** `fairlead image build`: the small guest that demo and tests run, from Debian packages; and the images of hub and hosts. */
 import type { Command } from 'commander';
 import { type App, outputOf } from '../app.ts';
+import { registerImageStore } from './image-store.ts';
 
 export function registerImage(program: Command, app: App): void {
   const image = program.command('image').description('guest images');
+  registerImageStore(image, app);
   image
     .command('build')
     .description("build the demo guest: Debian's cloud kernel and an initramfs with a few vsock services")

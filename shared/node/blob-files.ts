@@ -172,7 +172,10 @@ export class BlobReception implements AsyncDisposable {
     const got = `sha256:${hash.digest('hex')}`;
     if (got !== digest) {
       await this.#discard();
-      throw new FairleadError('PROTOCOL_ERROR', `what came for ${digest} is ${got}: it was thrown away`);
+      throw new FairleadError(
+        'PROTOCOL_ERROR',
+        `thrown away, for it is not what its digest says: ${got.slice(0, 19)}… came for ${digest.slice(0, 19)}…`,
+      );
     }
     try {
       await file.chmod(place.mode);

@@ -101,6 +101,9 @@ const RESETS_OF_ERRORS: Partial<Record<ErrorCode, ResetName>> = {
   CANCELLED: 'CANCELLED',
   TIMEOUT: 'TIMEOUT',
   STREAM_RESET: 'RESET',
+  PROTOCOL_ERROR: 'PROTOCOL',
+  LIMIT_EXCEEDED: 'LIMIT',
+  STORAGE_FAILED: 'LIMIT',
 };
 
 /** What a failure is called on the other side. The reset of another stream is passed on as it is. */
