@@ -19,8 +19,9 @@ export class Fences {
   /** The one that was raised last at the end. */
   readonly #epochs = new Map<string, number>();
   #loading: Promise<void> | undefined;
-  /** Writes are one after the other. */
-  #saved: Promise<void> = Promise.resolve();
+  /** What was raised and is not in the file yet. */
+  #isDirty = false;
+  #saving: Promise<void> | undefined;
 
   constructor(path: string) {
     this.#path = path;
@@ -35,7 +36,8 @@ export class Fences {
       throw new FairleadError('FENCED', message, { details: { scope, epoch, highest } });
     }
     if (epoch > highest) this.#raise(scope, epoch);
-    await this.#saved;
+    // A write that is under way may be without the newest; then another follows.
+    while (this.#isDirty || this.#saving !== undefined) await this.#save();
   }
 
   #raise(scope: string, epoch: number): void {
@@ -43,14 +45,24 @@ export class Fences {
     this.#epochs.set(scope, epoch);
     const [oldest] = this.#epochs.keys();
     if (this.#epochs.size > MAX_SCOPES && oldest !== undefined) this.#epochs.delete(oldest);
-    this.#saved = this.#saved.catch(() => {}).then(() => this.#save());
+    this.#isDirty = true;
   }
 
-  async #save(): Promise<void> {
+  /** One write at a time, for all who wait for it. */
+  #save(): Promise<void> {
+    this.#saving ??= this.#write().finally(() => {
+      this.#saving = undefined;
+    });
+    return this.#saving;
+  }
+
+  async #write(): Promise<void> {
     const fences = [...this.#epochs].map(([scope, epoch]) => ({ scope, epoch }));
+    this.#isDirty = false;
     try {
       await writeFileAtomic(this.#path, JSON.stringify({ version: 1, fences }));
     } catch (cause) {
+      this.#isDirty = true;
       throw failed(`could not write ${this.#path}`, cause);
     }
   }

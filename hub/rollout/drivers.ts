@@ -118,7 +118,7 @@ export class Drivers {
   /** Leaves what is under way to the next hub. */
   close(): void {
     this.#isClosed = true;
-    for (const { driver } of [...this.#driven.values()]) driver.stop('left');
+    for (const { driver } of this.#driven.values()) driver.stop('left');
   }
 
   #executor(driver: RolloutDriver, epoch: number): Executor {

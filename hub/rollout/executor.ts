@@ -91,7 +91,10 @@ export class Executor {
     } catch (thrown) {
       const error = toFairleadError(thrown);
       if (this.#leaving.signal.aborted) return undefined;
-      if (error.code === 'FENCED') return void this.#options.onFenced();
+      if (error.code === 'FENCED') {
+        this.#options.onFenced();
+        return undefined;
+      }
       const words = `${error.message} (${error.code})`;
       if (kind === 'undo') return { kind: 'undo-failed', ...about, error: words };
       return { kind: 'failed', ...about, class: this.#classOf(error, host), error: words };

@@ -60,11 +60,10 @@ export class RolloutBook {
   }
 
   async noteStatus(id: string, status: RolloutStatus, endedAtMs: number | undefined): Promise<void> {
-    await this.#records.modify(id, ({ endedAtMs: _, ...record }) => ({
-      ...record,
-      status,
-      ...(endedAtMs === undefined ? {} : { endedAtMs }),
-    }));
+    await this.#records.modify(id, ({ spec, startedBy, startedAtMs, hosts }) => {
+      const ended = endedAtMs === undefined ? {} : { endedAtMs };
+      return { id, spec, startedBy, startedAtMs, hosts, status, ...ended };
+    });
   }
 }
 

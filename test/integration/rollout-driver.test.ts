@@ -1,5 +1,6 @@
 /** Rollouts that are driven: by hubs that die at any write, over hosts that keep journals as agents do. */
 import { describe, expect, it } from 'vitest';
+import { HOSTS } from '../../hub/store/records.ts';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import { RolloutFleet, reaches } from '../support/rollout-fleet.ts';
 
@@ -51,6 +52,26 @@ describe('a rollout of VMs', () => {
     await rollouts.order('r1', { kind: 'abort' }, by);
     await reaches(rollouts, 'r1', ENDED);
     expect((await rollouts.start('r2', fleet.spec({ selector: { hosts: ['h1'] } }), { actor: 'bob' })).rollout).toBe('r2');
+  });
+
+  it('waits for what people do by hand: it uses up the budget as well', async () => {
+    await using fleet = await RolloutFleet.create(3);
+    const cordoned = { reason: 'disks', by: 'bob', atMs: 0, drained: true };
+    await fleet.store.collection(HOSTS).modify('h2', (host) => ({ ...host, cordoned }));
+    const { rollouts, bus } = await fleet.hub();
+    bus.publish('command.begun', { host: 'h1', id: 'c1', method: 'vm.stop' });
+    const spec = fleet.spec({
+      budget: { maxUnavailable: 2, perZone: 2 },
+      selector: {},
+      waves: [{ hosts: '100%' }],
+      maxInFlight: 1,
+    });
+    await rollouts.start('r1', spec, { actor: 'alice' });
+    // The two that are away already cost nothing more.
+    await expect.poll(async () => (await rollouts.get('r1')).blocked ?? '').toContain('budget is used up');
+    expect(fleet.host('h0').journal.size).toBe(0);
+    bus.publish('command.ended', { host: 'h1', id: 'c1' });
+    expect(await reaches(rollouts, 'r1', ENDED)).toBe('completed');
   });
 
   it('is started once, however often it is asked for', async () => {

@@ -101,13 +101,15 @@ function perform(sim: RolloutSim, deed: Deed): void {
   } else order(sim, deed.action);
 }
 
+const REFUSALS: ReadonlySet<string> = new Set(['WRONG_STATE', 'NOT_FOUND']);
+
 function order(sim: RolloutSim, wanted: Action): void {
   const before = sim.log.length;
   try {
     sim.order(wanted);
   } catch (error) {
-    expect(['WRONG_STATE', 'NOT_FOUND']).toContain(toFairleadError(error).code);
-    expect(sim.log.length, 'a refused order has changed something').toBe(before);
+    if (!REFUSALS.has(toFairleadError(error).code)) throw error;
+    if (sim.log.length !== before) throw new Error('a refused order has changed something', { cause: error });
   }
 }
 
@@ -182,12 +184,12 @@ describe('a rollout, whatever happens to it', () => {
           if (sim.status === 'paused') order(sim, { kind: 'resume' });
         }
         expect(['rolled-back', 'rollback-failed']).toContain(sim.status);
-        const of = (name: string) => sim.state.hosts.get(name);
-        for (const host of sim.hosts.values()) {
-          const { phase, touched } = of(host.name) ?? {};
-          if (phase === 'restored' || touched === false) expect(host.value, `${host.name} is ${phase}`).toBe('old');
-        }
-        if (sim.status === 'rolled-back') expect([...sim.hosts.values()].every(({ value }) => value === 'old')).toBe(true);
+        const isBack = sim.status === 'rolled-back';
+        const changed = [...sim.hosts.values()].filter(({ name, value }) => {
+          const { phase, touched } = sim.state.hosts.get(name) ?? {};
+          return (isBack || phase === 'restored' || touched === false) && value !== 'old';
+        });
+        expect(changed.map(({ name }) => name)).toEqual([]);
       }),
       { numRuns: 150 },
     );

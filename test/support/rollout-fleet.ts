@@ -4,7 +4,7 @@
  */
 
 import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
-import { createLocalBus } from '../../hub/bus.ts';
+import { type Bus, createLocalBus } from '../../hub/bus.ts';
 import type { Actuator, CommandOptions, Observation } from '../../hub/rollout/actuator.ts';
 import { Rollouts } from '../../hub/rollout/rollouts.ts';
 import { Leases } from '../../hub/store/lease.ts';
@@ -64,8 +64,9 @@ export class FakeHost {
   #outcome(method: string, params: JsonObject): { result: unknown } | { error: FairleadError } {
     const error = this.failing.get(method);
     if (error !== undefined) return { error };
-    const vm = this.vms.get(String(params['vm']));
-    if (vm === undefined) return { error: new FairleadError('NOT_FOUND', `no VM ${String(params['vm'])}`) };
+    const { vm: name } = params;
+    const vm = typeof name === 'string' ? this.vms.get(name) : undefined;
+    if (vm === undefined) return { error: new FairleadError('NOT_FOUND', `no VM ${JSON.stringify(name)}`) };
     if (method === 'vm.stop') vm.state = 'stopped';
     if (method === 'vm.start') vm.state = 'running';
     // SAFETY: the spec of a test's own patch.
@@ -126,6 +127,7 @@ export interface Death {
 
 export interface FakeHub {
   readonly rollouts: Rollouts;
+  readonly bus: Bus;
   /** Resolves when it has died. */
   readonly died: Promise<void>;
   readonly writes: number;
@@ -185,9 +187,10 @@ export class RolloutFleet implements AsyncDisposable {
       resolve();
       return await new Promise<never>(() => {});
     });
+    const bus = createLocalBus(quiet);
     const rollouts = new Rollouts({
       store,
-      bus: createLocalBus(quiet),
+      bus,
       leases: new Leases({ store: this.store, hubId: 'hub', bootId: `${this.#hubs.length}`, ttlMs: 60_000, now: Date.now }),
       leaseTtlMs: 60_000,
       actuator: lines,
@@ -199,6 +202,7 @@ export class RolloutFleet implements AsyncDisposable {
     });
     const hub: FakeHub = {
       rollouts,
+      bus,
       died,
       get writes() {
         return writes;

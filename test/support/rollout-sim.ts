@@ -243,7 +243,7 @@ export class RolloutSim {
       kind: 'failed',
       host: name,
       attempt,
-      class: behaviour === 'ok-later' ? 'failed' : (behaviour as FailureClass),
+      class: behaviour === 'ok-later' ? 'failed' : behaviour,
       error: behaviour,
     };
   }
@@ -282,7 +282,7 @@ export function fleetOf(count: number, zones = 1, of: (index: number) => Partial
 
 /** Of the state, what its events say; checks under way and times of the last look are not in them. */
 export function journalled(state: RolloutState): unknown {
-  const hosts = [...state.hosts.values()].map(({ checks: _, ...host }) => host);
+  const hosts = [...state.hosts.values()].map((host) => ({ ...host, checks: undefined }));
   const { phase, paused, wave, lastWave, stage, approvedBy, maxInFlight, window, grownBy, started, acceptedFailures } = state;
   const kind = phase.kind === 'ended' ? phase : phase.kind;
   return { hosts, kind, paused, wave, lastWave, stage, approvedBy, maxInFlight, window, grownBy, started, acceptedFailures };

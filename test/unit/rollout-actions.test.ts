@@ -108,14 +108,15 @@ describe('every action in every state', () => {
   });
 
   it.each(Object.keys(MATRIX))('changes nothing the second time while it is %s', (state) => {
-    for (const [name, action] of Object.entries(ACTIONS)) {
+    const repeats = Object.entries(ACTIONS).flatMap(([name, action]) => {
       const sim = (STATES[state] ?? unreachable)();
       const given = action(sim);
-      if (outcomeOf(sim, given) !== 'acts') continue;
-      // A wave that was left by a promotion is another by now, so the same order names its wave.
+      if (outcomeOf(sim, given) !== 'acts') return [];
+      // A wave that was left is another by now, so the same order names its wave; an approval that was heard is not asked for any more.
       const again = given.kind === 'promote' || given.kind === 'approve' ? { ...given, wave: 0 } : given;
-      if (given.kind !== 'approve') expect(outcomeOf(sim, again), `${name} twice`).toBe('-');
-    }
+      return [`${name} ${outcomeOf(sim, again)}`];
+    });
+    expect(repeats.filter((repeat) => !repeat.endsWith(' -'))).toEqual([]);
   });
 
   it('always ends after an abort', () => {

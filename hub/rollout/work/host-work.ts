@@ -22,7 +22,7 @@ export async function changeHost(spec: RolloutSpec, previous: readonly unknown[]
 
 /** Also of steps that were not begun: what is as it was recorded stays so. @throws FairleadError likewise */
 export async function restoreHost(spec: RolloutSpec, previous: readonly unknown[], commands: HostCommands): Promise<void> {
-  for (const [index, step] of [...spec.steps.entries()].reverse()) {
+  for (const [index, step] of [...spec.steps.entries()].toReversed()) {
     const place = `step ${index}`;
     if (step.kind === 'vm') await restoreVms(step, place, previous[index], commands);
     else if (step.undo !== undefined) await commands.run(place, step.undo.method, paramsOf(step.undo));
