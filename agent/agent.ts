@@ -234,7 +234,8 @@ class FairleadAgent implements Agent {
       (await import('./vm/guest-agent/name-guest.ts')).nameGuest(guests, ...clone);
     const vsockKind = this.#vsock?.available === true ? this.#vsock.transport.kind : undefined;
     const { snapshotDir: directory, untestedSuspend } = config;
-    return new Snapshots({ vms, directory, checkPolicy, vsockKind, setClock, nameGuest, untestedSuspend, logger });
+    const observer = this.#telemetry;
+    return new Snapshots({ vms, directory, checkPolicy, vsockKind, setClock, nameGuest, untestedSuspend, logger, observer });
   }
 
   #openImages(vms: Vms): ImagesOnDemand {

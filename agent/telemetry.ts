@@ -5,6 +5,7 @@
  * What happens is noted, and counted once the turn of the event loop is over: no caller waits for it.
  */
 import type { Duplex } from 'node:stream';
+import type { SnapshotMode } from '../shared/protocol/snapshot.ts';
 import type { VmInfo, VmState } from '../shared/protocol/vm.ts';
 import type { AgentMetrics, Gauges } from './http/metrics.ts';
 import type { JournalObserver } from './journal/observer.ts';
@@ -78,6 +79,10 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
     this.#tell((metrics) => metrics.vmSuspended(durationMs, deviceStateBytes));
   }
 
+  onSnapshot({ mode, durationMs, storedBytes }: { mode: SnapshotMode; durationMs: number; storedBytes: number }): void {
+    this.#tell((metrics) => metrics.snapshotMade(mode, durationMs, storedBytes));
+  }
+
   onResumed({ durationMs }: { durationMs: number }): void {
     this.#tell((metrics) => metrics.vmResumed(durationMs));
   }
@@ -122,12 +127,17 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
     const { state, rttMs } = this.#sources.link();
     const open = [...this.#streams].map(bytesOf);
     const vms: Partial<Record<VmState, number>> = {};
-    for (const vm of this.#sources.vms()) vms[vm.state] = (vms[vm.state] ?? 0) + 1;
+    let ramSharedBytes = 0;
+    for (const vm of this.#sources.vms()) {
+      vms[vm.state] = (vms[vm.state] ?? 0) + 1;
+      ramSharedBytes += vm.memory?.sharedBytes ?? 0;
+    }
     return {
       linkUp: state === 'up',
       journal: this.#sources.journal(),
       rttMs,
       vms,
+      ramSharedBytes,
       limitedBy: this.#sources.limitedBy(),
       streamsOpen: open.length,
       bytesToGuests: open.reduce((sum, { written }) => sum + written, this.#bytesToGuests),

@@ -6,6 +6,7 @@
 import { Counter, collectDefaultMetrics, Gauge, Histogram, Registry } from '@prometheus-io/client';
 import { VERSION } from '../../shared/node/version.ts';
 import { METHODS } from '../../shared/protocol/methods.ts';
+import { SnapshotMode } from '../../shared/protocol/snapshot.ts';
 import { VM_STATES, type VmState } from '../../shared/protocol/vm.ts';
 import { LINK_FAILURES } from '../link/hub-http.ts';
 import type { ConnectResult } from '../link/link.ts';
@@ -17,6 +18,8 @@ export interface Gauges {
   readonly linkUp: boolean;
   readonly rttMs: number | undefined;
   readonly vms: Readonly<Partial<Record<VmState, number>>>;
+  /** RAM of clones that is their snapshot's until they write to it. */
+  readonly ramSharedBytes: number;
   /** Controllers of control groups. */
   readonly limitedBy: readonly string[];
   readonly streamsOpen: number;
@@ -46,6 +49,8 @@ export class AgentMetrics {
   readonly #suspends: Histogram;
   readonly #suspendBytes: Counter;
   readonly #resumes: Histogram;
+  readonly #snapshots: Histogram<'mode'>;
+  readonly #snapshotBytes: Counter<'mode'>;
   readonly #journalSyncs: Histogram;
   readonly #journalFaults: Counter<'fault'>;
   readonly #journalForgotten: Counter;
@@ -99,6 +104,19 @@ export class AgentMetrics {
       name: 'fairlead_vm_resume_duration_seconds',
       help: 'Time from the resume of a suspended VM to a guest that runs with all of its devices',
       buckets: DURATION_BUCKETS_S,
+      registers,
+    });
+    this.#snapshots = new Histogram({
+      name: 'fairlead_snapshot_duration_seconds',
+      help: 'Time of a named snapshot, from its turn to all of it on the disk, by mode',
+      labelNames: ['mode'],
+      buckets: DURATION_BUCKETS_S,
+      registers,
+    });
+    this.#snapshotBytes = new Counter({
+      name: 'fairlead_snapshot_bytes_total',
+      help: 'Space that named snapshots took when they were made, by mode',
+      labelNames: ['mode'],
       registers,
     });
     this.#journalSyncs = new Histogram({
@@ -165,6 +183,11 @@ export class AgentMetrics {
     this.#resumes.observe(durationMs / 1000);
   }
 
+  snapshotMade(mode: SnapshotMode, durationMs: number, storedBytes: number): void {
+    this.#snapshots.observe({ mode }, durationMs / 1000);
+    this.#snapshotBytes.inc({ mode }, storedBytes);
+  }
+
   journalSynced(durationMs: number): void {
     this.#journalSyncs.observe(durationMs / 1000);
   }
@@ -193,6 +216,11 @@ export class AgentMetrics {
       'fairlead_link_rtt_seconds',
       'Smoothed round trip to the hub; NaN before it is known',
       (now) => (now.rttMs ?? Number.NaN) / 1000,
+    );
+    gauge(
+      'fairlead_vm_ram_shared_bytes',
+      "RAM of clones that is their snapshot's until they write to it",
+      (now) => now.ramSharedBytes,
     );
     gauge('fairlead_streams_open', 'Streams joined to guests', (now) => now.streamsOpen);
     gauge('fairlead_journal_bytes', 'Size of the journal of commands', (now) => now.journal.bytes);
@@ -235,6 +263,7 @@ export class AgentMetrics {
   }
 
   #startAtZero(): void {
+    for (const mode of SnapshotMode.options) this.#snapshotBytes.inc({ mode }, 0);
     for (const result of ['ok', ...LINK_FAILURES]) this.#connects.inc({ result }, 0);
     for (const fault of JOURNAL_FAULTS) this.#journalFaults.inc({ fault }, 0);
     for (const [method, { target }] of Object.entries(METHODS)) {

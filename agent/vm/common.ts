@@ -1,5 +1,6 @@
 /** What every part of the VM side takes: how long a call may take, where to log, whom to tell of QMP. */
 import type { Cancellation } from '../../shared/cancellation.ts';
+import type { SnapshotMode } from '../../shared/protocol/snapshot.ts';
 
 export interface CallOptions {
   readonly timeoutMs?: number | undefined;
@@ -23,4 +24,6 @@ export interface VmObserver {
   /** A suspend or a resume that succeeded, from its turn among the commands of the VM to its end. */
   onSuspended?(outcome: { readonly durationMs: number; readonly deviceStateBytes: number }): void;
   onResumed?(outcome: { readonly durationMs: number }): void;
+  /** One that was kept under a name. */
+  onSnapshot?(outcome: { readonly mode: SnapshotMode; readonly durationMs: number; readonly storedBytes: number }): void;
 }

@@ -18,6 +18,7 @@ import { tailOf } from './logs/log-file.ts';
 import { SLEEP_STATES, transition, type VmInput } from './machine.ts';
 import { type DueRestart, isCrashLoop, planRestart, waitOf } from './restart.ts';
 import type { Session, SessionEnd, SessionHandlers } from './session.ts';
+import { sharesRam } from './snapshot/ram-file.ts';
 import { wholeSpec } from './snapshot/suspension.ts';
 import type { EndedBy } from './stop-ladder.ts';
 import type { VmRecord } from './store.ts';
@@ -106,7 +107,10 @@ export class VmLife {
       const { pid, startedAt, accelerator, qemuVersion } = process;
       Object.assign(info, { pid, startedAt, accelerator, qemuVersion });
     }
-    if (memory !== undefined) info.memory = { actualBytes: memory };
+    if (memory !== undefined) {
+      const shares = process !== undefined && sharesRam(process.argv);
+      info.memory = { actualBytes: memory, ...(shares ? { sharedBytes: spec.memory.bytes } : {}) };
+    }
     if (device !== undefined) info.vsock = { cid: device.cid, transport: device.state.kind, halfClose: device.halfClose };
     return info;
   }

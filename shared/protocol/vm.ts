@@ -58,8 +58,11 @@ export const VmInfo = v.strictObject({
   pid: v.optional(Count),
   accelerator: v.optional(v.picklist(['kvm', 'tcg'])),
   qemuVersion: v.optional(v.string()),
-  /** What the guest has at this moment, by its balloon and its memory device; absent without a process. */
-  memory: v.optional(v.strictObject({ actualBytes: Count })),
+  /**
+   * What the guest has at this moment, by its balloon and its memory device; absent without a process. Of a clone that shares its snapshot's
+   * RAM, `sharedBytes` is the most of it that may be shared: what the clone has not written to.
+   */
+  memory: v.optional(v.strictObject({ actualBytes: Count, sharedBytes: v.optional(Count) })),
   vsock: v.optional(VsockInfo),
   exit: v.optional(VmExit),
   /** Of a guest that is saved, for as long as it sleeps. `host`: it outlives a restart of its host. */

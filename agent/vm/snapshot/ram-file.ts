@@ -83,6 +83,12 @@ export async function removeRamFiles({ ramFile, addedRamFile }: RamPaths): Promi
   await Promise.all([rm(ramFile, { force: true }), rm(addedRamFile, { force: true })]);
 }
 
+/** Whether that QEMU has the RAM of a snapshot, copy on write. */
+export function sharesRam(argv: readonly string[]): boolean {
+  const ram = argv.find((argument) => argument.startsWith('{') && argument.includes('"id":"ram0"')) ?? '';
+  return ram.includes('"memory-backend-file"') && ram.includes('"share":false');
+}
+
 export async function identifyRamFiles(spec: VmSpec, paths: RamPaths): Promise<RamFileIdentity[]> {
   return Promise.all(ramFilesOf(spec, paths).map(({ path }) => identify(path)));
 }

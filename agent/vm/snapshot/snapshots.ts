@@ -6,7 +6,7 @@ import type { Params, Result } from '../../../shared/protocol/methods.ts';
 import { pageFrom } from '../../../shared/protocol/paging.ts';
 import type { SnapshotInfo } from '../../../shared/protocol/snapshot.ts';
 import type { VmInfo } from '../../../shared/protocol/vm.ts';
-import type { CallOptions, Logger, Vms } from '../api.ts';
+import type { CallOptions, Logger, VmObserver, Vms } from '../api.ts';
 import { Deadline } from '../deadline.ts';
 import type { CheckPolicy } from '../devices/attach.ts';
 import { SnapshotCatalogue } from './catalogue.ts';
@@ -31,6 +31,7 @@ export interface SnapshotsOptions {
   readonly nameGuest: CloneTools['nameGuest'];
   readonly untestedSuspend?: boolean | undefined;
   readonly logger: Logger;
+  readonly observer?: Pick<VmObserver, 'onSnapshot'> | undefined;
 }
 
 /** stat(2) counts in these. */
@@ -40,22 +41,28 @@ export class Snapshots {
   readonly #tools: CloneTools;
   readonly #catalogue: SnapshotCatalogue;
   readonly #logger: Logger;
+  readonly #observer: SnapshotsOptions['observer'];
   /** Clones of each snapshot that an earlier agent had begun to make. */
   readonly #undone = new Map<string, readonly CloneIntent[]>();
   /** Commands wait until what an earlier agent left half made has been put right. Never rejects. */
   readonly #ready: Promise<void>;
 
-  constructor({ directory, logger, ...tools }: SnapshotsOptions) {
+  constructor({ directory, logger, observer, ...tools }: SnapshotsOptions) {
     const owner = tools.vms.fileOwner;
     this.#catalogue = new SnapshotCatalogue({ directory, owner });
     this.#tools = { ...tools, catalogue: this.#catalogue, owner };
     this.#logger = logger;
+    this.#observer = observer;
     this.#ready = this.#recover();
   }
 
   async create(params: Params<'snapshot.create'>, options: CreateOptions): Promise<SnapshotInfo> {
     await this.#ready;
-    return this.#infoOf(await createSnapshot(this.#tools, params, options), []);
+    const startedAt = performance.now();
+    const made = await this.#infoOf(await createSnapshot(this.#tools, params, options), []);
+    const { mode, storedBytes } = made;
+    this.#observer?.onSnapshot?.({ mode, storedBytes, durationMs: performance.now() - startedAt });
+    return made;
   }
 
   async list({ vm, ...page }: Params<'snapshot.list'>): Promise<Result<'snapshot.list'>> {
