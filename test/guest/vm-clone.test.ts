@@ -43,7 +43,7 @@ describe.skipIf(missing !== undefined)('clones of a guest with a disk, a network
     await runLinux(host.manager, { name: 'web', memory: FILE_RAM, disks: [{ path: disk }], networks, ...more });
   }
 
-  test('each goes on from the same moment with its own MAC, CID, uuid and disk', async () => {
+  test('each goes on from the same moment with its own MAC, uuid, vsock and disk', async () => {
     const { manager } = host;
     await runWeb();
     await inGuest(manager, 'web', 'echo same >/tmp/mark');
