@@ -60,7 +60,7 @@ export const DEFAULT_MUX_LIMITS: MuxLimits = {
 export const SESSION_POOL_BYTES = 64 * 1024 * 1024;
 export const PROCESS_POOL_BYTES = 512 * 1024 * 1024;
 
-/** Bytes that a stream may send before the scheduler turns to the next one. */
+/** Bytes that a stream may send before the scheduler turns to the next one, where messages are not longer. */
 export const SCHEDULER_QUANTUM_BYTES = 16 * 1024;
 
 /** Floods: each is a bucket of `burst` frames, refilled at `perSecond`. More than that closes the session with LIMIT_EXCEEDED. */

@@ -44,6 +44,8 @@ class List<T extends Schedulable<T>> {
 }
 
 export class Scheduler<T extends Schedulable<T>> {
+  /** Bytes that a stream may send in its turn; where messages are larger, one message, since odd pieces cost more at every hop. */
+  quantumBytes: number = SCHEDULER_QUANTUM_BYTES;
   #fresh = new List<T>();
   #old = new List<T>();
   #round = 0;
@@ -83,13 +85,13 @@ export class Scheduler<T extends Schedulable<T>> {
 
   /** Behind the old ones, with what it may send when its turn comes. */
   #queue(stream: T): void {
-    stream.schedule.deficitBytes += SCHEDULER_QUANTUM_BYTES;
+    stream.schedule.deficitBytes += this.quantumBytes;
     this.#old.push(stream);
   }
 
   #giveQuantum({ schedule }: T): void {
     schedule.round = this.#round;
-    schedule.deficitBytes = SCHEDULER_QUANTUM_BYTES;
+    schedule.deficitBytes = this.quantumBytes;
   }
 
   #beginRound(): void {

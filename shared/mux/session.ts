@@ -27,6 +27,7 @@ import {
   type MuxLimits,
   PROTOCOL_VERSION,
   RESUME_ENTRIES_A_FRAME,
+  SCHEDULER_QUANTUM_BYTES,
   SESSION_POOL_BYTES,
   WIRE,
 } from './limits.ts';
@@ -252,6 +253,7 @@ export class MuxSession {
   #pullData(parts: Uint8Array[], controlBytes: number, maxBytes: number): void {
     if (this.#peer === undefined) return;
     const { maxFrameBytes, maxMessageBytes } = this.#peer.limits;
+    this.#scheduler.quantumBytes = Math.max(SCHEDULER_QUANTUM_BYTES, maxBytes);
     for (let bytes = controlBytes; bytes < maxBytes && maxMessageBytes - bytes > MIN_DATA_ROOM; ) {
       const stream = this.#scheduler.next();
       if (stream === undefined) return;

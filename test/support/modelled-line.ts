@@ -2,6 +2,7 @@
  * Operator, hub and agent on virtual time: real lines, on sockets that are made of a rate, a delay and the buffers of a kernel. Nothing
  * takes time but the wire, so what is measured is what waits for what.
  */
+import type { JsonObject } from '../../shared/errors.ts';
 import { Line } from '../../shared/line/line.ts';
 import type { MessageSocket, MessageSocketHandlers } from '../../shared/line/message-socket.ts';
 import type { LineHandlers } from '../../shared/line/types.ts';
@@ -115,24 +116,22 @@ export class ModelledFleet {
     });
     this.hub = [toNear, toFar];
     this.agent = line('agent', far, agentPool, {
-      onOpen: (stream, meta) => this.#take(MuxChannel.accept(this.agent.mux, stream, {}, meta), String(meta['do'])),
+      onOpen: (stream, meta) => this.#take(MuxChannel.accept(this.agent.mux, stream, {}, meta), nameIn(meta)),
     });
   }
 
   /** A stream to the agent, which does with it what its name begins with: `bulk` is read, `echo` comes back, `stalled` is left alone. */
   async open(name: string): Promise<MuxChannel> {
-    const opening = MuxChannel.open(this.operator.mux, { do: name });
+    const opening = MuxChannel.open(this.operator.mux, { name });
     return this.until(opening);
   }
 
   /** Lets time pass until it has settled. */
   async until<T>(promise: Promise<T>): Promise<T> {
-    let isSettled = false;
-    const settle = (): void => {
-      isSettled = true;
-    };
+    const settled = new AbortController();
+    const settle = (): void => settled.abort();
     promise.then(settle, settle);
-    while (!isSettled) await this.#step();
+    while (!settled.signal.aborted) await this.#step();
     return promise;
   }
 
@@ -160,6 +159,11 @@ export class ModelledFleet {
     };
     channel.attach({ onReadable, onDrain: () => {}, onClose: () => {} });
   }
+}
+
+function nameIn({ name }: JsonObject): string {
+  if (typeof name !== 'string') throw new Error('the stream has no name');
+  return name;
 }
 
 /** Writes as fast as the channel takes it, or until so much is written. */
