@@ -19,6 +19,7 @@ import type { HubConfig } from './config.ts';
 import { createServer, listen, reloadTls } from './http/server.ts';
 import { Strangers } from './http/strangers.ts';
 import type { HubLogger } from './logger.ts';
+import { warnOfFewFiles } from './open-files.ts';
 import { createService, type HubService } from './service.ts';
 import { openState } from './state.ts';
 import { META } from './store/records.ts';
@@ -118,6 +119,7 @@ class EmbeddableHub implements Hub {
       throw error;
     }
     const { address, hubId } = this.#running;
+    warnOfFewFiles(this.#config, this.#logger);
     const tls = this.#config.tlsCert !== undefined;
     this.#logger.info({ address: address.host, port: address.port, hubId, tls }, `hub listens on ${address.url}`);
   }

@@ -42,10 +42,14 @@ export async function enrol(request: EnrolRequest, options: EnrolmentOptions): P
   await tokens.consumeEnrolToken(token.id);
   const enrolled = { host, publicKey, labels, enrolledAtMs: options.now(), enrolledWith: token.id };
   if (known === undefined && (await store.collection(HOSTS).create(host, { ...enrolled, epoch: 0 }))) return answer;
+  let isTwin = false;
   const changed = await store.collection(HOSTS).modify(host, (state) => {
     requireSameKey(state, request);
+    isTwin = known === undefined && state.enrolledWith === token.id;
     return { ...state, ...enrolled };
   });
+  // The same host had asked before, and was answered while this was looked at.
+  if (isTwin) await tokens.giveBackEnrolToken(token.id);
   if (changed === undefined) throw new FairleadError('CONFLICT', `host ${host} was removed while it enrolled; enrol again`);
   return answer;
 }

@@ -100,6 +100,13 @@ export class TokenService {
     return consumed;
   }
 
+  /** The use was not needed. */
+  async giveBackEnrolToken(id: string): Promise<void> {
+    await this.#store
+      .collection(TOKENS)
+      .modify(id, (token) => (token.usesLeft === undefined ? undefined : { ...token, usesLeft: token.usesLeft + 1 }));
+  }
+
   async #find(kind: TokenKind, text: string): Promise<TokenState> {
     const parts = parseToken(kind, text);
     const stored = parts === undefined ? undefined : await this.#store.collection(TOKENS).get(parts.id);
