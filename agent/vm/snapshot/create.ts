@@ -30,6 +30,7 @@ import { requireNoPull } from './pull-job.ts';
 import type { FileOwner } from './ram-file.ts';
 import { saveStream } from './stream-state.ts';
 import { requireTestedQemu } from './tested-qemu.ts';
+import { requireThawed } from './thawed.ts';
 import { NOTHING_UNPLUGGED, plugBack, toUnplug, type Unplugged, unplug } from './unplug.ts';
 
 export interface SnapshotTools {
@@ -128,6 +129,7 @@ class Saving {
 
   async #check(): Promise<void> {
     const { vm, params, deadline } = this.#parts;
+    await requireThawed(vm, 'saved');
     await checkFreezable(vm);
     if (params.mode === 'instant') {
       requireRamFile(vm);

@@ -17,7 +17,6 @@ import { Deadline, settleAll } from '../deadline.ts';
 import { answerOf, askToDetach, listenForLeave, refused } from '../devices/detach.ts';
 import { reconcileDevices } from '../devices/reconcile.ts';
 import { LEAVING_VSOCK } from '../devices/vsock.ts';
-import { frozenUntil } from '../guest-agent/freeze.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { isOver, readMigration } from '../migration/migration-status.ts';
 import { ignoreSharedRam, saveDeviceState } from './device-state.ts';
@@ -28,6 +27,7 @@ import { requireNoPull } from './pull-job.ts';
 import { type FileOwner, identifyRamFiles, requireDisk, syncRamFiles } from './ram-file.ts';
 import type { Durability, Suspension } from './suspension.ts';
 import { requireTestedQemu } from './tested-qemu.ts';
+import { requireThawed } from './thawed.ts';
 
 export interface SaveOptions {
   readonly durability: Durability;
@@ -68,12 +68,7 @@ export async function requireSuspendable(
   }
   requireTestedQemu(name, process.qemuVersion, isUntestedAllowed);
   if (durability === 'host') await requireDisk(name, await identifyRamFiles(spec, vm.paths));
-  const thawsAt = await frozenUntil(vm);
-  if (thawsAt !== undefined) {
-    // The lease is of this life of the VM: the guest would wake frozen, with nobody to thaw it.
-    const message = `VM ${name} cannot be suspended: its file systems are frozen until ${thawsAt}; thaw them first`;
-    throw new FairleadError('CONFLICT', message, { details: { vm: name, thawsAt } });
-  }
+  await requireThawed(vm, 'suspended');
   await requireNoPull(vm, limits);
   const { status } = await readMigration(vm, limits);
   if (isOver(status)) return;
