@@ -133,9 +133,12 @@ describe('the table', () => {
   });
 });
 
-describe('the verdict on peers', () => {
-  const throughput = (peers: Record<string, number>): Row => row({ name: 'throughput, 64 streams', ours: 100, peers });
-  const latency = (peers: Record<string, number>): Row => row({ name: 'call p99 beside 64 bulk, 100 Mbit/s', ours: 10, peers });
+describe.each([
+  ['unlimited', 'throughput, 64 streams'],
+  ['100 Mbit/s', 'throughput beside 64 bulk, 100 Mbit/s'],
+])('the verdict on peers, %s', (line, throughputName) => {
+  const throughput = (peers: Record<string, number>): Row => row({ name: throughputName, ours: 100, peers });
+  const latency = (peers: Record<string, number>): Row => row({ name: `call p99 beside 64 bulk, ${line}`, ours: 10, peers });
 
   it.each([
     ['ahead in neither', 90, 11, 0],
