@@ -77,7 +77,7 @@ export const FAILPOINTS = [
   'resume.spawned', // a process that is in no record, with nothing loaded
   'resume.loaded', // it could go on there; the record says that it is suspended
   'resume.committed', // what was saved is used up; the guest has not run yet
-  'resume.running', // the guest runs; its vsock is not there yet
+  'resume.running', // the guest runs; nobody was told
 
   'discard.recorded', // a guest that slept is given up; its RAM is there
 

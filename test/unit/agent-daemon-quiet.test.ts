@@ -3,6 +3,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setImmediate } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { DaemonQuiet } from '../../agent/streams/daemon-quiet.ts';
 
@@ -88,5 +89,25 @@ describe('a daemon that is to be left in peace', () => {
     quiet.begin('paused');
     quiet.endAll();
     expect(quiet.reason).toBeUndefined();
+  });
+
+  it('lets those go on who wait for its end, when the last reason is gone', async () => {
+    await quiet.over();
+    quiet.begin('paused');
+    quiet.begin('reset');
+    let isOver = false;
+    const over = quiet.over().then(() => {
+      isOver = true;
+    });
+    quiet.end('paused');
+    await setImmediate();
+    expect(isOver).toBe(false);
+    // The end of one quiet is not the end of the next.
+    quiet.end('reset');
+    quiet.begin('paused');
+    await setImmediate();
+    expect(isOver).toBe(false);
+    quiet.endAll();
+    await over;
   });
 });
