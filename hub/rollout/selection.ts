@@ -1,10 +1,6 @@
-/** From a selector to hosts of the fleet, and the checks of a spec that need the contract. */
+/** From a selector to hosts of the fleet. */
 import { FairleadError } from '../../shared/errors.ts';
-import type { Role } from '../../shared/protocol/contract.ts';
-import { isMethodName, methodContract } from '../../shared/protocol/methods.ts';
-import type { RolloutSpec, Step } from '../../shared/protocol/rollout-spec.ts';
-import { parseParams } from '../../shared/protocol/validate.ts';
-import { hasRole } from '../auth/principal.ts';
+import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import { HOSTS, type HostState } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 import type { Candidate } from './core/host-order.ts';
@@ -33,29 +29,4 @@ function isSelected(host: HostState, names: ReadonlySet<string> | undefined, lab
 
 function candidateOf({ host, labels, agentVersion = '' }: HostState): Candidate {
   return { host, zone: labels[ZONE_LABEL] ?? NO_ZONE, agentVersion, hardware: labels[HARDWARE_LABEL] ?? '' };
-}
-
-/** `role`: of whoever starts the rollout. @throws FairleadError INVALID_PARAMS, PERMISSION_DENIED */
-export function checkSteps({ steps }: RolloutSpec, role: Role): void {
-  for (const [index, step] of steps.entries()) {
-    if (step.kind !== 'call') continue;
-    checkCall(step, role, `params.spec.steps.${index}`);
-    if (step.undo !== undefined) checkCall(step.undo, role, `params.spec.steps.${index}.undo`);
-  }
-}
-
-/** What a rollout calls may be sent again after a crash of whoever knows how it ended, so it must bear that. */
-function checkCall(
-  { method, params }: Pick<Extract<Step, { kind: 'call' }>, 'method' | 'params'>,
-  role: Role,
-  where: string,
-): void {
-  if (!isMethodName(method)) throw new FairleadError('INVALID_PARAMS', `${where}.method: there is no method ${method}`);
-  const { target, kind, idempotent, role: needed } = methodContract(method);
-  if (target !== 'agent' || kind !== 'call')
-    throw new FairleadError('INVALID_PARAMS', `${where}.method: ${method} is nothing that a host is called for`);
-  if (!idempotent)
-    throw new FairleadError('INVALID_PARAMS', `${where}.method: ${method} may not be repeated, so no rollout can call it`);
-  if (!hasRole(role, needed)) throw new FairleadError('PERMISSION_DENIED', `${where}.method: ${method} needs the role ${needed}`);
-  parseParams(method, params);
 }

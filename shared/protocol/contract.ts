@@ -42,9 +42,16 @@ export const FORWARDED_CALL_ERRORS: readonly ErrorCode[] = ['HOST_UNREACHABLE', 
 /** What a call that changes something on a host can end with besides: the host's journal stands before it. */
 export const JOURNALLED_CALL_ERRORS: readonly ErrorCode[] = ['JOURNAL_FAILED', 'OUTCOME_UNKNOWN', 'RESULT_NOT_KEPT'];
 
-/** Beyond those of the method itself. */
-export function commonErrorsOf({ target, kind, role }: MethodContract): readonly ErrorCode[] {
-  if (target === 'hub') return EVERY_CALL_ERRORS;
-  const isJournalled = kind === 'call' && role !== 'viewer';
-  return [...EVERY_CALL_ERRORS, ...FORWARDED_CALL_ERRORS, ...(isJournalled ? JOURNALLED_CALL_ERRORS : [])];
+/** What a method can end with beyond its own errors: one answered by the hub, one passed on to a host, and one that changes something there. */
+export const COMMON_ERRORS = {
+  hub: EVERY_CALL_ERRORS,
+  host: [...EVERY_CALL_ERRORS, ...FORWARDED_CALL_ERRORS],
+  command: [...EVERY_CALL_ERRORS, ...FORWARDED_CALL_ERRORS, ...JOURNALLED_CALL_ERRORS],
+} as const satisfies Record<string, readonly ErrorCode[]>;
+
+export type CommonErrors = keyof typeof COMMON_ERRORS;
+
+export function commonErrorsOf({ target, kind, role }: MethodContract): CommonErrors {
+  if (target === 'hub') return 'hub';
+  return kind === 'call' && role !== 'viewer' ? 'command' : 'host';
 }

@@ -9,13 +9,16 @@
 import { type JsonSchema, toJsonSchema } from '@valibot/to-json-schema';
 import type * as v from 'valibot';
 import { Count, HostPath, Labels, Name, Timestamp } from './common.ts';
-import { commonErrorsOf, type MethodContract } from './contract.ts';
+import { COMMON_ERRORS, type CommonErrors, commonErrorsOf, type MethodContract } from './contract.ts';
 import { ERROR_CODES, ERROR_TABLE, type ErrorCode } from './error-table.ts';
 import { METHODS } from './methods.ts';
 import { HostRecord } from './methods-fleet.ts';
 import { HostInfo } from './methods-host.ts';
 import { TokenRecord } from './methods-token.ts';
 import { NOTIFICATIONS, type NotificationContract } from './notifications.ts';
+import { RolloutEvent } from './rollout-events.ts';
+import { RolloutSpec } from './rollout-spec.ts';
+import { RolloutSummary } from './rollout-status.ts';
 import { CONTRACT_VERSION } from './version.ts';
 import { VmInfo, VmState } from './vm.ts';
 import { VmEvent } from './vm-events.ts';
@@ -37,7 +40,9 @@ export interface OpenRpcMethod {
   readonly paramStructure: 'by-name';
   readonly params: readonly ContentDescriptor[];
   readonly result: ContentDescriptor;
+  /** Its own; `x-common-errors` names a row of the document's with those that it shares with others. */
   readonly errors: readonly Reference[];
+  readonly 'x-common-errors': CommonErrors;
   readonly 'x-target': 'agent' | 'hub';
   readonly 'x-role': string;
   readonly 'x-idempotent': boolean;
@@ -72,6 +77,7 @@ export type OpenRpcDocument = {
   };
   readonly methods: readonly OpenRpcMethod[];
   readonly 'x-notifications': readonly OpenRpcNotification[];
+  readonly 'x-common-errors': Readonly<Record<CommonErrors, readonly ErrorCode[]>>;
   readonly components: {
     readonly schemas: Readonly<Record<string, JsonSchema>>;
     readonly errors: Readonly<Record<ErrorCode, OpenRpcError>>;
@@ -83,8 +89,8 @@ type Mode = 'input' | 'output';
 const PRIMITIVES = { Name, Count, HostPath, Labels, Timestamp };
 /** Schemas that the document gives a name, by what they describe. */
 const NAMED: Readonly<Record<Mode, Readonly<Record<string, v.GenericSchema>>>> = {
-  input: { ...PRIMITIVES, VmSpecInput: VmSpec },
-  output: { ...PRIMITIVES, VmState, VmSpec, VmInfo, VmEvent, HostInfo, HostRecord, TokenRecord },
+  input: { ...PRIMITIVES, VmSpecInput: VmSpec, RolloutSpec },
+  output: { ...PRIMITIVES, VmState, VmSpec, VmInfo, VmEvent, HostInfo, HostRecord, TokenRecord, RolloutSummary, RolloutEvent },
 };
 
 export function generateOpenRpc(): OpenRpcDocument {
@@ -98,6 +104,7 @@ export function generateOpenRpc(): OpenRpcDocument {
     },
     methods: Object.entries(METHODS).map(([name, contract]) => describeMethod(name, contract)),
     'x-notifications': Object.entries(NOTIFICATIONS).map(([name, contract]) => describeNotification(name, contract)),
+    'x-common-errors': COMMON_ERRORS,
     components: {
       schemas: { ...namedSchemas('input'), ...namedSchemas('output') },
       errors: describeErrors(),
@@ -114,9 +121,8 @@ function describeMethod(name: string, contract: MethodContract): OpenRpcMethod {
     paramStructure: 'by-name',
     params: [...describeParams(alternatives), ...(contract.target === 'agent' ? [HOST_PARAM] : [])],
     result: { name: 'result', schema: schemaOf(contract.result, 'output') },
-    errors: [...new Set([...contract.errors, ...commonErrorsOf(contract)])].map((code) => ({
-      $ref: `#/components/errors/${code}`,
-    })),
+    errors: contract.errors.map((code) => ({ $ref: `#/components/errors/${code}` })),
+    'x-common-errors': commonErrorsOf(contract),
     'x-target': contract.target,
     'x-role': contract.role,
     'x-idempotent': contract.idempotent,

@@ -2,7 +2,7 @@
 import * as v from 'valibot';
 import { Count, Name, Timestamp } from './common.ts';
 import { OUTCOMES, STAGES } from './rollout-events.ts';
-import { FailureClass } from './rollout-spec.ts';
+import { FAILURE_CLASSES, FailureClass } from './rollout-spec.ts';
 
 export type Stage = (typeof STAGES)[number];
 
@@ -54,9 +54,9 @@ export const RolloutSummary = v.strictObject({
   stage: v.picklist(STAGES),
   hosts: Count,
   /** Hosts by what has become of them; phases that none is in are left out. */
-  phases: v.record(HostPhase, Count),
+  phases: v.strictObject(v.entriesFromList(HOST_PHASES, v.optional(Count))),
   /** Failed hosts by class. */
-  failures: v.record(FailureClass, Count),
+  failures: v.strictObject(v.entriesFromList(FAILURE_CLASSES, v.optional(Count))),
   inFlight: Count,
   window: Count,
   maxInFlight: Count,

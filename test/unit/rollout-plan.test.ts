@@ -1,6 +1,7 @@
 /** Plans of rollouts: order, strata, waves, forecast; change windows; command ids; merge patches. */
 import * as v from 'valibot';
 import { describe, expect, it } from 'vitest';
+import { checkSpec } from '../../hub/rollout/check-spec.ts';
 import { deriveCommandId } from '../../hub/rollout/command-id.ts';
 import { isOpen } from '../../hub/rollout/core/change-windows.ts';
 import { forecast } from '../../hub/rollout/core/forecast.ts';
@@ -12,6 +13,12 @@ import { RolloutSpec, type RolloutSpecInput } from '../../shared/protocol/rollou
 
 const specOf = (more: Partial<RolloutSpecInput> = {}): RolloutSpec =>
   v.parse(RolloutSpec, { selector: {}, steps: [{ kind: 'vm' }], ...more });
+
+/** One step that calls it, approved by somebody. */
+const callOf = (method: string, params: Record<string, unknown> = {}): Partial<RolloutSpecInput> => ({
+  steps: [{ kind: 'call', method, params }],
+  approval: 'anyone',
+});
 
 /** Of 100: 70 in zone a on new hardware, 20 in zone b, 8 there with an old agent, 2 of a kind of their own. */
 const MIXED: Candidate[] = Array.from({ length: 100 }, (_, index) => ({
@@ -85,12 +92,27 @@ describe('a plan', () => {
 
 describe('a spec', () => {
   it.each([
-    ['strict mode that could start nothing', { strict: true, thresholds: [{ max: 0 }] }],
-    ['a call that cannot be taken back, without a person', { steps: [{ kind: 'call' as const, method: 'vm.start' }] }],
-    ['a time zone that there is not', { windows: [{ timeZone: 'Middle/Earth', from: '01:00', to: '02:00' }] }],
-    ['an amount that is none', { maxInFlight: 1, waves: [{ hosts: 'some' }] }],
-  ])('is refused with %s', (_what, more) => {
-    expect(v.safeParse(RolloutSpec, { selector: {}, steps: [{ kind: 'vm' }], ...more }).success).toBe(false);
+    ['strict mode that could start nothing', { strict: true, thresholds: [{ max: 0 }] }, 'thresholds'],
+    ['a call that cannot be taken back, without a person', { steps: [{ kind: 'call' as const, method: 'vm.start' }] }, 'undo'],
+    ['a time zone that there is not', { windows: [{ timeZone: 'Middle/Earth', from: '01:00', to: '02:00' }] }, 'time zone'],
+    ['a method that there is not', callOf('vm.improve'), 'no method'],
+    ['a method that may not be repeated', callOf('vm.reset'), 'repeated'],
+    ['a method of the hub', callOf('host.list'), 'nothing that a host is called for'],
+    ['params that the method does not take', callOf('vm.start', { machine: 'x' }), 'vm'],
+  ])('is refused with %s', (_what, more, why) => {
+    expect(() => checkSpec(specOf(more), 'operator')).toThrow(why);
+  });
+
+  it('is refused for whom its methods are not', () => {
+    const spec = specOf(callOf('vm.start', { vm: 'web' }));
+    expect(() => checkSpec(spec, 'viewer')).toThrow('needs the role operator');
+    expect(() => checkSpec(spec, 'operator')).not.toThrow();
+  });
+
+  it('has amounts that are numbers or shares', () => {
+    const isFine = (hosts: string) =>
+      v.safeParse(RolloutSpec, { selector: {}, steps: [{ kind: 'vm' }], waves: [{ hosts }] }).success;
+    expect(['10%', '0.5%', '100%', '101%', 'some', '10'].map(isFine)).toEqual([true, true, true, false, false, false]);
   });
 });
 

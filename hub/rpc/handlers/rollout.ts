@@ -3,12 +3,12 @@ import type { Params, Result } from '../../../shared/protocol/methods.ts';
 import type { ROLLOUT_METHODS } from '../../../shared/protocol/methods-rollout.ts';
 import { pageFrom } from '../../../shared/protocol/paging.ts';
 import type { RolloutSummary } from '../../../shared/protocol/rollout-status.ts';
+import { checkSpec } from '../../rollout/check-spec.ts';
 import type { Action } from '../../rollout/core/act.ts';
 import { hostRow } from '../../rollout/core/status.ts';
 import { followRollout } from '../../rollout/follow.ts';
 import type { RolloutRecord } from '../../rollout/records.ts';
 import type { Rollouts } from '../../rollout/rollouts.ts';
-import { checkSteps } from '../../rollout/selection.ts';
 import type { HubCall, HubHandlersOf } from './types.ts';
 
 export interface RolloutServices {
@@ -22,11 +22,11 @@ export function rolloutHandlers({ rollouts, now }: RolloutServices): HubHandlers
     rollouts.order(params.rollout, action, { actor: caller.principal.tokenId, reason: params.reason });
   return {
     'rollout.plan': ({ rollout, spec }, { caller }) => {
-      checkSteps(spec, caller.principal.role);
+      checkSpec(spec, caller.principal.role);
       return rollouts.plan(rollout, spec);
     },
     'rollout.start': ({ rollout, spec, hostsDigest }, { caller }) => {
-      checkSteps(spec, caller.principal.role);
+      checkSpec(spec, caller.principal.role);
       return rollouts.start(rollout, spec, { actor: caller.principal.tokenId, hostsDigest });
     },
     'rollout.pause': (params, call) => order(params, { kind: 'pause' }, call),
