@@ -25,6 +25,7 @@ const Listen = v.pipe(
 const HUB_SETTINGS = {
   listen: value(v.optional(Listen, '127.0.0.1:7080'), 'ADDRESS:PORT that agents and operators dial'),
   dataDir: value(Path, "store and first administrator's token; :memory: keeps nothing"),
+  restoreFrom: value(v.optional(Path), 'backup (hub.backup) to start from, where the data directory has no store yet'),
   tlsCert: value(v.optional(Path), 'certificate chain (PEM); SIGHUP reads it again'),
   tlsKey: value(v.optional(Path), 'key of the certificate (PEM)'),
   behindProxy: toggle('TLS ends in a proxy: callers are known by X-Forwarded-For, and no channel binding can be had'),

@@ -8,9 +8,7 @@
  * is left is closed. Hosts and their VMs do not mind.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync } from 'node:fs';
 import type { Server } from 'node:http';
-import { join } from 'node:path';
 import { type Clock, systemClock } from '../shared/clock.ts';
 import { FairleadError } from '../shared/errors.ts';
 import { ensureFirstAdmin } from './auth/first-admin.ts';
@@ -22,12 +20,9 @@ import type { HubLogger } from './logger.ts';
 import { warnOfFewFiles } from './open-files.ts';
 import { createService, type HubService } from './service.ts';
 import { openState } from './state.ts';
+import { IN_MEMORY, openStoreOf } from './store/location.ts';
 import { META } from './store/records.ts';
-import { openSqliteStore } from './store/sqlite-store.ts';
 import { getOrCreate, type Store } from './store/store.ts';
-
-const IN_MEMORY = ':memory:';
-const STORE_FILE = 'hub.db';
 
 export interface HubAddress {
   readonly host: string;
@@ -111,7 +106,7 @@ class EmbeddableHub implements Hub {
 
   async start(): Promise<void> {
     if (this.#running !== undefined) throw new FairleadError('WRONG_STATE', 'the hub is running already');
-    const store = this.#openStore();
+    const store = openStoreOf(this.#config);
     try {
       this.#running = await this.#startOn(store);
     } catch (error) {
@@ -175,17 +170,6 @@ class EmbeddableHub implements Hub {
     await store.close();
     this.#running = undefined;
     this.#logger.info({}, 'hub stopped');
-  }
-
-  #openStore(): Store {
-    const { dataDir } = this.#config;
-    if (dataDir === IN_MEMORY) return openSqliteStore(IN_MEMORY);
-    try {
-      mkdirSync(dataDir, { recursive: true, mode: 0o700 });
-    } catch (cause) {
-      throw new FairleadError('PERMISSION_DENIED', `could not make the data directory ${dataDir}: ${String(cause)}`, { cause });
-    }
-    return openSqliteStore(join(dataDir, STORE_FILE));
   }
 
   async #makeFirstAdmin(store: Store, tokens: TokenService): Promise<void> {

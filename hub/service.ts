@@ -28,6 +28,7 @@ import { Fleet } from './sessions/fleet.ts';
 import { Sessions } from './sessions/sessions.ts';
 import { UpgradeHandler } from './sessions/upgrade.ts';
 import type { HubState } from './state.ts';
+import { backupInto } from './store/location.ts';
 import { HOSTS } from './store/records.ts';
 import type { StoreHealth } from './store/store.ts';
 
@@ -111,6 +112,7 @@ export function createService(options: ServiceOptions): HubService {
     unreachable,
     place: (method, params, caller) => dispatcher.place(method, params, caller),
     hubId,
+    backup: () => backupInto(config.dataDir, now()),
     tokens,
     counts,
     now,

@@ -33,4 +33,14 @@ export const HUB_METHODS = {
     }),
     errors: [],
   },
+  'hub.backup': {
+    ...hubCall,
+    role: 'admin',
+    idempotent: false,
+    summary:
+      "Copy the hub's store, as it is at one moment, into its data directory; `fairlead hub --restore-from` starts from one",
+    params: v.strictObject({}),
+    result: v.strictObject({ path: v.string(), bytes: Count }),
+    errors: ['UNSUPPORTED', 'STORAGE_FAILED'],
+  },
 } as const satisfies Record<string, MethodContract>;

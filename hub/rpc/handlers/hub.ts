@@ -1,5 +1,6 @@
 /** Methods that tell of the hub itself. */
 import { VERSION } from '../../../shared/node/version.ts';
+import type { Result } from '../../../shared/protocol/methods.ts';
 import type { HUB_METHODS } from '../../../shared/protocol/methods-hub.ts';
 import { generateOpenRpc, type OpenRpcDocument } from '../../../shared/protocol/openrpc.ts';
 import { CONTRACT_VERSION } from '../../../shared/protocol/version.ts';
@@ -10,12 +11,15 @@ import type { HubHandlersOf } from './types.ts';
 export interface HubFacts {
   readonly hubId: string;
   readonly store: Store;
+  /** @throws FairleadError UNSUPPORTED for a hub that keeps nothing */
+  backup(): Promise<Result<'hub.backup'>>;
   counts(): { hostsConnected: number; operatorsConnected: number; streamsOpen: number; uptimeMs: number };
 }
 
-export function hubHandlers({ hubId, store, counts }: HubFacts): HubHandlersOf<typeof HUB_METHODS> {
+export function hubHandlers({ hubId, store, backup, counts }: HubFacts): HubHandlersOf<typeof HUB_METHODS> {
   return {
     'rpc.discover': () => ({ ...openRpc() }),
+    'hub.backup': () => backup(),
     'hub.info': async () => {
       const hostsEnrolled = await store.collection(HOSTS).count();
       return { version: VERSION, contractVersion: CONTRACT_VERSION, hubId, hostsEnrolled, ...counts() };
