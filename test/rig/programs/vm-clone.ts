@@ -95,7 +95,8 @@ await runCases({
   },
 
   'what each has written is in no other, nor in the snapshot': async () => {
-    await inAll('dd if=/dev/urandom of=/tmp/own bs=1M count=8 2>/dev/null');
+    const written = await inAll('dd if=/dev/urandom of=/tmp/own bs=64k count=64; wc -c </tmp/own');
+    for (const [index, text] of written.entries()) assert.match(text, /^4194304$/m, `${ALL[index]}: ${text}`);
     requireDifferent(await inAll('sha256sum </tmp/own'));
     const verified = await snapshots.verify({ snapshot: 'gold' }, {});
     assert.deepEqual(verified.problems, []);
