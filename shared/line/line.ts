@@ -143,6 +143,7 @@ export class Line {
     if (this.mux.peerHello === undefined) {
       this.#fail(new FairleadError('PROTOCOL_ERROR', 'the peer sent a text message before HELLO'));
     } else {
+      this.mux.heardText();
       this.peer.receive(text);
     }
   }

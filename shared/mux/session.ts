@@ -203,6 +203,11 @@ export class MuxSession {
     this.#options.onReady();
   }
 
+  /** A text message has come on the same line: who sends those may ask whether they have been read, as who sends data may. */
+  heardText(): void {
+    this.#floods.ping.give();
+  }
+
   /** No stream of the peer is taken from here on; those open go on. */
   goAway(goAway: Omit<GoAway, 'lastId'>): void {
     if (this.#leaving || this.#closedWith !== undefined) return;
