@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { SimFleet } from '../../agent/sim/crew.ts';
 import { SimScript } from '../../agent/sim/script.ts';
+import { connectHub } from '../../cli/connection.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import type { Contenders, Contest, Figure, Figures } from '../contest.ts';
 import type { Group } from '../main.ts';
@@ -17,6 +18,7 @@ import { type Program, startProgram } from '../programs.ts';
 import { hostOperations } from './operations.ts';
 import type { FleetHub, FleetHubFigures, FleetHubReady } from './programs/hub.ts';
 import { ReadinessWatch } from './readiness-watch.ts';
+import { rolloutFigures } from './rollouts.ts';
 
 const HOSTS = Number(process.env['FLEET_HOSTS'] ?? 10_000);
 const HOSTS_A_PROCESS = 2_500;
@@ -32,6 +34,7 @@ const FIGURES: readonly Figure[] = [
   { name: 'first connection of all, keys and enrolment included', key: 'storm', unit: 's' },
   { name: "hub's memory for each host", key: 'memory', unit: 'KiB', promise: absolute('at-most', 32) },
   { name: "hub's heap for each host", key: 'heap', unit: 'KiB' },
+  { name: "hub's memory for each host, before V8 gives back", key: 'resident', unit: 'KiB' },
   {
     name: `all back after a hub that was away ${AWAY_MS / 1000} s`,
     key: 'back',
@@ -41,7 +44,11 @@ const FIGURES: readonly Figure[] = [
   { name: 'hosts let in within the busiest second', key: 'busiest', unit: '1/s', promise: absolute('at-most', 2_000) },
   { name: 'wrong answers of /readyz', key: 'readyzWrong', unit: '', promise: absolute('at-most', 0) },
   { name: '/readyz p99', key: 'readyzMs', unit: 'ms' },
-  { name: 'host operations, journalled by hosts', key: 'operations', unit: '1/s' },
+  { name: 'commands of one operator, one for each host', key: 'operations', unit: '1/s' },
+  { name: 'events of these told to 10 watchers', key: 'fanOut', unit: '1/s' },
+  { name: 'plan of a rollout over all', key: 'planMs', unit: 'ms', promise: absolute('at-most', 1_000) },
+  { name: 'rollout, hosts changed', key: 'hostsPerSecond', unit: '1/s', promise: absolute('at-least', 2_000) },
+  { name: 'last host started after a pause was answered', key: 'pauseMs', unit: 'ms', promise: absolute('at-most', 250) },
 ];
 
 export async function fleetGroup(): Promise<Group> {
@@ -87,6 +94,8 @@ async function ours(parent: string): Promise<Figures> {
   await sleep(AWAY_MS);
   const connected = await figuresOf(first.program);
   const operations = await hostOperations({ url, adminToken, hosts: HOSTS });
+  const operator = scope.use(await connectHub({ hub: url, token: adminToken }, { timeoutMs: PATIENCE_MS, lasting: true }));
+  const rollout = await rolloutFigures(operator, HOSTS);
 
   readiness.expectAbsence();
   process.kill(first.program.pid, 'SIGKILL');
@@ -102,12 +111,14 @@ async function ours(parent: string): Promise<Figures> {
   return {
     storm,
     memory: (connected.rssBytes - base.rssBytes) / HOSTS / KIB,
+    resident: (connected.residentBytes - base.rssBytes) / HOSTS / KIB,
     heap: (connected.heapBytes - base.heapBytes) / HOSTS / KIB,
     back,
     busiest: Math.max(connected.busiestSecond, returned.busiestSecond),
     readyzWrong: readiness.wrong,
     readyzMs: readiness.p99Ms,
-    operations,
+    ...operations,
+    ...rollout,
   };
 }
 

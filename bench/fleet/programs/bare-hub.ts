@@ -1,8 +1,7 @@
 /** The baseline of memory: a bare `ws` server that answers pings, and tells its memory when asked. */
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { WebSocketServer } from 'ws';
 import { endWithBenchmark, tell } from '../../programs.ts';
+import { collector } from '../collector.ts';
 
 endWithBenchmark();
 const server = new WebSocketServer({ port: 0, host: '127.0.0.1', perMessageDeflate: false, backlog: 4096 });
@@ -16,13 +15,8 @@ server.once('listening', () => {
   tell({ port: address.port });
 });
 
-setFlagsFromString('--expose-gc');
-// SAFETY: the flag of the line above puts it into every context that is made from then on.
-const collect = runInNewContext('gc') as () => void;
+const collect = collector();
 process.on('message', () => {
   collect();
-  setTimeout(() => {
-    collect();
-    tell({ rssBytes: process.memoryUsage.rss(), connections: server.clients.size });
-  }, 200);
+  tell({ rssBytes: process.memoryUsage.rss(), connections: server.clients.size });
 });

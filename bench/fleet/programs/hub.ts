@@ -2,12 +2,11 @@
  * A real hub with its data in files, as a fleet meets it: at a fixed port, so that it can be killed and come again. It counts the hosts that
  * it has let in, second by second, and tells its memory when asked.
  */
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import { parseHubConfig } from '../../../hub/config.ts';
 import { createHub } from '../../../hub/hub.ts';
 import type { HubLogger } from '../../../hub/logger.ts';
 import { endWithBenchmark, programArgs, tell } from '../../programs.ts';
+import { collector } from '../collector.ts';
 
 export interface FleetHub {
   readonly dataDir: string;
@@ -24,6 +23,9 @@ export interface FleetHubReady {
 }
 
 export interface FleetHubFigures {
+  /** Resident as it is, before anything is collected. */
+  readonly residentBytes: number;
+  /** Resident once V8 has given back what it keeps for later. */
   readonly rssBytes: number;
   readonly heapBytes: number;
   /** Hosts let in during the busiest second. */
@@ -53,18 +55,14 @@ const ready: FleetHubReady = {
 };
 tell(ready);
 
-setFlagsFromString('--expose-gc');
-// SAFETY: the flag of the line above puts it into every context that is made from then on.
-const collect = runInNewContext('gc') as () => void;
+const collect = collector();
 process.on('message', () => {
+  const residentBytes = process.memoryUsage.rss();
   collect();
-  // What the first collection has made free, the second gives back.
-  setTimeout(() => {
-    collect();
-    const { rss, heapUsed } = process.memoryUsage();
-    const figures: FleetHubFigures = { rssBytes: rss, heapBytes: heapUsed, busiestSecond: Math.max(0, ...bySecond.values()) };
-    tell(figures);
-  }, 200);
+  const { rss, heapUsed } = process.memoryUsage();
+  const busiestSecond = Math.max(0, ...bySecond.values());
+  const figures: FleetHubFigures = { residentBytes, rssBytes: rss, heapBytes: heapUsed, busiestSecond };
+  tell(figures);
 });
 
 function counting(): HubLogger {
