@@ -5,19 +5,22 @@ import { OUTCOMES } from '../../shared/protocol/rollout-events.ts';
 import type { RolloutSpecInput } from '../../shared/protocol/rollout-spec.ts';
 
 const LOOK_MS = 50;
-/** Long enough for a rollout to be at full speed. */
-const RUNNING_MS = 1_000;
+/** Hosts under way at once, of the fast one. */
+const WINDOW = 2_000;
+/** Of the one that is paused: slow enough not to have ended by then. */
+const SLICES = 50;
+const RUNNING_MS = 300;
 /** After a pause: what was under way has ended by then. */
 const SETTLED_MS = 2_000;
 
 /** `vm.pause` and back: the least that a host can do, and it is in its journal. */
-function specOf(method: 'vm.pause' | 'vm.resume'): RolloutSpecInput {
+function specOf(method: 'vm.pause' | 'vm.resume', maxInFlight: number): RolloutSpecInput {
   const params = { vm: 'vm-1' };
   return {
     selector: {},
     steps: [{ kind: 'call', method, params, undo: { method: method === 'vm.pause' ? 'vm.resume' : 'vm.pause', params } }],
     waves: [{ hosts: '100%' }],
-    maxInFlight: 2_000,
+    maxInFlight,
     zones: { order: 'concurrent', maxInFlight: 1_000 },
     budget: { maxUnavailable: '100%', perZone: '100%' },
     thresholds: [{ max: '100%' }],
@@ -33,18 +36,18 @@ export interface RolloutFigures {
 
 export async function rolloutFigures(operator: HubConnection, hosts: number): Promise<RolloutFigures> {
   const plannedAt = performance.now();
-  await operator.call('rollout.plan', { spec: specOf('vm.pause') });
+  await operator.call('rollout.plan', { spec: specOf('vm.pause', WINDOW) });
   const planMs = performance.now() - plannedAt;
   const startedAt = performance.now();
-  await operator.call('rollout.start', { rollout: 'forth', spec: specOf('vm.pause') });
+  await operator.call('rollout.start', { rollout: 'forth', spec: specOf('vm.pause', WINDOW) });
   await untilEnded(operator, 'forth');
   const hostsPerSecond = hosts / ((performance.now() - startedAt) / 1000);
-  return { planMs, hostsPerSecond, pauseMs: await pauseLatency(operator) };
+  return { planMs, hostsPerSecond, pauseMs: await pauseLatency(operator, hosts) };
 }
 
-async function pauseLatency(operator: HubConnection): Promise<number> {
+async function pauseLatency(operator: HubConnection, hosts: number): Promise<number> {
   const rollout = 'back';
-  await operator.call('rollout.start', { rollout, spec: specOf('vm.resume') });
+  await operator.call('rollout.start', { rollout, spec: specOf('vm.resume', Math.max(1, Math.floor(hosts / SLICES))) });
   await sleep(RUNNING_MS);
   await operator.call('rollout.pause', { rollout, reason: 'bench' });
   const answeredAt = Date.now();
