@@ -2,7 +2,7 @@
 import { FairleadError } from '../../shared/errors.ts';
 import type { RolloutEntry } from '../../shared/protocol/rollout-events.ts';
 import type { RolloutStatus, RolloutSummary } from '../../shared/protocol/rollout-status.ts';
-import type { Collection, Log, LogEntry, Store } from '../store/store.ts';
+import { type Collection, type Log, type LogEntry, removeLatest, type Store } from '../store/store.ts';
 import { replay } from './core/evolve.ts';
 import type { RolloutState } from './core/state.ts';
 import { figuresOf } from './core/status.ts';
@@ -57,6 +57,15 @@ export class RolloutBook {
   /** In order. */
   async entries(id: string, after: number, limit: number): Promise<ReadonlyArray<LogEntry<RolloutEntry>>> {
     return await this.log.read({ subject: id, after, limit });
+  }
+
+  /** Forgets rollouts that ended long ago, with their journals: all but the newest `keep` of those that have ended. */
+  async prune(keep: number): Promise<void> {
+    const ended = (await this.list()).filter(({ endedAtMs }) => endedAtMs !== undefined);
+    for (const { id } of ended.slice(keep)) {
+      await removeLatest(this.#records, id);
+      await this.log.forget(id);
+    }
   }
 
   async noteStatus(id: string, status: RolloutStatus, endedAtMs: number | undefined): Promise<void> {

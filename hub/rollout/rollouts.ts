@@ -23,6 +23,9 @@ export interface RolloutsOptions extends DriversOptions {
   readonly bus: Bus;
 }
 
+/** Rollouts that have ended and can still be looked at and taken back. */
+const MAX_ENDED = 200;
+
 /** Of a rollout that has ended, to see what an order would do. */
 const NOWHERE: World = {
   t: 0,
@@ -100,6 +103,7 @@ export class Rollouts {
       const atMs = this.#options.now();
       const first: RolloutEntry = { t: 0, atMs, fact: { type: 'planned', plan, by: { kind: 'person', actor: startedBy } } };
       const record: RolloutRecord = { id, spec, startedBy, startedAtMs: atMs, status: 'running', hosts: plan.hosts.length };
+      await this.#book.prune(MAX_ENDED);
       await this.#book.add(record, first);
       await this.drivers.drive(record);
     });

@@ -155,3 +155,36 @@ describe('what has gone wrong elsewhere', () => {
     expect(['h1', 'h2', 'h3'].map((name) => sim.hosts.get(name)?.value)).toEqual(['old', 'old', 'old']);
   });
 });
+
+describe('time', () => {
+  it('that a host was held by a pause does not count against it', () => {
+    const sim = new RolloutSim({ ...FREE, waves: ALL, hostTimeoutMs: 60_000, approval: 'anyone' }, fleetOf(2));
+    sim.order({ kind: 'approve' });
+    sim.order({ kind: 'pause' });
+    sim.advance(3_600_000);
+    expect(sim.hostsIn('held')).toHaveLength(2);
+    sim.order({ kind: 'resume' });
+    expect([sim.run().status, sim.hostsIn('done').length]).toEqual(['completed', 2]);
+  });
+
+  it('that a window is closed or changes are frozen is no lack of progress', () => {
+    const spec = { ...FREE, waves: ALL, progress: { withinMs: 60_000, action: 'abort' as const }, approval: 'anyone' as const };
+    const sim = new RolloutSim(spec, fleetOf(2));
+    sim.closed = 'no change window is open';
+    sim.order({ kind: 'approve' });
+    sim.advance(3_600_000);
+    expect([sim.status, sim.blocked]).toEqual(['running', expect.stringContaining('no change window')]);
+    sim.closed = undefined;
+    expect(sim.run().status).toBe('completed');
+  });
+
+  it('after the last wave is for hosts that come late, as long as was said', () => {
+    const sim = new RolloutSim({ ...FREE, waves: ALL, lateJoinersForMs: 60_000 }, fleetOf(2));
+    sim.advance(30_000);
+    expect(sim.status).toBe('awaiting-late-joiners');
+    sim.addJoiner('late', { zone: 'a' });
+    expect(sim.run().status).toBe('completed');
+    expect(sim.hosts.get('late')?.value).toBe('new 1');
+    expect(sim.state.hosts.get('late')?.wave).toBe(1);
+  });
+});

@@ -168,7 +168,12 @@ function move(state: RolloutState, host: HostState, phase: HostPhase): void {
   count(state, host, -1);
   host.phase = phase;
   host.sinceT = state.t;
-  if (phase === 'changing') host.touched = true;
+  if (phase === 'changing') {
+    host.touched = true;
+    // One that was held begins only now.
+    host.begunT = state.t;
+    host.begunAtMs = state.atMs;
+  }
   if (phase !== 'verifying') host.checks = undefined;
   count(state, host, 1);
   enlist(state.inFlight, host, isInFlight(host));

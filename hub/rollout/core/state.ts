@@ -45,7 +45,7 @@ export interface HostState {
   /** From 1; each has command ids of its own. */
   attempt: number;
   undoAttempt: number;
-  /** Since when it is in its phase; and since when this attempt or undo runs. Rollout time, as all times here. */
+  /** Since when it is in its phase; and since when its recording, change or undo runs. Rollout time, as all times here. */
   sinceT: number;
   begunT: number;
   /** The same in Unix milliseconds: ids of its commands carry it. */
