@@ -15,8 +15,9 @@ import { changesSomething } from '../shared/protocol/changes.ts';
 import { isMethodName, type MethodName, methodContract, type Result, type StreamMethodName } from '../shared/protocol/methods.ts';
 import type { WhenOffline } from '../shared/protocol/methods-command.ts';
 import type { OperatorParams } from '../shared/protocol/operator.ts';
-import { parseNotification, parseResult } from '../shared/protocol/validate.ts';
+import { parseResult } from '../shared/protocol/validate.ts';
 import type { VmEvent } from '../shared/protocol/vm-events.ts';
+import { followEvents } from './follow-events.ts';
 import type { HubLine } from './hub-line.ts';
 import { type WebStream, webStream } from './web-stream.ts';
 
@@ -88,19 +89,19 @@ export class HubClient implements AsyncDisposable {
   }
 
   /**
-   * Events of one VM or of all of a host, each as it comes, until the signal fires. Rejects with INTERRUPTED when the line breaks: follow
-   * again with `since` and `epoch` of the last event, and none is missed.
+   * Events of one VM or of all of a host, each once and as it comes, until the signal fires. A line that comes back by itself goes on where
+   * the last one ended, and so it does when the host was away; else it rejects with INTERRUPTED.
    */
   async follow(
     params: OperatorParams<'vm.events'>,
     { signal, onEvent }: { readonly signal: AbortSignal; readonly onEvent: (event: VmEvent) => void },
   ): Promise<void> {
-    const onProgress = (value: unknown): void => onEvent(parseNotification('vm.event', value));
-    try {
-      await this.callRaw('vm.events', jsonOf({ ...params, follow: true }), { timeoutMs: 0, signal, onProgress });
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    }
+    const outlivesLines = this.#line.isLasting;
+    await followEvents((own, limits) => this.callRaw('vm.events', jsonOf(own), limits), params, {
+      signal,
+      onEvent,
+      outlivesLines,
+    });
   }
 
   /** A stream to a vsock port of a guest, as the web has streams. */

@@ -65,6 +65,11 @@ export class HubLine implements AsyncDisposable {
     return this.#closing.signal.aborted;
   }
 
+  /** Whether another line comes when this one breaks, streams or not. */
+  get isLasting(): boolean {
+    return this.#options.lasting;
+  }
+
   /** The line that is up, or the next one. @throws INTERRUPTED when there will be none */
   line(): Promise<Line> {
     return this.#current;

@@ -175,8 +175,8 @@ function registerEvents(vm: Command, app: App): void {
     .option('--follow', 'go on with each new one until interrupted')
     .option('--since <seq>', 'only those after this sequence number', parseInteger)
     .option('--epoch <epoch>', 'the epoch of that number: all come where the log was begun anew since')
-    .action(async (name: string | undefined, options: HostOption & EventsOptions, command: Command) =>
-      withHub(app, command, async ({ hub, output }) => {
+    .action(async (name: string | undefined, options: HostOption & EventsOptions, command: Command) => {
+      const printEvents = async ({ hub, output }: Session): Promise<void> => {
         const params: ParamsInput<'vm.events'> = {
           ...(name !== undefined && { vm: name }),
           ...(options.since !== undefined && { since: options.since }),
@@ -191,8 +191,9 @@ function registerEvents(vm: Command, app: App): void {
         if (options.epoch !== undefined && options.epoch !== epoch) output.say(`the log was begun anew: its epoch is ${epoch}`);
         if (missed > 0) output.say(`${missed} earlier events have left the log`);
         output.list(events, EVENT_COLUMNS, { name: (event) => String(event.seq), empty: 'no events' });
-      }),
-    );
+      };
+      await withHub(app, command, printEvents, { lasting: options.follow === true });
+    });
 }
 
 const EVENT_COLUMNS = [
