@@ -13,6 +13,7 @@ import { join } from 'node:path';
 import { toFairleadError } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
 import { parseParams } from '../shared/protocol/validate.ts';
+import type { VmState } from '../shared/protocol/vm.ts';
 import type { VmSpec } from '../shared/protocol/vm-spec.ts';
 import { type AgentConfig, defaultRamDir, parseHttpListen } from './config.ts';
 import { Upkeep } from './desired/upkeep.ts';
@@ -51,8 +52,8 @@ export interface AgentOptions {
   readonly searchPath: string;
   /** Told of each change of the line's state. Must not throw. */
   readonly onLink?: ((status: LinkStatus) => void) | undefined;
-  /** Told when parts that most agents need late or never have been loaded. Must not throw. */
-  readonly onLoaded?: (() => void) | undefined;
+  /** Told when memory was needed that is needed no more: a part was loaded, a VM has ended. Must not throw. */
+  readonly onSpent?: (() => void) | undefined;
   /** For tests and simulated hosts: instead of the real VM manager. */
   readonly openVms?: ((vsock: HostVsock) => Promise<Vms>) | undefined;
   readonly network?: PlayedNetwork | undefined;
@@ -97,7 +98,7 @@ class FairleadAgent implements Agent {
       vms: () => this.#adopted?.list() ?? [],
       limitedBy: () => this.#adopted?.limitedBy ?? [],
       journal: () => this.#journal.usage,
-      onLoaded: () => options.onLoaded?.(),
+      onLoaded: () => options.onSpent?.(),
     });
     this.#telemetry = telemetry;
     this.#journal = new Journal({
@@ -190,7 +191,12 @@ class FairleadAgent implements Agent {
     this.#vsock = vsock;
     const vms = await (openVms === undefined ? this.#openManager(vsock) : openVms(vsock));
     this.#scope.use(vms);
-    this.#scope.use(vms.events.listen((event) => this.#link.notify('vm.event', event)));
+    this.#scope.use(
+      vms.events.listen((event) => {
+        this.#link.notify('vm.event', event);
+        if (isAsleepOrEnded(event.state)) this.#options.onSpent?.();
+      }),
+    );
     this.#adopted = vms;
     this.#vms.resolve(vms);
   }
@@ -246,7 +252,7 @@ class FairleadAgent implements Agent {
         vms,
         stateDir,
         // Snapshots, and what this host is to keep running.
-        recordDirectories: [snapshotDir, join(stateDir, 'desired')],
+        recordDirectories: [snapshotDir, join(stateDir, 'desired.json')],
         maxImageBytes,
         logger,
         openAtHub: (meta, signal) => this.#link.openStream(meta, signal),
@@ -279,7 +285,7 @@ class FairleadAgent implements Agent {
     if (listen === 'off') return;
     const loadApp = async () => {
       const { createApp } = await import('./http/app.ts');
-      this.#options.onLoaded?.();
+      this.#options.onSpent?.();
       return createApp({
         checks: this.#checks(),
         metrics: () => this.#telemetry.metrics(),
@@ -321,6 +327,10 @@ async function leaveRamDir({ stateDir, ramDir }: AgentConfig): Promise<void> {
   if (ramDir !== defaultRamDir(stateDir)) return;
   // A guest may have its RAM there, and most agents never make it.
   await rmdir(ramDir).catch(() => {});
+}
+
+function isAsleepOrEnded(state: VmState): boolean {
+  return state === 'stopped' || state === 'crashed' || state === 'suspended';
 }
 
 function linkReason({ state, hub, lastError, retryInMs }: LinkStatus): string | undefined {

@@ -39,7 +39,7 @@ async function serve(config: AgentConfig): Promise<number> {
   const logger = createLogger(config);
   process.on('uncaughtExceptionMonitor', (error) => logger.error({ err: error.stack }, 'fault: the agent ends, VMs go on'));
   const ended = untilSignal(logger);
-  const agent = createAgent({ config, logger, searchPath: process.env['PATH'] ?? '', onLoaded: trimMemorySoon });
+  const agent = createAgent({ config, logger, searchPath: process.env['PATH'] ?? '', onSpent: trimMemorySoon });
   logger.info({ version: VERSION, pid: process.pid, hub: config.hub }, 'agent starts');
   try {
     await agent.start();

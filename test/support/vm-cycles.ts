@@ -34,7 +34,7 @@ export async function runCycles({ cycles, warmUp }: { cycles: number; warmUp: nu
   await host.manager.close();
   const { vsock: _, logger: __, observer: ___, ...settings } = host.options;
   const order: CyclesOrder = { settings, vsockDaemon: artefacts().vhostDeviceVsock ?? '', cycles, warmUp };
-  const child = fork(PROGRAM, [JSON.stringify(order)], { execArgv: ['--expose-gc'] });
+  const child = fork(PROGRAM, [JSON.stringify(order)]);
   const ended = once(child, 'exit');
   const answer = once(child, 'message');
   answer.catch(() => {});

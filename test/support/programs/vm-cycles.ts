@@ -1,5 +1,6 @@
 /** Starts and stops one VM over and over in a process of its own, and says what that process has grown by; see ../vm-cycles.ts. */
 import { vhostUserTransport } from '../../../agent/streams/vhost-user.ts';
+import { trimMemory } from '../../../agent/trim-memory.ts';
 import { VmManager } from '../../../agent/vm/manager.ts';
 import { openFds } from '../inspect.ts';
 import { silent, spec } from '../vm.ts';
@@ -16,9 +17,9 @@ async function cycle(): Promise<void> {
   await manager.stop('web', { graceMs: 0 });
 }
 
+/** What an agent keeps once it has given back what it does not need, as it does when a VM has ended. */
 function bytesNow(): number {
-  // The collector is exposed by the parent; what it leaves is what is held.
-  globalThis.gc?.();
+  trimMemory();
   return process.memoryUsage.rss();
 }
 
