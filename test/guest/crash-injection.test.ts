@@ -253,6 +253,8 @@ function onDiskOf<P extends object>(host: CrashingHost, params: P): P {
 
 /** The VM, its programs, its files and its devices say the same of how it is. */
 async function expectAgreement(host: CrashingHost, agent: AgentProcess, state: VmState | undefined): Promise<void> {
+  // In turn with what the agent puts right at its start, such as a vsock that the guest is to get back.
+  if (state === 'running' || state === 'paused') await agent.call('vm.qmp', { vm: 'web', execute: 'query-status' });
   const { vms } = await agent.call('vm.list', {});
   expect(vms.map((vm) => vm.state)).toEqual(state === undefined ? [] : [state]);
   const isRunning = state === 'running' || state === 'paused';
