@@ -17,7 +17,7 @@ export interface ImageUses {
 
 export interface UsedImagesOptions {
   readonly vms: Pick<Vms, 'list' | 'broken'>;
-  /** Files below these are read: records of snapshots and of what is wanted; and images, whose headers name others. */
+  /** These files, and all below these directories, are read: records of snapshots and of what is wanted; and images, whose headers name others. */
   readonly directories: readonly string[];
 }
 
@@ -49,6 +49,8 @@ async function filesBelow(directory: string): Promise<string[]> {
     return entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name));
   } catch (error) {
     if (isMissing(error)) return [];
+    // One file alone.
+    if (error instanceof Error && 'code' in error && error.code === 'ENOTDIR') return [directory];
     throw error;
   }
 }

@@ -6,6 +6,7 @@ import * as v from 'valibot';
 import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import { type Digest, isDigest, mapImages } from '../../shared/protocol/image-ref.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
+import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import type { ImageBook } from './image-book.ts';
 
 export interface ImagesOptions {
@@ -35,8 +36,28 @@ export class Images {
     if (typeof spec !== 'object' || spec === null || Array.isArray(spec)) return params;
     // SAFETY: a JSON value that is an object.
     const written = spec as JsonObject;
-    return { ...params, spec: await mapImages(written, async (image) => `image:${(await this.book.resolve(image)).digest}`) };
+    return { ...params, spec: await mapImages(written, this.#byDigest) };
   }
+
+  /** The same of a spec. @throws FairleadError NOT_FOUND */
+  async resolvedSpec<Spec extends object>(spec: Spec): Promise<Spec> {
+    // SAFETY: specs are JSON, and what is replaced stays text.
+    return (await mapImages(spec as JsonObject, this.#byDigest)) as Spec;
+  }
+
+  /** The same of all that the steps of a rollout say: it is frozen with its plan. @throws FairleadError NOT_FOUND */
+  async resolvedSteps(rollout: RolloutSpec): Promise<RolloutSpec> {
+    const steps = await Promise.all(
+      rollout.steps.map(async (step) => {
+        if (step.kind === 'vm') return { ...step, patch: await this.resolvedSpec(step.patch) };
+        // SAFETY: params of a step came out of JSON.
+        return { ...step, params: await this.resolved(step.params as JsonObject) };
+      }),
+    );
+    return { ...rollout, steps };
+  }
+
+  readonly #byDigest = async (image: string): Promise<string> => `image:${(await this.book.resolve(image)).digest}`;
 
   tag({ image, tag }: Params<'image.tag'>, by: string): Promise<Result<'image.tag'>> {
     return this.#inTurn(() => this.book.tag(image, tag, by));

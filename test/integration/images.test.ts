@@ -155,6 +155,22 @@ describe('an image on its way to a host', { timeout: TIMEOUT_MS }, () => {
     expect((await readFile(written?.path ?? '')).includes(hostFile(digest))).toBe(true);
   });
 
+  it('is named by a document of the fleet, too, by the digest that its tag stood for when it was applied', async () => {
+    const digest = await pushed(randomBytes(2000), 'kernel:6.1');
+    await startHost('h1');
+    const spec = { name: 'web', boot: { kernel: 'image:kernel:6.1' } };
+    await operator.call('fleet.apply', { document: { name: 'all', vms: [{ on: {}, spec }] } });
+    const kernel = () =>
+      operator.call('vm.get', { vm: 'web' }, 'h1').then(
+        (vm) => vm.spec.boot.kernel,
+        () => undefined,
+      );
+    await expect.poll(kernel, { timeout: TIMEOUT_MS }).toBe(hostFile(digest));
+    // What is wanted of the host names it as well, when its VM is gone.
+    await operator.call('vm.delete', { vm: 'web', force: true }, 'h1').catch(() => {});
+    expect((await operator.call('blob.collect', {}, 'h1')).digests).toEqual([]);
+  });
+
   it('says what is missing when the hub has no such image', async () => {
     await startHost('h1');
     const spec = { name: 'web', boot: { kernel: 'image:kernel:none' } };

@@ -20,10 +20,11 @@ export function vmHandlers(vms: Vms, policy: Policy, images: ImagesOnDemand): Ha
         await policy.checkSpec(placed);
         return vms.run(placed, context);
       }),
-    'vm.redefine': async ({ vm, spec }, { signal, timeoutMs }) => {
-      await policy.checkSpec(spec);
-      return redefine(vms, vm, spec, { signal, timeoutMs });
-    },
+    'vm.redefine': ({ vm, spec }, context) =>
+      images.placed(spec, context, async (placed) => {
+        await policy.checkSpec(placed);
+        return redefine(vms, vm, placed, { signal: context.signal, timeoutMs: context.timeoutMs });
+      }),
     'vm.start': ({ vm }, context) => vms.start(vm, context),
     'vm.get': ({ vm }) => vms.get(vm),
     'vm.list': (page) => {

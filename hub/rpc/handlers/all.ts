@@ -23,7 +23,7 @@ export function allHubHandlers(services: HubServices): HubHandlers {
     ...fleetHandlers(services),
     ...eventHandlers(services),
     ...commandHandlers(services),
-    ...desiredHandlers(services.desired),
+    ...desiredHandlers(services.desired, services.images),
     ...imageHandlers(services),
     ...rolloutHandlers(services),
     ...tokenHandlers(services.tokens),

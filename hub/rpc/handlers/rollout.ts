@@ -3,6 +3,7 @@ import type { Params, Result } from '../../../shared/protocol/methods.ts';
 import type { ROLLOUT_METHODS } from '../../../shared/protocol/methods-rollout.ts';
 import { pageFrom } from '../../../shared/protocol/paging.ts';
 import type { RolloutSummary } from '../../../shared/protocol/rollout-status.ts';
+import type { Images } from '../../images/images.ts';
 import { checkSpec } from '../../rollout/check-spec.ts';
 import type { Action } from '../../rollout/core/act.ts';
 import { hostRow } from '../../rollout/core/status.ts';
@@ -13,21 +14,22 @@ import type { HubCall, HubHandlersOf } from './types.ts';
 
 export interface RolloutServices {
   readonly rollouts: Rollouts;
+  readonly images: Images;
   /** Unix milliseconds. */
   now(): number;
 }
 
-export function rolloutHandlers({ rollouts, now }: RolloutServices): HubHandlersOf<typeof ROLLOUT_METHODS> {
+export function rolloutHandlers({ rollouts, images, now }: RolloutServices): HubHandlersOf<typeof ROLLOUT_METHODS> {
   const order = (params: { rollout: string; reason: string }, action: Action, { caller }: HubCall): Promise<RolloutSummary> =>
     rollouts.order(params.rollout, action, { actor: caller.principal.tokenId, reason: params.reason });
   return {
-    'rollout.plan': ({ rollout, spec }, { caller }) => {
+    'rollout.plan': async ({ rollout, spec }, { caller }) => {
       checkSpec(spec, caller.principal.role);
-      return rollouts.plan(rollout, spec);
+      return rollouts.plan(rollout, await images.resolvedSteps(spec));
     },
-    'rollout.start': ({ rollout, spec, hostsDigest }, { caller }) => {
+    'rollout.start': async ({ rollout, spec, hostsDigest }, { caller }) => {
       checkSpec(spec, caller.principal.role);
-      return rollouts.start(rollout, spec, { actor: caller.principal.tokenId, hostsDigest });
+      return rollouts.start(rollout, await images.resolvedSteps(spec), { actor: caller.principal.tokenId, hostsDigest });
     },
     'rollout.pause': (params, call) => order(params, { kind: 'pause' }, call),
     'rollout.resume': (params, call) => order(params, { kind: 'resume' }, call),
