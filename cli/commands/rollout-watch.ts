@@ -123,9 +123,9 @@ class LiveView implements Disposable {
 
 function eventLine({ seq, at, fact }: RolloutEvent): string {
   const { type, ...about } = fact;
-  const words = Object.entries(about)
-    .filter(([key]) => key !== 'plan' && key !== 'previous')
-    .map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`);
+  const words = Object.entries(about).map(
+    ([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  );
   return [at, String(seq), type, ...words].join('  ');
 }
 

@@ -18,6 +18,7 @@ import { type Freeze, FreezeSwitch } from './freeze.ts';
 import type { RolloutRecord } from './records.ts';
 import { RolloutBook, summaryOf } from './rollout-book.ts';
 import { selectHosts } from './selection.ts';
+import { toldEvents } from './told-events.ts';
 
 export interface RolloutsOptions extends DriversOptions {
   readonly bus: Bus;
@@ -140,11 +141,10 @@ export class Rollouts {
     return records.map((record) => ({ ...record, status: this.drivers.statusOf(record.id) ?? record.status }));
   }
 
-  /** Of the journal, in order. @throws FairleadError NOT_FOUND */
+  /** Of the journal, in order, as many as fit one message. @throws FairleadError NOT_FOUND */
   async events(id: string, after: number, limit: number): Promise<RolloutEvent[]> {
     await this.#book.record(id);
-    const entries = await this.#book.entries(id, after, limit);
-    return entries.map(({ seq, value: { atMs, fact } }) => ({ seq, at: new Date(atMs).toISOString(), fact }));
+    return toldEvents(await this.#book.entries(id, after, limit));
   }
 
   /** Called with the id of each rollout that has a new event, or is driven no more. */

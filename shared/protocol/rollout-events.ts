@@ -30,23 +30,18 @@ export type Outcome = v.InferOutput<typeof Outcome>;
 const fact = <Name extends string, Entries extends v.ObjectEntries>(type: Name, entries: Entries) =>
   v.strictObject({ type: v.literal(type), ...entries });
 
-export const RolloutFact = v.variant('type', [
-  // The rollout
-  fact('planned', { plan: RolloutPlan, by: Initiator }),
+/** What is told as it is kept. */
+const PLAIN_FACTS = [
   fact('stage-begun', { wave: Count, stage: v.picklist(STAGES) }),
   fact('promoted', { wave: Count, ...because }),
   fact('approved', { wave: Count, ...because }),
   fact('paused', because),
   fact('resumed', because),
   fact('aborted', because),
-  fact('rollback-begun', { scope: RollbackScope, except: v.array(Name), ...because }),
-  fact('retried', { hosts: v.array(Name), ...because }),
   fact('rate-changed', { maxInFlight: Count, ...because }),
-  fact('joined', { hosts: v.array(PlannedHost) }),
   fact('ended', { outcome: Outcome }),
-  // One host of it, on its way forward
+  // One host, on its way forward
   fact('host-started', { host: Name, attempt: Attempt }),
-  fact('host-recorded', { host: Name, previous: v.array(v.unknown()) }),
   fact('host-changed', { host: Name }),
   fact('host-done', { host: Name }),
   fact('host-failed', { host: Name, class: FailureClass, error: Words }),
@@ -58,9 +53,30 @@ export const RolloutFact = v.variant('type', [
   fact('undo-started', { host: Name, attempt: Attempt }),
   fact('host-restored', { host: Name }),
   fact('undo-failed', { host: Name, error: Words }),
+] as const;
+
+export const RolloutFact = v.variant('type', [
+  fact('planned', { plan: RolloutPlan, by: Initiator }),
+  fact('rollback-begun', { scope: RollbackScope, except: v.array(Name), ...because }),
+  fact('retried', { hosts: v.array(Name), ...because }),
+  fact('joined', { hosts: v.array(PlannedHost) }),
+  /** One value for each step of the rollout. */
+  fact('host-recorded', { host: Name, previous: v.array(v.unknown()) }),
+  ...PLAIN_FACTS,
 ]);
 export type RolloutFact = v.InferOutput<typeof RolloutFact>;
 export type FactOf<T extends RolloutFact['type']> = Extract<RolloutFact, { type: T }>;
+
+/** For watchers: hosts are counted and not listed, and what was recorded of a host, specs of VMs, is not for everybody. */
+const ToldFact = v.variant('type', [
+  fact('planned', { revision: v.string(), hostsDigest: v.string(), hosts: Count, by: Initiator }),
+  fact('rollback-begun', { scope: RollbackScope, spared: Count, ...because }),
+  fact('retried', { hosts: Count, ...because }),
+  fact('joined', { hosts: Count }),
+  fact('host-recorded', { host: Name }),
+  ...PLAIN_FACTS,
+]);
+export type ToldFact = v.InferOutput<typeof ToldFact>;
 
 /** As it is kept. */
 export const RolloutEntry = v.strictObject({
@@ -80,6 +96,6 @@ export const RolloutEvent = v.strictObject({
   /** Rises from event to event; other rollouts' events are between. A watcher goes on from it. */
   seq: Count,
   at: Timestamp,
-  fact: RolloutFact,
+  fact: ToldFact,
 });
 export type RolloutEvent = v.InferOutput<typeof RolloutEvent>;

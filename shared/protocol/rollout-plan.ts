@@ -44,7 +44,7 @@ export const RolloutForecast = v.strictObject({
   worstUnavailable: Count,
   /** Of hosts that take `expectedHostMs` each, with every soak; without gates, windows and people. */
   durationMs: Count,
-  /** The first wave. */
+  /** The first wave, or the first 100 of it. */
   canary: v.array(Name),
 });
 export type RolloutForecast = v.InferOutput<typeof RolloutForecast>;

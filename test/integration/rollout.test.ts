@@ -5,48 +5,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
-import * as v from 'valibot';
 import { describe, expect, it } from 'vitest';
-import { createAgent } from '../../agent/agent.ts';
-import { parseAgentConfig } from '../../agent/config.ts';
-import { HostFaults, SimScript } from '../../agent/sim/script.ts';
-import { SimVms } from '../../agent/sim/sim-vms.ts';
 import type { JsonObject } from '../../shared/errors.ts';
-import { startTestHub, type TestHub } from '../support/test-hub.ts';
-import { silent } from '../support/vm.ts';
+import { startPlayedHost } from '../support/played-host.ts';
+import { startTestHub } from '../support/test-hub.ts';
 
 const ENTRY = fileURLToPath(new URL('../../bin/fairlead.ts', import.meta.url));
 const FAST = { budget: { maxUnavailable: '100%', perZone: '100%' }, zones: { order: 'concurrent' } };
 const MIB = 1024 ** 2;
-
-async function startHost(hub: TestHub, name: string, { directory, token }: { directory: string; token: string }) {
-  const host = { name, labels: { zone: name.slice(0, 1) } };
-  const faults = new HostFaults(v.parse(SimScript, { operation: { min: 0, max: 1 } }), host);
-  const vms = new SimVms({
-    host,
-    count: 1,
-    maxVms: 10,
-    faults,
-    now: () => performance.now(),
-    onOperation: () => {},
-    logger: silent,
-  });
-  const stateDir = join(directory, name);
-  const config = parseAgentConfig({
-    hub: hub.url,
-    host: name,
-    token,
-    labels: host.labels,
-    stateDir,
-    httpListen: 'off',
-    vsock: 'off',
-    maxBackoff: 50,
-    drainTimeout: 0,
-  });
-  const agent = createAgent({ config, logger: silent, searchPath: '', openVms: async () => vms });
-  await agent.start();
-  return { name, vms, stateDir, [Symbol.asyncDispose]: () => agent.stop() };
-}
 
 async function startRolloutFleet(names: readonly string[]) {
   await using scope = new AsyncDisposableStack();
@@ -54,7 +20,7 @@ async function startRolloutFleet(names: readonly string[]) {
   scope.defer(() => rm(directory, { recursive: true, force: true }));
   const hub = scope.use(await startTestHub());
   const token = await hub.hub.bootstrap.enrolToken({ maxUses: names.length });
-  const hosts = await Promise.all(names.map((name) => startHost(hub, name, { directory, token })));
+  const hosts = await Promise.all(names.map((name) => startPlayedHost(hub.url, name, { directory, token })));
   for (const host of hosts) scope.use(host);
   await Promise.all(names.map((name) => hub.logged(`host ${name} connected`)));
   const all = scope.move();

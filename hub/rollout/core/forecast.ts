@@ -5,6 +5,9 @@ import { budgetLimits } from './budget.ts';
 import { compare } from './host-order.ts';
 import { strictLimit } from './thresholds.ts';
 
+/** Hosts that are named; all of them could be too many for a message. */
+const MAX_NAMED = 100;
+
 export function forecast(spec: RolloutSpec, plan: RolloutPlan): RolloutForecast {
   const { revision, hostsDigest, hosts } = plan;
   const zones = countBy(hosts, ({ zone }) => zone);
@@ -29,7 +32,10 @@ export function forecast(spec: RolloutSpec, plan: RolloutPlan): RolloutForecast 
     zones: zoneRows,
     worstUnavailable: Math.min(widest, sum(atOnce.slice(0, zonesAtOnce(spec)))),
     durationMs: sum(waves.map(({ durationMs }) => durationMs)),
-    canary: hosts.filter(({ wave }) => wave === 0).map(({ host }) => host),
+    canary: hosts
+      .filter(({ wave }) => wave === 0)
+      .slice(0, MAX_NAMED)
+      .map(({ host }) => host),
   };
 }
 
