@@ -102,7 +102,7 @@ export function createService(options: ServiceOptions): HubService {
       return (await store.collection(HOSTS).get(host)) === undefined ? null : undefined;
     },
   });
-  const desired = new DesiredFleet({ ...state, peerOf: (host) => fleet.get(host)?.peer, now, logger });
+  const desired = new DesiredFleet({ ...state, images, peerOf: (host) => fleet.get(host)?.peer, now, logger });
   const handlers = allHubHandlers({
     ...state,
     desired,

@@ -13,6 +13,7 @@ import { Count, Name } from '../../shared/protocol/common.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
 import { FleetDocument } from '../../shared/protocol/methods-desired.ts';
 import { fitting } from '../../shared/protocol/paging.ts';
+import type { Images } from '../images/images.ts';
 import type { HubLogger } from '../logger.ts';
 import type { HubState } from '../state.ts';
 import { HOSTS } from '../store/records.ts';
@@ -33,6 +34,8 @@ const RETRY_MS = 30_000;
 const HOSTS_AT_ONCE = 64;
 
 export interface DesiredFleetOptions extends Pick<HubState, 'store' | 'inventory' | 'bus'> {
+  /** A tag stands for what it stood for when the document was applied. */
+  readonly images: Pick<Images, 'resolvedSpec'>;
   peerOf(host: string): JsonRpcPeer | undefined;
   /** Unix milliseconds. */
   readonly now: () => number;
@@ -60,7 +63,7 @@ export class DesiredFleet implements Disposable {
 
   /** One after the other, for each is checked against all others. */
   apply({ document, dryRun }: Params<'fleet.apply'>, by: string): Promise<Result<'fleet.apply'>> {
-    const applied = this.#applying.then(() => this.#apply(document, dryRun, by));
+    const applied = this.#applying.then(async () => this.#apply(await this.#resolved(document), dryRun, by));
     this.#applying = applied.catch(() => {});
     return applied;
   }
@@ -130,6 +133,12 @@ export class DesiredFleet implements Disposable {
     const changes = [...fitting(rows.filter(({ change }) => change !== 'keep'))];
     const changed = rows.filter(({ change }) => change !== 'keep').length;
     return { changes, hosts: new Set(rows.map(({ host }) => host)).size, omitted: changed - changes.length };
+  }
+
+  async #resolved(document: FleetDocument): Promise<FleetDocument> {
+    const { images } = this.#options;
+    const vms = await Promise.all(document.vms.map(async (row) => ({ ...row, spec: await images.resolvedSpec(row.spec) })));
+    return { ...document, vms };
   }
 
   #wantedBy(host: PlannedHost, documents: readonly FleetDocument[]) {
