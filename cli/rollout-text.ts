@@ -33,8 +33,8 @@ export function progressLine(summary: RolloutSummary): string {
 }
 
 export function durationText(ms: number): string {
+  if (ms < 120_000) return `${Math.round(ms / 1000)}s`;
   const minutes = Math.round(ms / 60_000);
-  if (minutes < 2) return `${Math.round(ms / 1000)}s`;
   return minutes < 120 ? `${minutes}m` : `${Math.floor(minutes / 60)}h ${minutes % 60}m`;
 }
 
