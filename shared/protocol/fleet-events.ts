@@ -7,7 +7,7 @@
 import * as v from 'valibot';
 import { Count, Name, Timestamp } from './common.ts';
 
-export const FLEET_EVENT_TYPES = [
+const HOST_EVENT_TYPES = [
   'host.enrolled',
   'host.connected',
   'host.disconnected',
@@ -18,6 +18,7 @@ export const FLEET_EVENT_TYPES = [
   /** So many events of the host were forgotten before the hub could ask for them. */
   'host.events-missed',
 ] as const;
+export type HostEventType = (typeof HOST_EVENT_TYPES)[number];
 
 export const FleetEvent = v.strictObject({
   /** Rises by one with each event of the fleet, for as long as `epoch` of the answer stays the same. */

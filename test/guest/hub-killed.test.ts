@@ -139,8 +139,8 @@ describe.skipIf(reason !== undefined)('a hub that is killed under load', () => {
 
     // What the hub knows is what the hosts have, and each VM's making was told once.
     for (const host of ['sim-00001', `sim-000${SIMULATED}`, 'edge-2']) {
-      const own = (await call('vm.list', { host }))['vms'] as readonly JsonObject[];
-      expect(own.filter(({ name }) => String(name).startsWith('job-'))).toHaveLength(COMMANDS_A_HOST);
+      const own = (await call('vm.list', { host }))['vms'] as readonly { readonly name: string }[];
+      expect(own.filter(({ name }) => name.startsWith('job-'))).toHaveLength(COMMANDS_A_HOST);
     }
     await expect
       .poll(async () => (await call('vm.find', { vm: 'job-0' }))['vms'], { timeout: PATIENCE_MS })
@@ -148,9 +148,8 @@ describe.skipIf(reason !== undefined)('a hub that is killed under load', () => {
     const made = new Map<string, number>();
     for (let since = 0; ; ) {
       const page = await call('event.list', { since, limit: 1000, types: ['vm.created'] });
-      const events = page['events'] as readonly JsonObject[];
-      for (const { host, vm } of events)
-        made.set(`${String(host)}/${String(vm)}`, (made.get(`${String(host)}/${String(vm)}`) ?? 0) + 1);
+      const events = page['events'] as readonly { readonly host: string; readonly vm: string }[];
+      for (const { host, vm } of events) made.set(`${host}/${vm}`, (made.get(`${host}/${vm}`) ?? 0) + 1);
       if (events.length === 0) break;
       since = Number(page['lastSeq']);
     }

@@ -1,6 +1,7 @@
 /** Methods about the hosts of the fleet, and their VMs as the hub knows them. */
 import { FairleadError } from '../../../shared/errors.ts';
 import { Labels } from '../../../shared/protocol/common.ts';
+import type { HostEventType } from '../../../shared/protocol/fleet-events.ts';
 import { hasLabels, isSelected } from '../../../shared/protocol/host-selector.ts';
 import type { FLEET_METHODS, FleetVm } from '../../../shared/protocol/methods-fleet.ts';
 import { pageFrom } from '../../../shared/protocol/paging.ts';
@@ -32,11 +33,7 @@ export function fleetHandlers(services: FleetServices): HubHandlersOf<typeof FLE
   const record = (state: HostState) => hostRecord(state, liveHost(state.host));
 
   /** Changes the host's record and tells it. `change` gives undefined where nothing is to be done. */
-  async function change(
-    host: string,
-    type: 'host.labelled' | 'host.cordoned' | 'host.uncordoned',
-    to: (state: HostState) => HostState | undefined,
-  ) {
+  async function change(host: string, type: HostEventType, to: (state: HostState) => HostState | undefined) {
     const changed = await hosts.modify(host, to);
     if (changed !== undefined) {
       const { labels, cordoned } = changed;
