@@ -29,7 +29,7 @@ const REFERENCE =
 /** Where a spec names a file: one of the host, or an image. */
 export const FileOrImage = v.union(
   [HostPath, v.pipe(v.string(), v.maxLength(206), v.regex(REFERENCE, 'must be image:sha256:DIGITS or image:NAME:TAG'))],
-  'must be an absolute path on the host, image:NAME:TAG or image:sha256:DIGITS',
+  'must be an absolute path on the host, without NUL characters, or image:NAME:TAG or image:sha256:DIGITS',
 );
 
 /** What a spec names as an image, without the prefix; undefined for a path. */

@@ -83,12 +83,12 @@ describe('params', () => {
     [
       'a relative path',
       spec({ boot: { kernel: 'vmlinuz' } }),
-      'params.spec.boot.kernel: must be an absolute path on the host, without NUL characters',
+      'params.spec.boot.kernel: must be an absolute path on the host, without NUL characters, or image:NAME:TAG or image:sha256:DIGITS',
     ],
     [
       'a path with NUL',
       spec({ boot: { kernel: '/a\0b' } }),
-      'params.spec.boot.kernel: must be an absolute path on the host, without NUL characters',
+      'params.spec.boot.kernel: must be an absolute path on the host, without NUL characters, or image:NAME:TAG or image:sha256:DIGITS',
     ],
     ['arguments with NUL', spec({ boot: { args: 'a\0b' } }), 'params.spec.boot.args: must not contain a NUL character'],
     [
