@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { identityOf } from '../../agent/process-identity.ts';
 import { QmpClient } from '../../agent/qmp/client.ts';
+import { redefine } from '../../agent/vm/redefine.ts';
 import { nextEvent, spec, type TestHost, testHost, typesOf, whyNoQemu } from '../support/vm.ts';
 
 const missing = whyNoQemu();
@@ -48,6 +49,23 @@ describe.skipIf(missing !== undefined)('a VM', () => {
       'vm.stopped',
       'vm.deleted',
     ]);
+  });
+
+  test('at rest gets another spec, which it has at its next start and for a later agent, and keeps its identity', async () => {
+    const { manager } = host;
+    const before = await manager.run(spec({ name: 'web' }));
+    const { memory } = before.spec;
+    const bigger = { ...before.spec, memory: { ...memory, bytes: memory.bytes * 2 } };
+    await expect(redefine(manager, 'web', bigger, {})).rejects.toMatchObject({ code: 'WRONG_STATE' });
+    await manager.stop('web', { graceMs: 0 });
+    await expect(redefine(manager, 'web', { ...bigger, name: 'other' }, {})).rejects.toMatchObject({ code: 'INVALID_PARAMS' });
+    expect(await redefine(manager, 'web', bigger, {})).toMatchObject({ uuid: before.uuid, spec: bigger });
+    expect(await manager.start('web')).toMatchObject({ state: 'running', uuid: before.uuid, generation: 2 });
+    const { argv } = await manager.args({ vm: 'web' });
+    expect(argv.join(' ')).toContain(String(bigger.memory.bytes));
+    expect(JSON.parse(await readFile(join(stateDirOf('web'), 'vm.json'), 'utf8'))).toMatchObject({
+      spec: { memory: bigger.memory },
+    });
   });
 
   test('that is deleted leaves no process, no file and no socket', async () => {
