@@ -151,7 +151,13 @@ class EmbeddableHub implements Hub {
       now: this.#now,
     });
     await service.takeUp();
-    const server = createServer({ config, app: service.app, upgrade: service.upgrade, strangers });
+    const server = createServer({
+      config,
+      app: service.app,
+      upgrade: service.upgrade,
+      strangers,
+      answerChallenge: service.answerChallenge,
+    });
     const bound = await listen(server, config.listen);
     return { store, tokens, hubId, service, server, address: addressOf(bound.address, bound.port, config) };
   }

@@ -13,6 +13,7 @@ import { Commands } from './commands/commands.ts';
 import type { HubConfig } from './config.ts';
 import { DesiredFleet } from './desired/desired-fleet.ts';
 import { createApp, type HealthCheck } from './http/app.ts';
+import { type AnswerChallenge, challengeAnswers } from './http/challenge.ts';
 import { HubMetrics, type RefusedEndpoint } from './http/metrics.ts';
 import { RpcPost } from './http/rpc-post.ts';
 import type { Strangers } from './http/strangers.ts';
@@ -48,6 +49,7 @@ export interface ServiceOptions {
 }
 
 export interface HubService {
+  readonly answerChallenge: AnswerChallenge;
   readonly app: Hono<{ Bindings: HttpBindings }>;
   readonly upgrade: UpgradeHandler;
   endOperatorsOf(tokenId: string): void;
@@ -164,7 +166,6 @@ export function createService(options: ServiceOptions): HubService {
     allowedOrigins: config.allowedOrigins,
     readiness: () => readiness(isDraining, store.health),
     admit: (address) => gate.admit(address),
-    issueChallenge: () => gate.issueChallenge(),
     enrol: (request, address) => auditedEnrol(request, address),
     onRefused,
     onAuthenticated: (socket) => strangers.authenticated(socket),
@@ -210,7 +211,16 @@ export function createService(options: ServiceOptions): HubService {
     }
   }
 
+  const answerChallenge = challengeAnswers({
+    hubId,
+    behindProxy: config.behindProxy,
+    admit: (address) => gate.admit(address),
+    issueChallenge: () => gate.issueChallenge(),
+    onRefused: (refusal) => onRefused('challenge', refusal),
+  });
+
   return {
+    answerChallenge,
     app,
     upgrade,
     takeUp: () => rollouts.takeUp(),

@@ -1,5 +1,6 @@
 /**
- * What the hub answers over plain HTTP: probes and metrics, enrolment and challenges of agents, and JSON-RPC by POST. The WebSockets
+ * What the hub answers over plain HTTP: probes and metrics, enrolment of agents, and JSON-RPC by POST. Challenges are answered before it
+ * (challenge.ts), and the WebSockets
  * on `/agent` and `/rpc` are the upgrade's business (hub/sessions/upgrade.ts).
  *
  * `/livez` says that the event loop turns and nothing else; `/readyz` says whether to send traffic here.
@@ -11,10 +12,9 @@ import { bodyLimit } from 'hono/body-limit';
 import { cors } from 'hono/cors';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
 import { VERSION } from '../../shared/node/version.ts';
-import { CHALLENGE_PATH, ENROL_PATH, EnrolRequest } from '../../shared/protocol/handshake.ts';
+import { ENROL_PATH, EnrolRequest } from '../../shared/protocol/handshake.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
-import type { IssuedChallenge } from '../auth/challenges.ts';
 import { HandshakeRefused, refusalBody, refusalHeaders, toRefusal } from '../auth/refused.ts';
 import { remoteAddress } from './address.ts';
 import type { HubMetrics, RefusedEndpoint } from './metrics.ts';
@@ -35,7 +35,6 @@ export interface AppServices {
   enrol(request: EnrolRequest, address: string): Promise<{ host: string; hubId: string }>;
   /** Takes one handshake of that address. @throws HandshakeRefused */
   admit(address: string): void;
-  issueChallenge(): IssuedChallenge;
   /** Told of each refusal, for metrics and, where the fault is ours, the log. */
   onRefused(endpoint: RefusedEndpoint, refusal: HandshakeRefused): void;
   /** The connection is somebody's now. */
@@ -62,15 +61,6 @@ export function createApp(services: AppServices): Hono<Env> {
   app.get('/metrics', async (context) => {
     const { registry } = services.metrics;
     return context.body(await registry.metrics(), 200, { 'content-type': registry.contentType });
-  });
-
-  app.get(CHALLENGE_PATH, (context) => {
-    try {
-      services.admit(address(context));
-      return context.json({ ...services.issueChallenge(), hubId: services.hubId }, 200, { 'cache-control': 'no-store' });
-    } catch (error) {
-      return refuse(context, services, 'challenge', error);
-    }
   });
 
   app.post(ENROL_PATH, bodyLimit({ maxSize: MAX_ENROL_BYTES, onError: tooLong }), async (context) => {

@@ -1,6 +1,6 @@
 /** The one listening socket: plain or TLS, with the time limits that a slow or silent client runs into. */
 import { readFileSync } from 'node:fs';
-import { createServer as createHttpServer, type Server } from 'node:http';
+import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createHttpsServer, Server as HttpsServer } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
@@ -9,6 +9,7 @@ import { FairleadError } from '../../shared/errors.ts';
 import { parseAddress } from '../../shared/settings.ts';
 import type { HubConfig } from '../config.ts';
 import type { UpgradeHandler } from '../sessions/upgrade.ts';
+import type { AnswerChallenge } from './challenge.ts';
 import type { Strangers } from './strangers.ts';
 
 /** Bytes of a request's header; a proof is about 700. */
@@ -25,11 +26,15 @@ export interface ServerParts {
   readonly app: Hono<{ Bindings: HttpBindings }>;
   readonly upgrade: UpgradeHandler;
   readonly strangers: Strangers;
+  readonly answerChallenge: AnswerChallenge;
 }
 
-export function createServer({ config, app, upgrade, strangers }: ServerParts): Server {
+export function createServer({ config, app, upgrade, strangers, answerChallenge }: ServerParts): Server {
   const { handshakeTimeoutMs } = config;
   const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
+  const onRequest: RequestListener = (request, response) => {
+    if (!answerChallenge(request, response)) void listener(request, response);
+  };
   const options = {
     headersTimeout: handshakeTimeoutMs,
     requestTimeout: handshakeTimeoutMs + BODY_TIMEOUT_MS,
@@ -41,7 +46,7 @@ export function createServer({ config, app, upgrade, strangers }: ServerParts): 
   const { tlsCert, tlsKey } = config;
   const server =
     tlsCert === undefined || tlsKey === undefined
-      ? createHttpServer(options, (request, response) => void listener(request, response))
+      ? createHttpServer(options, onRequest)
       : createHttpsServer(
           {
             ...options,
@@ -49,7 +54,7 @@ export function createServer({ config, app, upgrade, strangers }: ServerParts): 
             ALPNProtocols: ['http/1.1'],
             handshakeTimeout: handshakeTimeoutMs,
           },
-          (request, response) => void listener(request, response),
+          onRequest,
         );
   server.on('connection', (socket) => strangers.add(socket));
   server.on('upgrade', (request, socket, head) => upgrade.handle(request, socket, head));
