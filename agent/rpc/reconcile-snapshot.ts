@@ -2,7 +2,7 @@
  * What became of a command on snapshots that was under way when the agent died. What was half made is undone first:
  *
  *     snapshot.create    done when there is one of that name that was made since, else not done
- *     vm.restore         done when the VM runs in a later generation, not done when it does not run; one that was made for it is removed
+ *     vm.restore         done when the VM runs and was begun by it, else not done; one that was made for it is removed
  *     vm.clone           done when all of them ran, else not done: those that were made are removed
  *     disk.flatten, disk.rebase          by what the image names; a copy that goes on in QEMU is waited for by the repeat
  *     snapshot.remove, snapshot.prune    not done: a repeat removes what is left
@@ -17,7 +17,8 @@ import type { Snapshots } from '../vm/snapshot/snapshots.ts';
 import type { Reconciliation } from './operation-record.ts';
 import type { Reconcilers } from './reconcile.ts';
 
-export function snapshotReconcilers(snapshots: Snapshots): Reconcilers {
+/** `openedAt`: when this agent began; what came since is of no command that an earlier one left. */
+export function snapshotReconcilers(snapshots: Snapshots, openedAt = new Date().toISOString()): Reconcilers {
   return {
     'snapshot.create': async ({ params, acceptedAt }) => {
       const { name } = parseParams('snapshot.create', params);
@@ -26,15 +27,18 @@ export function snapshotReconcilers(snapshots: Snapshots): Reconcilers {
       if (found.createdAt < acceptedAt) return { outcome: 'not-done', reason: `snapshot ${name} was there before` };
       return { outcome: 'done', reason: `snapshot ${name} is there`, result: found };
     },
-    'vm.restore': async ({ params, before }, vms) => {
+    'vm.restore': async ({ params, acceptedAt }, vms) => {
       const { snapshot } = parseParams('vm.restore', params);
       const vm = (await snapshots.find(snapshot))?.vm;
       const info = vms.list().find(({ name }) => name === vm);
       if (info === undefined) return { outcome: 'not-done', reason: 'the VM is not there' };
       const isAtRest = REST_STATES.includes(info.state);
-      // A command that names a snapshot alone has no `before`: the VM is told by its never having run.
-      if (isAtRest && before === undefined && info.state === 'created') await vms.delete(info.name, { force: true });
+      // A command that names a snapshot alone has no `before`, and nothing waits for it to be settled: what is its own is told by times.
+      const isOfIt = (at: string | undefined) => at !== undefined && at >= acceptedAt && at < openedAt;
+      const wasMadeForIt = isAtRest && isOfIt(info.createdAt) && info.generation <= 1 && info.spec.disks.length === 0;
+      if (wasMadeForIt) await vms.delete(info.name, { force: true });
       if (isAtRest) return { outcome: 'not-done', reason: `the VM is ${info.state}` };
+      if (!isOfIt(info.startedAt)) return { outcome: 'not-done', reason: 'the VM runs, but was not begun by it' };
       return { outcome: 'done', reason: `the VM runs, generation ${info.generation}`, result: info };
     },
     'vm.clone': async ({ params, acceptedAt }, vms) => {
