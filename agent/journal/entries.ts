@@ -1,14 +1,17 @@
 /** What is known in memory of each command, and how it is read from the records: the newest revision counts. */
+import { isDeepStrictEqual } from 'node:util';
 import type { Operation, OperationSummary } from '../../shared/protocol/methods-operation.ts';
 import type { Place, StoredRecord } from './recovery.ts';
 
 export interface Entry {
   summary: OperationSummary;
+  /** It did nothing. */
+  isRefusal: boolean;
   revision: number;
   place: Place;
 }
 
-/** Codes of commands that did nothing. Those of a full journal go before their day is over. */
+/** Codes of refusals, where the VM has stayed as it was: what runs in it may end by one of these, too, when the VM does. */
 const REFUSALS: readonly string[] = [
   'INVALID_PARAMS',
   'NOT_FOUND',
@@ -20,9 +23,7 @@ const REFUSALS: readonly string[] = [
 
 /** So that a caller who repeats a slip for ever leaves room for everybody else: whoever repeats one of these is refused again. */
 export function forgetRefused(entries: Map<string, Entry>): void {
-  for (const [id, { summary }] of entries) {
-    if (summary.state === 'failed' && summary.code !== undefined && REFUSALS.includes(summary.code)) entries.delete(id);
-  }
+  for (const [id, { isRefusal }] of entries) if (isRefusal) entries.delete(id);
 }
 
 /** The record's revision, 0 for one of another kind. */
@@ -31,14 +32,21 @@ export function indexRecord(entries: Map<string, Entry>, { place, kind, value }:
   const { revision, operation } = value;
   if (typeof revision !== 'number') return 0;
   // SAFETY: what has its checksum was written by an agent, and is parsed whole before anybody gets it.
-  const summary = summaryOf(operation as Operation);
-  const known = entries.get(summary.id);
-  if (known === undefined) entries.set(summary.id, { summary, revision, place });
-  else if (revision >= known.revision) Object.assign(known, { summary, revision, place });
+  const entry = entryOf(operation as Operation, revision, place);
+  const { id } = entry.summary;
+  const known = entries.get(id);
+  if (known === undefined) entries.set(id, entry);
+  else if (revision >= known.revision) Object.assign(known, entry);
   return revision;
 }
 
-export function summaryOf({ id, method, vm, actor, state, acceptedAt, endedAt, error }: Operation): OperationSummary {
+export function entryOf(operation: Operation, revision: number, place: Place): Entry {
+  const { state, error, before, after } = operation;
+  const isRefusal = state === 'failed' && REFUSALS.includes(error?.code ?? '') && isDeepStrictEqual(before, after);
+  return { summary: summaryOf(operation), isRefusal, revision, place };
+}
+
+function summaryOf({ id, method, vm, actor, state, acceptedAt, endedAt, error }: Operation): OperationSummary {
   return {
     id,
     method,

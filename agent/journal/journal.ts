@@ -15,7 +15,7 @@ import { Operation, type OperationSummary } from '../../shared/protocol/methods-
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import type { Logger } from '../vm/api.ts';
 import { compact } from './compact.ts';
-import { type Entry, indexRecord, summaryOf } from './entries.ts';
+import { type Entry, entryOf, indexRecord } from './entries.ts';
 import { isNotThere, type JournalFiles } from './files.ts';
 import { type Absence, type Forgotten, Gone } from './gone.ts';
 import type { JournalObserver } from './observer.ts';
@@ -246,7 +246,7 @@ export class Journal {
     const record = { at: this.#now(), kind: 'operation', revision, operation };
     const place = await log.append(Buffer.from(JSON.stringify(record)));
     const known = entries.get(operation.id);
-    const state = { summary: summaryOf(operation), revision, place };
+    const state = entryOf(operation, revision, place);
     // The same object, so that whoever moves the record sees that there is a newer one.
     if (known === undefined) entries.set(operation.id, state);
     else Object.assign(known, state);
