@@ -37,6 +37,8 @@ export interface DriverOptions {
   readonly executor: (driver: RolloutDriver) => Executor;
   /** Of the world, what is no time. */
   readonly world: Omit<World, 't' | 'atMs'>;
+  /** Whether this is still the one who drives it; asked before each write. */
+  readonly isOurs: () => Promise<boolean>;
   /** The state has taken these in; they are not durable yet. For what is counted over all rollouts. */
   readonly onEvolved: (state: RolloutState, facts: readonly RolloutFact[]) => void;
   /** They are durable. `seq` is that of the last one. */
@@ -171,7 +173,7 @@ export class RolloutDriver {
   }
 
   async #run(batch: readonly Queued[]): Promise<void> {
-    const { log, onEvolved, onDurable } = this.#options;
+    const { log, isOurs, onEvolved, onDurable } = this.#options;
     const state = this.#state;
     const entries: RolloutEntry[] = [];
     const effects: Parameters<Executor['perform']>[1][] = [];
@@ -191,7 +193,10 @@ export class RolloutDriver {
         settle.reject(error);
       }
     }
-    if (entries.length > 0) this.#seq = await log.append(this.id, entries);
+    if (entries.length > 0) {
+      if (await isOurs()) this.#seq = await log.append(this.id, entries);
+      else this.stop('fenced');
+    }
     if (this.#stopped !== undefined) {
       for (const settle of acknowledged) settle?.reject(stoppedError(this.id, this.#stopped));
       return;

@@ -103,6 +103,7 @@ export class Drivers {
       tickMs,
       executor: (made) => this.#executor(made, epoch),
       world: this.#worldOf(id, spec, isTakenUp ? this.#options.settleMs : 0),
+      isOurs: () => leases.isOurs(leaseOf(id), epoch),
       onEvolved: (state, facts) => this.claims.evolved(state, facts),
       onDurable: (state) => this.#durable(state),
       onStopped: (why) => void this.#stopped(id, why),

@@ -57,6 +57,12 @@ export class Leases {
     return renewed !== undefined;
   }
 
+  /** Whether nobody has taken it since; also when its time is over. */
+  async isOurs(name: string, epoch: number): Promise<boolean> {
+    const { value } = (await this.#collection.get(name)) ?? {};
+    return value?.epoch === epoch && value.bootId === this.#options.bootId;
+  }
+
   /** Others may take it at once. Does nothing when it is held with another epoch. */
   async release(name: string, epoch: number): Promise<void> {
     await this.#collection.modify(name, (state) => (this.#holds(state, epoch) ? { ...state, expiresAtMs: 0 } : undefined));

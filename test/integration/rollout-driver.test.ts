@@ -125,8 +125,10 @@ describe('a hub that drives a rollout', () => {
     await reaches(second.rollouts, 'r1', ENDED);
     const before = [...fleet.hosts.values()].map(({ journal }) => journal.size);
     // The first believes that the rollout still waits for the approval, and acts on it.
-    await first.rollouts.order('r1', { kind: 'approve' }, by).catch(() => {});
-    await expect.poll(() => first.rollouts.drivers.get('r1')).toBe(undefined);
+    const events = (await second.rollouts.events('r1', 0, 1000)).length;
+    expect(await codeOf(first.rollouts.order('r1', { kind: 'approve' }, by))).toBe('INTERRUPTED');
+    expect(first.rollouts.drivers.get('r1')).toBe(undefined);
+    expect((await second.rollouts.events('r1', 0, 1000)).length).toBe(events);
     expect([...fleet.hosts.values()].map(({ journal }) => journal.size)).toEqual(before);
   });
 
