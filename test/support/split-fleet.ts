@@ -39,8 +39,14 @@ export interface SplitFleet extends AsyncDisposable {
   echo(bytes: number): Promise<void>;
 }
 
+export interface SplitFleetOptions {
+  /** The operator dials again also while it has no stream. */
+  readonly lasting?: boolean;
+  readonly guest?: boolean;
+}
+
 /** The agent has an echo for a guest, or with `guest` a VM of the demo image with one in it. */
-export async function startSplitFleet({ guest = false }: { guest?: boolean } = {}): Promise<SplitFleet> {
+export async function startSplitFleet({ guest = false, lasting = false }: SplitFleetOptions = {}): Promise<SplitFleet> {
   await using scope = new AsyncDisposableStack();
   const hub = scope.use(await HubProcess.start());
   const near = scope.use(await CutProxy.start(() => hub.port));
@@ -57,7 +63,7 @@ export async function startSplitFleet({ guest = false }: { guest?: boolean } = {
   else startEcho(scope, { address, token, directory, onUp });
   await up.promise;
   const context = { hub: `http://127.0.0.1:${near.port}`, token: await hub.adminToken() };
-  const operator = scope.use(await connectHub(context, { timeoutMs: TIMEOUT_MS }));
+  const operator = scope.use(await connectHub(context, { timeoutMs: TIMEOUT_MS, lasting }));
   if (guest) await startGuest(scope, operator);
   const all = scope.move();
   return {
