@@ -53,6 +53,8 @@ export class DesiredKeeper implements AsyncDisposable {
   readonly #options: KeeperOptions;
   readonly #working = new Map<string, Promise<void>>();
   readonly #troubles = new Map<string, Trouble>();
+  /** When each was last started here, by the host's clock: of a VM that has no process nobody else tells. */
+  readonly #startedAt = new Map<string, number>();
   readonly #stop = new AbortController();
   readonly #listener: Disposable;
   #kept: KeptDesired;
@@ -135,6 +137,7 @@ export class DesiredKeeper implements AsyncDisposable {
     try {
       logger.info({ vm: name, step: step.do }, `desired state: ${step.do} VM ${name}`);
       await this.#take(name, step, desired, actual);
+      if (step.do === 'start') this.#startedAt.set(name, Date.now());
       if (step.do !== 'start' && step.do !== 'create') this.#troubles.delete(name);
     } catch (error) {
       if (this.#stop.signal.aborted) return;
@@ -191,8 +194,13 @@ export class DesiredKeeper implements AsyncDisposable {
 
   /** A VM that crashes as soon as it is started is not started without end. */
   #minding(name: string, step: Step, actual: VmInfo | undefined): void {
+    const startedAt = this.#startedAt.get(name);
+    // A start that fails is none that the VM has run since.
+    this.#startedAt.delete(name);
     if (step.do !== 'start' || actual?.state !== 'crashed') return;
-    const ranMs = Date.parse(actual.exit?.at ?? '') - Date.parse(actual.startedAt ?? '');
+    // Started by somebody else, or another keeper: it has this one attempt.
+    if (startedAt === undefined || actual.exit === undefined) return;
+    const ranMs = Math.max(0, Date.parse(actual.exit.at) - startedAt);
     if (ranMs > HEALTHY_MS) this.#troubles.delete(name);
     else this.#hold(name, `it crashed ${Math.round(ranMs / 1000)} s after it was started`);
   }
