@@ -24,7 +24,7 @@ import { registerSnapshot } from './commands/snapshot.ts';
 import { registerSsh } from './commands/ssh.ts';
 import { registerToken } from './commands/token.ts';
 import { registerVm } from './commands/vm.ts';
-import { parseDuration } from './duration.ts';
+import { parseTimeout } from './duration.ts';
 import { describeFailure, exitCodeOf } from './failure.ts';
 import { OUTPUT_FORMATS } from './output.ts';
 
@@ -64,7 +64,7 @@ function buildProgram(app: App): Command {
     .option('--ca <file>', "certificate to check the hub's against (FAIRLEAD_CA)")
     .addOption(
       new Option('--timeout <duration>', 'deadline of each call, 0 for none')
-        .argParser(parseDuration)
+        .argParser(parseTimeout)
         .default(DEFAULT_TIMEOUT_MS, '1m'),
     )
     .option('--command-id <id>', 'id of the command: the same one again is answered, and not run twice')
