@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// The launcher: plain JavaScript that any Node can read. It finds a Node that is new enough and hands over to the real entry:
+// The launcher: plain JavaScript that any Node can read. It finds a Node that is new enough, sees that a clone has its libraries, and
+// hands over to the real entry:
 // `dist/bin/fairlead.js` in an installed package, `bin/fairlead.ts` in a clone.
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -36,5 +37,19 @@ function rerunOnPinnedNode() {
   });
 }
 
-if (isNewEnough(process.versions.node)) await import(entry().href);
-else rerunOnPinnedNode();
+/** Any of the libraries that everything needs stands for all: set-up installs them together. */
+function hasLibraries() {
+  try {
+    import.meta.resolve('valibot');
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+if (!isNewEnough(process.versions.node)) rerunOnPinnedNode();
+else if (hasLibraries()) await import(entry().href);
+else {
+  process.stderr.write('fairlead: the libraries of this clone are not installed; run `npm run setup` first\n');
+  process.exitCode = 1;
+}

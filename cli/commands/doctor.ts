@@ -76,7 +76,8 @@ async function checkVsock(): Promise<Finding> {
     ? {
         check: 'vsock',
         verdict: 'warn',
-        detail: 'neither /dev/vhost-vsock (modprobe vhost_vsock) nor vhost-device-vsock: no streams into guests',
+        detail:
+          'no streams into guests: /dev/vhost-vsock is missing or closed to you (modprobe vhost_vsock), and there is no vhost-device-vsock on PATH (in a clone, `npm run demo` fetches it)',
       }
     : { check: 'vsock', verdict: 'ok', detail: `no /dev/vhost-vsock; streams go through ${daemon}, without half-close` };
 }
