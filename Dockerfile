@@ -4,6 +4,11 @@
 #   docker build --target hub   -t fairlead-hub .     the hub, no QEMU in it
 #   docker build --target agent -t fairlead-agent .   the agent with QEMU (the default)
 #
+# The hub needs an address that others reach, and then a certificate or a proxy that has one:
+#   docker run -p 7080:7080 -v fairlead-hub:/var/lib/fairlead-hub -v /etc/fairlead:/etc/fairlead:ro fairlead-hub \
+#     --listen 0.0.0.0:7080 --tls-cert /etc/fairlead/tls.crt --tls-key /etc/fairlead/tls.key
+# It runs as user node (1000), who must be able to read the key.
+#
 # The agent needs the host's devices and its state:
 #   docker run --init --device /dev/kvm --device /dev/vhost-vsock -v /var/lib/fairlead:/var/lib/fairlead fairlead-agent --hub wss://…
 # VMs are processes in the agent's container: they end when the container does.
@@ -35,7 +40,8 @@ RUN install -d -o node -g node -m 0700 /var/lib/fairlead-hub
 USER node
 VOLUME /var/lib/fairlead-hub
 EXPOSE 7080
-HEALTHCHECK CMD ["node", "-e", "fetch('http://127.0.0.1:7080/livez').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
+# By TLS or without it, as the hub was told: what is asked is itself, so that its certificate need not name this address.
+HEALTHCHECK CMD ["node", "-e", "process.exitCode = 1; for (const s of ['http', 'https']) require('node:' + s).get({ host: '127.0.0.1', port: 7080, path: '/livez', rejectUnauthorized: false }, (r) => process.exit(r.statusCode === 200 ? 0 : 1)).on('error', () => {})"]
 ENTRYPOINT ["fairlead", "hub", "--data-dir", "/var/lib/fairlead-hub"]
 
 FROM base AS agent
