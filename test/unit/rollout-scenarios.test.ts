@@ -156,6 +156,30 @@ describe('what has gone wrong elsewhere', () => {
   });
 });
 
+describe('rules and people', () => {
+  const thresholds = [{ max: 0 }, { max: 1, action: 'rollback' as const }];
+  const spec = { ...FREE, waves: ALL, thresholds, approval: 'anyone' as const };
+  const hosts = () => fleetOf(6, 1, (index) => ({ behaviour: index < 3 ? 'failed' : 'ok', tookMs: 1000 + index * 1000 }));
+
+  it('a pause by a rule leaves the graver rules at work', () => {
+    const sim = new RolloutSim(spec, hosts());
+    sim.order({ kind: 'approve' });
+    expect(sim.run().status).toBe('paused');
+    sim.advance(5_000);
+    expect(sim.facts('rollback-begun')[0]?.by).toEqual({ kind: 'rule', rule: 'threshold' });
+  });
+
+  it('while a person has paused it, no rule takes hosts back', () => {
+    const sim = new RolloutSim(spec, hosts());
+    sim.order({ kind: 'approve' });
+    expect(sim.run().status).toBe('paused');
+    sim.order({ kind: 'pause' }, 'bob');
+    sim.advance(60_000);
+    expect([sim.status, sim.state.paused?.by, sim.hostsIn('failed').length]).toEqual(['paused', 'bob', 3]);
+    expect(sim.facts('rollback-begun')).toEqual([]);
+  });
+});
+
 describe('time', () => {
   it('that a host was held by a pause does not count against it', () => {
     const sim = new RolloutSim({ ...FREE, waves: ALL, hostTimeoutMs: 60_000, approval: 'anyone' }, fleetOf(2));

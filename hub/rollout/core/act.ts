@@ -49,7 +49,7 @@ type Handler<A = never> = (turn: Turn, action: A, because: Because) => void;
 
 const pause: Handler<unknown> = (turn, _action, because) => {
   requirePhase(turn, ['forward', 'backward'], 'be paused');
-  if (turn.state.paused === undefined) turn.emit({ type: 'paused', ...because });
+  if (turn.state.paused?.isByPerson !== true) turn.emit({ type: 'paused', ...because });
 };
 
 const resume: Handler<unknown> = (turn, _action, because) => {

@@ -58,7 +58,8 @@ const HANDLERS: Handlers = {
     if (state.stage === 'to-be-approved' && by.kind === 'person') state.approvedBy = by.actor;
   },
   paused: (state, { by, reason }) => {
-    state.paused = { reason, by: by.kind === 'person' ? by.actor : by.rule };
+    const isByPerson = by.kind === 'person';
+    state.paused = { reason, by: isByPerson ? by.actor : by.rule, isByPerson };
     if (state.gate !== undefined) state.gate.stopped = true;
   },
   resumed: (state) => letGoOn(state),

@@ -1,4 +1,7 @@
-/** What a rule of the rollout does when it is broken: pause, abort or roll back, once. */
+/**
+ * What a rule of the rollout does when it is broken: pause, abort or roll back, once. While a person has paused it, none does anything: that
+ * person has it in hand.
+ */
 import type { Initiator } from '../../../shared/protocol/rollout-events.ts';
 import type { Reaction } from '../../../shared/protocol/rollout-spec.ts';
 import type { Turn } from './turn.ts';
@@ -7,7 +10,7 @@ type Rule = Extract<Initiator, { kind: 'rule' }>['rule'];
 
 export function react(turn: Turn, rule: Rule, action: Reaction, reason: string): void {
   const { phase, paused, spec } = turn.state;
-  if (phase.kind !== 'forward') return;
+  if (phase.kind !== 'forward' || paused?.isByPerson === true) return;
   const because = { by: { kind: 'rule', rule }, reason } as const;
   if (action === 'abort') turn.emit({ type: 'aborted', ...because });
   else if (action === 'rollback') turn.emit({ type: 'rollback-begun', scope: spec.rollback.scope, except: [], ...because });

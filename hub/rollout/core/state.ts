@@ -92,7 +92,7 @@ export interface RolloutState {
   readonly inFlight: Set<HostState>;
   readonly undoing: Set<HostState>;
   phase: RolloutPhase;
-  paused: { readonly reason: string; readonly by: string } | undefined;
+  paused: { readonly reason: string; readonly by: string; readonly isByPerson: boolean } | undefined;
   wave: number;
   /** Number of the last wave, late joiners included. */
   lastWave: number;

@@ -48,7 +48,7 @@ export function figuresOf(state: RolloutState) {
     inFlight: state.inFlight.size + state.undoing.size,
     window: state.window,
     maxInFlight: state.maxInFlight,
-    ...(state.paused === undefined ? {} : { paused: state.paused }),
+    ...(state.paused === undefined ? {} : { paused: { by: state.paused.by, reason: state.paused.reason } }),
   } satisfies Partial<RolloutSummary>;
 }
 

@@ -4,7 +4,13 @@
  *
  * In strict mode the limits hold even if all that is under way fails: a host is started only while `failures + in flight + 1 <= limit`.
  */
-import { amountOf, type FailureClass, type RolloutSpec, type Threshold } from '../../../shared/protocol/rollout-spec.ts';
+import {
+  amountOf,
+  type FailureClass,
+  type Reaction,
+  type RolloutSpec,
+  type Threshold,
+} from '../../../shared/protocol/rollout-spec.ts';
 import type { HostState, RolloutState } from './state.ts';
 import type { Tally } from './tally.ts';
 
@@ -13,18 +19,22 @@ export interface Tripped {
   readonly reason: string;
 }
 
-/** The first threshold that is passed, in the order of the spec. */
+const GRAVITY = { pause: 0, abort: 1, rollback: 2 } as const satisfies Record<Reaction, number>;
+
+/** Of the thresholds that are passed, one whose reaction is the gravest. */
 export function trippedThreshold(state: RolloutState): Tripped | undefined {
-  for (const threshold of state.spec.thresholds) {
-    for (const [scope, tally] of scopesOf(state, threshold)) {
-      const failures = failuresIn(tally, threshold);
-      const limit = limitIn(state.spec, threshold, tally);
-      if (limit === undefined || failures <= limit) continue;
-      const what = threshold.failures === 'any' ? 'failed' : `failed (${threshold.failures})`;
-      return { threshold, reason: `${failures} of ${tally.executed} hosts ${what} ${scope}, ${limit} may` };
-    }
-  }
-  return undefined;
+  const tripped = state.spec.thresholds.flatMap((threshold) => passedBy(state, threshold));
+  return tripped.toSorted((a, b) => GRAVITY[b.threshold.action] - GRAVITY[a.threshold.action])[0];
+}
+
+function passedBy(state: RolloutState, threshold: Threshold): Tripped[] {
+  return [...scopesOf(state, threshold)].flatMap(([scope, tally]) => {
+    const failures = failuresIn(tally, threshold);
+    const limit = limitIn(state.spec, threshold, tally);
+    if (limit === undefined || failures <= limit) return [];
+    const what = threshold.failures === 'any' ? 'failed' : `failed (${threshold.failures})`;
+    return { threshold, reason: `${failures} of ${tally.executed} hosts ${what} ${scope}, ${limit} may` };
+  });
 }
 
 /** Whether `host` may be under way as well, in strict mode; always otherwise. */
