@@ -7,7 +7,7 @@ import { pageFrom } from '../../../shared/protocol/paging.ts';
 import type { SnapshotInfo } from '../../../shared/protocol/snapshot.ts';
 import type { VmInfo } from '../../../shared/protocol/vm.ts';
 import type { CallOptions, Logger, VmObserver, Vms } from '../api.ts';
-import { Deadline } from '../deadline.ts';
+import { Deadline, orAborted } from '../deadline.ts';
 import type { CheckPolicy } from '../devices/attach.ts';
 import { SnapshotCatalogue } from './catalogue.ts';
 import { type CloneTools, cloneNames, cloneSnapshot, plugInto } from './clone.ts';
@@ -46,6 +46,8 @@ export class Snapshots {
   readonly #undone = new Map<string, readonly CloneIntent[]>();
   /** Commands wait until what an earlier agent left half made has been put right. Never rejects. */
   readonly #ready: Promise<void>;
+  /** The last in the queue of those that verify: it takes the disk and a processor, and anybody may ask for it. Never rejects. */
+  #verified: Promise<void> = Promise.resolve();
 
   constructor({ directory, logger, observer, ...tools }: SnapshotsOptions) {
     const owner = tools.vms.fileOwner;
@@ -90,11 +92,23 @@ export class Snapshots {
     return { snapshot: await this.#infoOf(manifest, users.get(snapshot) ?? []), abi: manifest.abi, disks };
   }
 
-  /** Reads all that was saved; disks are known by size, inode and time, since to read them would take hours. */
+  /** Reads all that was saved, one snapshot at a time; disks are known by size, inode and time, since to read them would take hours. */
   async verify({ snapshot }: Params<'snapshot.verify'>, options: CallOptions): Promise<Result<'snapshot.verify'>> {
+    using deadline = new Deadline(`verifying snapshot ${snapshot}`, options);
+    const before = this.#verified;
+    const mine = Promise.withResolvers<void>();
+    this.#verified = before.then(() => mine.promise);
+    try {
+      await orAborted(before, deadline.signal);
+      return await this.#verifyNow(snapshot, deadline);
+    } finally {
+      mine.resolve();
+    }
+  }
+
+  async #verifyNow(snapshot: string, deadline: Deadline): Promise<Result<'snapshot.verify'>> {
     const manifest = await this.#catalogue.read(snapshot);
     using _ = this.#catalogue.hold(snapshot);
-    using deadline = new Deadline(`verifying snapshot ${snapshot}`, options);
     const directory = this.#catalogue.directoryOf(snapshot);
     const problems = await changedFiles(manifest, directory);
     let readBytes = 0;
