@@ -6,6 +6,8 @@
  */
 const COPY_BELOW_BYTES = 2048;
 const SLAB_BYTES = 8192;
+/** Their buffers. */
+const SLABS = new WeakSet<ArrayBufferLike>();
 
 export class ByteQueue {
   #chunks: Uint8Array[] = [];
@@ -36,10 +38,11 @@ export class ByteQueue {
     this.#length += chunk.length;
   }
 
-  /** Whether `shift` will give the very chunk that was pushed, neither cut nor copied. */
+  /** Whether `shift` will give the very chunk that was pushed, neither cut nor copied. A slab that has filled up may be as long as one. */
   isWhole(maxBytes: number): boolean {
     const chunk = this.#chunks[this.#head];
-    return chunk !== undefined && !this.#isCut && chunk.length >= COPY_BELOW_BYTES && chunk.length <= maxBytes;
+    if (chunk === undefined || this.#isCut || SLABS.has(chunk.buffer)) return false;
+    return chunk.length >= COPY_BELOW_BYTES && chunk.length <= maxBytes;
   }
 
   /** The next bytes, at most `maxBytes` and at most one chunk. */
@@ -70,6 +73,7 @@ export class ByteQueue {
     const last = this.#chunks.at(-1);
     if (this.#slab === undefined || last === undefined || this.#slabUsed + chunk.length > SLAB_BYTES) {
       this.#slab = new Uint8Array(SLAB_BYTES);
+      SLABS.add(this.#slab.buffer);
       this.#slab.set(chunk);
       this.#slabUsed = chunk.length;
       this.#chunks.push(this.#slab.subarray(0, chunk.length));
