@@ -211,9 +211,11 @@ describe('a stream is refused', () => {
     await expect(open(operator.line, { host: 'h2' })).rejects.toEqual(error('LIMIT_EXCEEDED'));
   });
 
-  it('by the hub when the host opens it: nothing listens there yet', async () => {
+  it('by the hub when the host opens anything but the pull of an image', async () => {
     await using hub = await startTestHub();
     await using agent = await addTestHost(hub, 'h1');
-    await expect(MuxChannel.open(agent.line.mux, { method: 'guest.stream', params: {} })).rejects.toEqual(error('UNSUPPORTED'));
+    await expect(MuxChannel.open(agent.line.mux, { method: 'guest.stream', params: {} })).rejects.toEqual(
+      error('METHOD_NOT_FOUND'),
+    );
   });
 });

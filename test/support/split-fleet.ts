@@ -11,7 +11,7 @@ import { Link } from '../../agent/link/link.ts';
 import { connectHub, type HubConnection } from '../../cli/connection.ts';
 import { artefacts } from '../../cli/image/cache.ts';
 import { specFromFlags } from '../../cli/vm-spec-flags.ts';
-import { isFairleadError } from '../../shared/errors.ts';
+import { FairleadError, isFairleadError } from '../../shared/errors.ts';
 import { MuxChannel } from '../../shared/mux/channel.ts';
 import { channelDuplex } from '../../shared/node/channel-duplex.ts';
 import { CutProxy } from './cut-proxy.ts';
@@ -143,7 +143,10 @@ function startEcho(scope: AsyncDisposableStack, { address, token, directory, onU
       maxBackoff: 100,
     },
     service: {
-      onRequest: async () => ({ vms: [] }),
+      onRequest: async (method) => {
+        if (method === 'vm.list') return { vms: [] };
+        throw new FairleadError('METHOD_NOT_FOUND', `no ${method} in this script`);
+      },
       onOpen: (stream, meta, session) => {
         const echo = channelDuplex(MuxChannel.accept(session, stream, OPENED, meta));
         void pipeline(echo, echo).catch(() => {});
