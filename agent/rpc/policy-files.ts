@@ -50,6 +50,13 @@ export async function checkImagesBelow(
   if (backing.format === 'qcow2') await checkImagesBelow(field, backing.path, allowed, depth - 1);
 }
 
+/** What the hub has brought is in many VMs at once: nobody writes to it. @throws FairleadError PERMISSION_DENIED */
+export async function checkMayWrite(field: string, path: string, stateDir: string | undefined): Promise<void> {
+  if (stateDir === undefined || !isBelow(await real(path), await real(join(stateDir, 'images', 'sha256')))) return;
+  const message = `${field}: ${path} is an image that other VMs have too: have it read only, or name it as an image to get an overlay`;
+  throw new FairleadError('PERMISSION_DENIED', message, { details: { path } });
+}
+
 export function denied(what: string, setting: string): FairleadError {
   return new FairleadError('PERMISSION_DENIED', `${what}: its owner can allow it by ${setting}`, { details: { setting } });
 }

@@ -7,7 +7,8 @@ import { FairleadError } from '../../shared/errors.ts';
 import { imageOf } from '../../shared/protocol/image-ref.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { Disk, Network } from '../../shared/protocol/vm-spec-devices.ts';
-import { checkFile, checkImagesBelow, denied, type FileRoots } from './policy-files.ts';
+import { filesOfQcow2 } from '../vm/qcow2-files.ts';
+import { checkFile, checkImagesBelow, checkMayWrite, denied, type FileRoots } from './policy-files.ts';
 import { checkRemoval, REPLACED_COMMANDS } from './policy-qmp.ts';
 
 export interface PolicyConfig {
@@ -79,16 +80,23 @@ export class Policy {
     // Firmware that many guests share lies where the system has it; its variables are the guest's own, as its disks are.
     if (firmware !== undefined) await checkFile('spec.boot.firmware.code', firmware.code, this.#firmware);
     await this.#checkImage('spec.boot.firmware.vars', firmware?.vars, spec.name);
+    if (firmware?.vars !== undefined) await checkMayWrite('spec.boot.firmware.vars', firmware.vars, this.#config.stateDir);
     await this.#checkImage('spec.boot.kernel', kernel);
     await this.#checkImage('spec.boot.initrd', initrd);
     for (const [index, disk] of spec.disks.entries()) await this.checkDisk(`spec.disks[${index}]`, disk, spec.name);
   }
 
   /** `field` is where the disk stands in what the caller wrote, `vm` whose it is. */
-  async checkDisk(field: string, { path, format }: Pick<Disk, 'path' | 'format'>, vm?: string): Promise<void> {
+  async checkDisk(field: string, disk: Disk, vm?: string): Promise<void> {
+    const { path, format } = disk;
+    const { snapshotDir, stateDir } = this.#config;
     await this.#checkImage(`${field}.path`, path, vm);
-    if (path === undefined || format !== 'qcow2') return;
-    const { snapshotDir } = this.#config;
+    if (path === undefined) return;
+    const isWritten = disk.media === 'disk' && !disk.readOnly;
+    if (isWritten) await checkMayWrite(`${field}.path`, path, stateDir);
+    if (format !== 'qcow2') return;
+    const data = isWritten ? (await filesOfQcow2(path))?.data : undefined;
+    if (data !== undefined) await checkMayWrite(`${field}.path: the data file of ${path}`, data, stateDir);
     const isOwn = this.#ownDisks(vm).some((directory) => dirname(path) === directory);
     // A frozen disk is only ever below one that was made for this VM: nobody names one, and nobody else's image does.
     const more = isOwn && snapshotDir !== undefined ? [snapshotDir] : [];
