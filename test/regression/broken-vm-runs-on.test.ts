@@ -9,7 +9,10 @@ import { expect, test } from 'vitest';
 import { identityOf, isAlive, signalProcess } from '../../agent/process-identity.ts';
 import { spec, testHost, whyNoQemu } from '../support/vm.ts';
 
-test.skipIf(whyNoQemu() !== undefined)('a VM with a broken record that is deleted by force leaves no process', async () => {
+const missing = whyNoQemu();
+if (missing !== undefined) console.log(`skipped: ${missing}`);
+
+test.skipIf(missing !== undefined)('a VM with a broken record that is deleted by force leaves no process', async () => {
   await using host = await testHost();
   const { pid = 0 } = await host.manager.run(spec({ name: 'web' }));
   const qemu = identityOf(pid);

@@ -43,7 +43,10 @@ test('a log that grows without end is rolled, nothing of its end is lost, and it
   }
 });
 
-test.skipIf(whyNoQemu() !== undefined)('the console of a VM that runs is looked at', { timeout: 30_000 }, async () => {
+const missing = whyNoQemu();
+if (missing !== undefined) console.log(`skipped: ${missing}`);
+
+test.skipIf(missing !== undefined)('the console of a VM that runs is looked at', { timeout: 30_000 }, async () => {
   await using host = await testHost();
   await host.manager.create(spec({ name: 'loud' }));
   await host.manager.start('loud');

@@ -108,7 +108,10 @@ it('no root that holds the state directory gives guests the key of the host', as
   await expect(wants('images/a.raw')).resolves.toBeUndefined();
 });
 
-it.skipIf(whyNoQemu() !== undefined)('the policy is asked again at each start, and once QEMU has its files', async () => {
+const missing = whyNoQemu();
+if (missing !== undefined) console.log(`skipped: ${missing}`);
+
+it.skipIf(missing !== undefined)('the policy is asked again at each start, and once QEMU has its files', async () => {
   const asked: string[] = [];
   const allow = { on: 3 };
   const checkSpec = async ({ name }: { name: string }) => {
