@@ -51,6 +51,13 @@ describe('every source file', () => {
     expect(listed(found)).toBe('');
   });
 
+  it('says why it skips a test', () => {
+    const found = SOURCES.filter(({ codeLines }) => codeLines.some((code) => /\.skipIf\(/.test(code))).filter(
+      ({ lines }) => !lines.some((line) => /[`'(](?:skipped\b|.*\bare skipped:)/.test(line)),
+    );
+    expect(listed(found.map(({ path }) => path))).toBe('');
+  });
+
   it('is in no circle of imports', () => {
     expect(listed(circles(SOURCES))).toBe('');
   });
