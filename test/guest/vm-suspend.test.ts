@@ -1,10 +1,10 @@
 /** A real guest is suspended and resumed: it goes on where it was, with its memory, its open files and its vsock. */
 import { setTimeout } from 'node:timers/promises';
-import { describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { VmManager } from '../../agent/vm/manager.ts';
 import type { GuestDialled } from '../../shared/protocol/methods-streams.ts';
 import { inGuest, linuxHost, linuxSpec, runLinux, whyNoLinux } from '../support/linux-vm.ts';
-import { nextEvent, typesOf } from '../support/vm.ts';
+import { nextEvent, type TestHost, typesOf } from '../support/vm.ts';
 import { beginWork, FILE_RAM } from '../support/working-guest.ts';
 
 const missing = whyNoLinux();
@@ -17,9 +17,15 @@ const IDLE_MS = 1_000;
 const sleepOf = (manager: VmManager) => typesOf(manager, 'web').filter((type) => /suspend|resumed|crashed|stopped/.test(type));
 
 describe.skipIf(missing !== undefined)('a suspended VM', () => {
-  test('goes on where it was, again and again, over a restart of the agent too', async () => {
-    await using host = await linuxHost();
+  let host: TestHost;
+  beforeAll(async () => {
+    host = await linuxHost();
     await runLinux(host.manager, { name: 'web', memory: FILE_RAM });
+  });
+  afterAll(() => host?.[Symbol.asyncDispose]());
+
+  test('goes on where it was, again and again, over a restart of the agent too', async () => {
+    const { generation } = host.manager.get('web');
     const work = await beginWork(host.manager, 'web');
     for (let cycle = 0; cycle < 5; cycle++) {
       const { vm } = await host.manager.suspend('web', { durability: 'process' });
@@ -29,7 +35,12 @@ describe.skipIf(missing !== undefined)('a suspended VM', () => {
       if (cycle === 2) await host.restart();
       expect(host.manager.get('web').state).toBe('suspended');
       const resumed = await host.manager.resume('web');
-      expect(resumed).toMatchObject({ state: 'running', generation: cycle + 2, ready: true, vsock: { transport: 'vhost-user' } });
+      expect(resumed).toMatchObject({
+        state: 'running',
+        generation: generation + cycle + 1,
+        ready: true,
+        vsock: { transport: 'vhost-user' },
+      });
       expect(resumed.suspended).toBeUndefined();
       await work.goesOn(host.manager);
     }
@@ -37,9 +48,9 @@ describe.skipIf(missing !== undefined)('a suspended VM', () => {
   });
 
   test('has told the users of its streams so, and is woken by the next ones, once, and to be stopped', async () => {
-    await using host = await linuxHost();
     const { manager } = host;
-    await runLinux(manager, { name: 'web', memory: FILE_RAM });
+    const { generation } = manager.get('web');
+    const before = sleepOf(manager).length;
     const { stream } = await manager.openStream({ vm: 'web', port: ECHO_PORT, connectTimeoutMs: 30_000 });
     const failed = new Promise<unknown>((resolve) => stream.once('error', resolve));
     await manager.suspend('web', { durability: 'process' });
@@ -47,8 +58,8 @@ describe.skipIf(missing !== undefined)('a suspended VM', () => {
 
     const words = await Promise.all(['a', 'b', 'c'].map((word) => inGuest(manager, 'web', `echo ${word}`)));
     expect(words).toEqual(['a', 'b', 'c']);
-    expect(manager.get('web')).toMatchObject({ state: 'running', generation: 2 });
-    expect(sleepOf(manager)).toEqual(['vm.suspending', 'vm.suspended', 'vm.resumed']);
+    expect(manager.get('web')).toMatchObject({ state: 'running', generation: generation + 1 });
+    expect(sleepOf(manager).slice(before)).toEqual(['vm.suspending', 'vm.suspended', 'vm.resumed']);
 
     // It shuts down by itself, and for that it has to be awake.
     await manager.suspend('web', { durability: 'process' });
@@ -57,8 +68,8 @@ describe.skipIf(missing !== undefined)('a suspended VM', () => {
   });
 
   test('fell asleep by itself once nobody wanted anything of it, and is kept from that', async () => {
-    await using host = await linuxHost();
-    const { manager } = host;
+    await using drowsy = await linuxHost();
+    const { manager } = drowsy;
     const asleep = nextEvent(manager, 'vm.suspended', 'web');
     await manager.run(linuxSpec({ name: 'web', memory: FILE_RAM, idle: { suspendAfterMs: IDLE_MS } }));
     await asleep;
