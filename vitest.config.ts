@@ -66,7 +66,7 @@ export default defineConfig({
         include: ON_QEMU_10,
         env: { FAIRLEAD_TEST_QEMU: '10' },
       }),
-      project('rig', { timeoutMs: 400_000, parallel: false, order: 3 }),
+      project('rig', { timeoutMs: 600_000, parallel: false, order: 3 }),
       project('soak', { timeoutMs: 1_800_000, parallel: false, order: 4 }),
     ],
   },

@@ -1,6 +1,6 @@
 /**
  * Weakness 21: sockets into guests were made without CLOEXEC, so every QEMU that was started later held those of the others; their reads
- * blocked threads, and a deadline in the past meant none. (AF_VSOCK itself: test/rig/streams-af-vsock.test.ts.)
+ * blocked threads, and a deadline in the past meant none. (AF_VSOCK itself: test/rig/host.test.ts.)
  */
 import { readdirSync, readlinkSync } from 'node:fs';
 import { expect, test } from 'vitest';

@@ -1,6 +1,6 @@
 /**
  * Weakness 24: CIDs were computed from names, twice the same for some, and one whose VM was still dying made the next start fail. The
- * kernel's own answers: test/rig/streams-af-vsock.test.ts.
+ * kernel's own answers: test/rig/host.test.ts.
  */
 import { expect, test } from 'vitest';
 import { afVsockTransport } from '../../agent/streams/af-vsock.ts';

@@ -14,7 +14,7 @@ export interface CaseResult {
 
 export type Cases = Readonly<Record<string, () => Promise<string | void>>>;
 
-const LIMIT_MS = 120_000;
+const LIMIT_MS = 300_000;
 
 /** Runs them one after another; a case that fails does not stop the others, one that hangs ends the program. */
 export async function runCases(cases: Cases): Promise<void> {

@@ -1,6 +1,6 @@
 /**
  * Control groups of VMs: what is written where, by a directory that stands for one; and, as root, by a real one of this machine, which may
- * have no controllers. That limits hold is for test/rig/cgroups.test.ts.
+ * have no controllers. That limits hold is for test/rig/host.test.ts.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

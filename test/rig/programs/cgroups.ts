@@ -76,3 +76,5 @@ await runCases({
     assert.deepEqual(found.tree.controllers, ['cpu', 'memory', 'pids']);
   },
 });
+
+execFileSync('umount', [MOUNT]);

@@ -5,7 +5,7 @@
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, statfsSync, truncateSync, writeFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { frozenCopy, hashContent } from '../../../agent/vm/snapshot/content.ts';
@@ -101,3 +101,7 @@ await runCases({
     return `the guest stood still for ${pausedMs} ms`;
   },
 });
+
+for (const mounted of [HUGE, BTRFS]) execFileSync('umount', [mounted]);
+writeFileSync('/proc/sys/vm/nr_hugepages', '0');
+rmSync(`${BTRFS}.img`);

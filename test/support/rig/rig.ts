@@ -11,8 +11,6 @@
  * Commands run one after another; each is a line of shell, its output comes line by line, its standard input is empty. A command that
  * goes on in the background (`cmd &`) outlives its line; what it prints is counted to the command that runs then.
  *
- * `light: true` leaves KVM and vhost out: for vsock loopback tests, with less memory and a faster start.
- *
  * Everything emulated is slow: count on 3 s for Node to start and on 15 s for an inner guest. A deadline that passes, or a rig that ends
  * early, rejects with the tail of the console. Disposing kills the VM and removes its files.
  */
@@ -20,22 +18,19 @@ import { spawn } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { artefacts, findOnPath, type QemuInstallation } from '../../../cli/image/cache.ts';
+import { artefacts } from '../../../cli/image/cache.ts';
 import { makeProjectDisk } from './project-disk.ts';
 import { type CommandResult, openSerialLine } from './serial-line.ts';
 
 export interface RigOptions {
   /** More files, or others: path below `/fairlead` to content. */
   readonly files?: Readonly<Record<string, string | Uint8Array>>;
-  readonly light?: boolean;
   /**
    * Puts the rig behind an IOMMU, and that many network cards there that the rig itself has no use for: 0000:00:10.0 and on, each with a
    * network of its own that reaches this machine as the rig's does. `load passthrough` loads what hands them on.
    */
   readonly spareCards?: number;
-  /** Default 3072, or 1024 for a light one. */
-  readonly memoryMebibytes?: number;
-  /** Until the rig takes commands. Default 120 s. */
+  /** Until the rig takes commands. Default 300 s. */
   readonly startTimeoutMs?: number;
   readonly signal?: AbortSignal;
 }
@@ -53,23 +48,24 @@ export interface Rig extends AsyncDisposable {
   console(): Promise<string>;
 }
 
-const START_TIMEOUT_MS = 120_000;
+/** A calm machine takes 10 s. */
+export const RIG_START_MS = 300_000;
 const RUN_TIMEOUT_MS = 120_000;
+const MEMORY_MEBIBYTES = 3072;
 const CONSOLE_TAIL_CHARS = 8000;
 
 /** Why no rig can be had on this machine, or undefined when one can: for `describe.skipIf` with a reason. */
-export function whyNoRig({ light = false }: { light?: boolean } = {}): string | undefined {
-  const { rigRoot, vmlinux } = artefacts();
+export function whyNoRig(): string | undefined {
+  const { rigRoot, vmlinux, qemu10 } = artefacts();
   if (rigRoot === undefined || vmlinux === undefined) return 'the rig is not built: run `node scripts/setup.mjs test`';
-  return outerQemu(light) === undefined ? 'no QEMU 10 is there: run `node scripts/setup.mjs test`' : undefined;
+  return qemu10 === undefined ? 'no QEMU 10 is there: run `node scripts/setup.mjs test`' : undefined;
 }
 
 export async function startRig(options: RigOptions = {}): Promise<Rig> {
-  const { light = false, spareCards = 0, files = {}, signal, startTimeoutMs = START_TIMEOUT_MS } = options;
-  const { rigRoot, rigInitrd, vmlinux } = artefacts();
-  const qemu = outerQemu(light);
+  const { spareCards = 0, files = {}, signal, startTimeoutMs = RIG_START_MS } = options;
+  const { rigRoot, rigInitrd, vmlinux, qemu10: qemu } = artefacts();
   if (rigRoot === undefined || rigInitrd === undefined || vmlinux === undefined || qemu === undefined)
-    throw new Error(whyNoRig({ light }));
+    throw new Error(whyNoRig());
 
   await using undo = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), 'fairlead-rig-'));
@@ -82,12 +78,11 @@ export async function startRig(options: RigOptions = {}): Promise<Rig> {
   const line = undo.use(await openSerialLine(directory));
   const consoleFile = join(directory, 'console.log');
   const readConsole = (): Promise<string> => readFile(consoleFile, 'utf8').catch(() => '');
-  const memory = options.memoryMebibytes ?? (light ? 1024 : 3072);
   const child = spawn(
     qemu.binary,
     [
       ...qemu.args,
-      ...outerArguments({ vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, memory, light, spareCards }),
+      ...outerArguments({ vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, spareCards }),
       ...line.serialArguments,
     ],
     { env: { ...process.env, ...qemu.env }, stdio: ['ignore', 'ignore', 'pipe'] },
@@ -128,17 +123,15 @@ interface OuterMachine {
   readonly rigRoot: string;
   readonly projectDisk: string;
   readonly consoleFile: string;
-  readonly memory: number;
-  readonly light: boolean;
   readonly spareCards: number;
 }
 
-/** The outer VM. EPYC, for the emulator has AMD's virtualisation; no option ROM for the network card, which is not booted from. */
+/** The outer VM, by QEMU 10: nested KVM needs its emulator. EPYC, for the emulator has AMD's virtualisation; no option ROM for the network card, which is not booted from. */
 function outerArguments(machine: OuterMachine): string[] {
-  const { vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, memory, light, spareCards } = machine;
+  const { vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, spareCards } = machine;
   // On a busy machine the emulated timer may not tick while Linux looks whether it does, which behind an IOMMU is the end.
-  const kernelArguments = `console=ttyS0 reboot=t panic=-1 quiet mitigations=off no_timer_check${light ? ' RIG=light' : ''}`;
-  const base = `-M q35 -cpu EPYC,check=off -accel tcg,thread=multi -smp 2 -m ${memory} -nodefaults -no-user-config -display none`;
+  const kernelArguments = 'console=ttyS0 reboot=t panic=-1 quiet mitigations=off no_timer_check';
+  const base = `-M q35 -cpu EPYC,check=off -accel tcg,thread=multi -smp 2 -m ${MEMORY_MEBIBYTES} -nodefaults -no-user-config -display none`;
   return base
     .split(' ')
     .concat(
@@ -162,12 +155,4 @@ function spareCardArguments(count: number): string[] {
     return ['-netdev', `user,id=spare${index}`, '-device', `${card},addr=${address},mac=52:54:00:00:00:${address}`];
   });
   return ['-device', 'intel-iommu,intremap=on', ...cards.flat()];
-}
-
-/** Nested KVM needs the emulator of QEMU 10; a light rig does with any. */
-function outerQemu(light: boolean): QemuInstallation | undefined {
-  const newer = artefacts().qemu10;
-  if (newer !== undefined || !light) return newer;
-  const binary = findOnPath('qemu-system-x86_64');
-  return binary === undefined ? undefined : { binary, args: [], env: {} };
 }
