@@ -4,6 +4,7 @@ import type { Hub, OpenedStream } from '../client/index.ts';
 import { toFairleadError } from '../shared/errors.ts';
 import { joinDuplex } from '../shared/node/join-duplex.ts';
 import type { OperatorParams } from '../shared/protocol/operator.ts';
+import { IdleTimer } from './idle-timer.ts';
 
 /** After these nothing was sent into the guest yet, and the next line may bring the answer. */
 const WORTH_ANOTHER: readonly string[] = ['INTERRUPTED', 'HOST_UNREACHABLE', 'CONNECT_FAILED'];
@@ -30,29 +31,27 @@ export async function openPatiently(
 
 /**
  * Settles when both have ended. A local program that closes cannot be told from one that ends its half. Where the guest cannot be told of a half's end
- * either, `idleMs` bounds how long it is waited for after that, anew with each byte of its own.
+ * either, `idleMs` bounds how long it is waited for after that (IdleTimer).
  */
 export async function joinLocal(
   local: Duplex,
   stream: Duplex,
   { idleMs, signal }: { readonly idleMs: number | undefined; readonly signal: AbortSignal },
 ): Promise<void> {
-  let idle: NodeJS.Timeout | undefined;
   let isIdle = false;
-  if (idleMs !== undefined) {
-    stream.on('data', () => idle?.refresh());
-    local.once('end', () => {
-      idle = setTimeout(() => {
-        isIdle = true;
-        stream.destroy();
-      }, idleMs);
-    });
-  }
+  const idle =
+    idleMs === undefined
+      ? undefined
+      : new IdleTimer(stream, idleMs, (error) => {
+          isIdle = error === undefined;
+          stream.destroy(error);
+        });
+  local.once('end', () => idle?.start());
   try {
     await joinDuplex(local, stream, { signal });
   } catch (error) {
     if (!isIdle) throw error;
   } finally {
-    clearTimeout(idle);
+    idle?.stop();
   }
 }

@@ -11,6 +11,7 @@ import { FairleadError } from '../../shared/errors.ts';
 import { type App, outputOf, withHub } from '../app.ts';
 import { durationOption } from '../duration.ts';
 import { isTerminal } from '../guest-text.ts';
+import { IdleTimer } from '../idle-timer.ts';
 
 interface ConsoleOptions {
   readonly host?: string;
@@ -83,19 +84,17 @@ async function onTerminal(app: App, stream: Duplex, stdin: ReadStream): Promise<
 
 async function withoutTerminal(app: App, stream: Duplex, idleMs: number | undefined): Promise<void> {
   const { stdin, stdout } = app.streams;
-  const idle = Promise.withResolvers<void>();
-  let timer: NodeJS.Timeout | undefined;
-  stream.on('data', () => timer?.refresh());
-  if (idleMs !== undefined) {
+  const silent = Promise.withResolvers<void>();
+  const onIdle = (error?: FairleadError): void => (error === undefined ? silent.resolve() : silent.reject(error));
+  const idle = idleMs === undefined ? undefined : new IdleTimer(stream, idleMs, onIdle);
+  if (idle !== undefined) {
     stdin.pipe(stream, { end: false });
-    stdin.once('end', () => {
-      timer = setTimeout(() => idle.resolve(), idleMs);
-    });
+    stdin.once('end', () => idle.start());
   }
   try {
-    await Promise.race([idle.promise, shown(app, stream)]);
+    await Promise.race([silent.promise, shown(app, stream)]);
   } finally {
-    clearTimeout(timer);
+    idle?.stop();
     stdin.unpipe(stream);
     stdin.pause();
     stream.unpipe(stdout);

@@ -1,9 +1,11 @@
 /**
- * Symptom: `fairlead connect` on a transport without half-close ended with 0 though the guest had not taken all of its input.
+ * Symptom: `fairlead connect` on a transport without half-close ended with 0 though the guest had not taken all of its input, and
+ * `forward` and `listen` closed on such a guest without a word.
  * Cause: the idle time ran from the end of standard input, however much of that still waited for the guest.
  */
 import { Duplex, PassThrough } from 'node:stream';
 import { expect, test } from 'vitest';
+import { joinLocal } from '../../cli/join-local.ts';
 import { joinTerminal } from '../../cli/join-terminal.ts';
 
 const IDLE_MS = 40;
@@ -31,4 +33,17 @@ test('a guest that takes no more of it is told as such', async () => {
   const { ended, stream } = joined(() => {});
   await expect(ended).rejects.toMatchObject({ code: 'TIMEOUT', message: expect.stringContaining('6 bytes of the input') });
   expect(stream.destroyed).toBe(true);
+});
+
+test('a guest that takes no more of what a local program sent is told as such', async () => {
+  const stream = new Duplex({ read: () => {}, write: () => {} });
+  const sent = [Buffer.from('one')];
+  const local = new Duplex({
+    read() {
+      this.push(sent.pop() ?? null);
+    },
+    write: (_chunk, _encoding, done) => done(),
+  });
+  const { signal } = new AbortController();
+  await expect(joinLocal(local, stream, { idleMs: IDLE_MS, signal })).rejects.toMatchObject({ code: 'TIMEOUT' });
 });
