@@ -2,12 +2,12 @@
  * The images of this host: fetched when a spec names them, given to VMs as files, removed when nothing uses them.
  *
  *     STATE/images/sha256/DIGITS      as the hub has it, read only: kernels, initial RAM disks, disks that are only read
- *     STATE/images/overlays/…         what a VM writes onto a disk that is an image: a qcow2 image of its own above it
+ *     STATE/images/overlays/VM/…      what a VM writes onto a disk that is an image: a qcow2 image of its own above it
  *
  * A VM's spec keeps the path, in which the digest stands: what a VM was made of is told for as long as there is the VM.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdir, readdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm, rmdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { FairleadError } from '../../shared/errors.ts';
 import { BlobFiles } from '../../shared/node/blob-files.ts';
@@ -18,6 +18,7 @@ import type { Disk } from '../../shared/protocol/vm-spec-devices.ts';
 import type { Vms } from '../vm/api.ts';
 import { openPassage } from '../vm/confinement/passage.ts';
 import { createOverlay } from '../vm/snapshot/overlay.ts';
+import { overlaysDirectory, overlaysOf } from './overlays.ts';
 import { Puller, type PullerOptions, type PullOptions } from './puller.ts';
 import { usedImages } from './used-images.ts';
 
@@ -36,7 +37,6 @@ export class HostImages implements AsyncDisposable {
   readonly #options: HostImagesOptions;
   readonly #files: BlobFiles;
   readonly #puller: Puller;
-  readonly #overlays: string;
   /** Being given to VMs that are not made yet, and how often. */
   readonly #pinned = new Map<string, number>();
   /** While unused ones are looked for and removed, nothing new is given out. */
@@ -46,7 +46,6 @@ export class HostImages implements AsyncDisposable {
     this.#options = options;
     const directory = imagesDirectory(options.stateDir);
     this.#files = new BlobFiles({ directory, blobMode: options.vms.fileOwner === undefined ? 0o400 : 0o444 });
-    this.#overlays = join(directory, 'overlays');
     this.#puller = new Puller({ ...options, files: this.#files });
   }
 
@@ -137,10 +136,16 @@ export class HostImages implements AsyncDisposable {
     if (disk.path === undefined || imageOf(disk.path) === undefined) return disk;
     const blob = this.#fileOf(disk.path);
     if (disk.media === 'cdrom' || disk.readOnly) return { ...disk, path: blob };
-    await mkdir(this.#overlays, { recursive: true, mode: 0o711 });
-    const path = join(this.#overlays, `${vm}-${disk.id}-${randomBytes(6).toString('hex')}.qcow2`);
+    const { stateDir, vms } = this.#options;
+    const directory = overlaysOf(stateDir, vm);
+    await mkdir(directory, { recursive: true, mode: 0o711 });
+    // The mask of the agent's unit takes from the mode what QEMU's user needs.
+    if (vms.fileOwner !== undefined) {
+      for (const way of [overlaysDirectory(stateDir), directory]) await openPassage(way, vms.fileOwner);
+    }
+    const path = join(directory, `${disk.id}-${randomBytes(6).toString('hex')}.qcow2`);
     overlays.push(path);
-    await createOverlay(path, { path: blob, format: disk.format }, this.#options.vms.fileOwner);
+    await createOverlay(path, { path: blob, format: disk.format }, vms.fileOwner);
     return { ...disk, path, format: 'qcow2' };
   }
 
@@ -151,10 +156,16 @@ export class HostImages implements AsyncDisposable {
     for (const path of [stateDir, imagesDirectory(stateDir)]) await openPassage(path, vms.fileOwner);
   }
 
-  /** Of VMs that are gone. */
+  /** Of VMs that are gone, and of disks that are. */
   async #removeOverlays(isNamed: (path: string) => boolean): Promise<void> {
-    const names = await readdir(this.#overlays).catch(() => []);
-    for (const path of names.map((name) => join(this.#overlays, name))) if (!isNamed(path)) await rm(path, { force: true });
+    const all = overlaysDirectory(this.#options.stateDir);
+    const entries = await readdir(all, { withFileTypes: true }).catch(() => []);
+    for (const directory of entries.filter((entry) => entry.isDirectory()).map(({ name }) => join(all, name))) {
+      const paths = (await readdir(directory).catch(() => [])).map((name) => join(directory, name));
+      const unused = paths.filter((path) => !isNamed(path));
+      for (const path of unused) await rm(path, { force: true });
+      if (unused.length === paths.length) await rmdir(directory);
+    }
   }
 
   #pin(digest: Digest, by: number): void {

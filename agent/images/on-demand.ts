@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { imageOf } from '../../shared/protocol/image-ref.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { HostImages, HostImagesOptions } from './host-images.ts';
+import { overlaysOf } from './overlays.ts';
 import type { PullOptions } from './puller.ts';
 
 /** A call's own limits. */
@@ -52,7 +53,7 @@ export class ImagesOnDemand implements AsyncDisposable {
       disks: spec.disks.map((disk) => {
         if (disk.path === undefined || imageOf(disk.path) === undefined) return disk;
         if (disk.media === 'cdrom' || disk.readOnly) return { ...disk, path: fileOf(disk.path) };
-        return { ...disk, path: join(directory, 'overlays', `${spec.name}-${disk.id}.qcow2`), format: 'qcow2' };
+        return { ...disk, path: join(overlaysOf(this.#options.stateDir, spec.name), `${disk.id}.qcow2`), format: 'qcow2' };
       }),
     };
   }

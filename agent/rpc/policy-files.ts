@@ -13,22 +13,21 @@ export interface FileRoots {
   readonly roots: readonly string[];
   /** The agent's own files, for which no root that holds this directory stands. */
   readonly stateDir?: string | undefined;
+  /** Directories among the agent's own whose files this guest may have all the same; of its images, these alone. */
+  readonly given?: readonly string[] | undefined;
 }
 
 /** An image on an image on an image: more than this is nobody's wish. */
 const MAX_BACKING_DEPTH = 16;
 
 /** A file that does not exist passes: who opens it says so better. @throws FairleadError PERMISSION_DENIED */
-export async function checkFile(field: string, path: string, { roots, setting, stateDir }: FileRoots): Promise<void> {
+export async function checkFile(field: string, path: string, allowed: FileRoots): Promise<void> {
+  const { roots, setting } = allowed;
   const realRoots = await Promise.all(roots.map(real));
   // The path as written, so that what lies outside is not even looked at; then where it leads.
   const isInside = (candidate: string, among: readonly string[]) => among.some((root) => isBelow(candidate, root));
   const target = await real(path);
-  if (
-    isInside(resolve(path), [...roots, ...realRoots]) &&
-    isInside(target, realRoots) &&
-    !(await isAgents(target, roots, stateDir))
-  )
+  if (isInside(resolve(path), [...roots, ...realRoots]) && isInside(target, realRoots) && !(await isAgents(target, allowed)))
     return;
   const where = roots.length === 0 ? 'none is named' : roots.join(', ');
   throw denied(`${field}: ${path} is not in a directory whose files guests may have (${where})`, setting);
@@ -61,12 +60,16 @@ export function denied(what: string, setting: string): FairleadError {
   return new FairleadError('PERMISSION_DENIED', `${what}: its owner can allow it by ${setting}`, { details: { setting } });
 }
 
-/** Keys, records and logs below the state directory, unless a root within it says otherwise. */
-async function isAgents(target: string, roots: readonly string[], stateDir: string | undefined): Promise<boolean> {
+/**
+ * Keys, records and logs below the state directory, unless a root within it says otherwise. Which of the images there is whose no root says:
+ * what another VM writes onto one is not to be had by anybody else.
+ */
+async function isAgents(target: string, { roots, stateDir, given = [] }: FileRoots): Promise<boolean> {
   if (stateDir === undefined) return false;
   const realState = await real(stateDir);
   if (!isBelow(target, realState)) return false;
-  const within = [join(stateDir, 'images'), ...roots.filter((root) => !isBelow(stateDir, root))];
+  const isImage = isBelow(target, await real(join(stateDir, 'images')));
+  const within = isImage ? given : [...given, ...roots.filter((root) => !isBelow(stateDir, root))];
   const realWithin = await Promise.all(within.map(real));
   return !realWithin.some((root) => root !== realState && isBelow(root, realState) && isBelow(target, root));
 }

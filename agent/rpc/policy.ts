@@ -7,6 +7,7 @@ import { FairleadError } from '../../shared/errors.ts';
 import { imageOf } from '../../shared/protocol/image-ref.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import type { Disk, Network } from '../../shared/protocol/vm-spec-devices.ts';
+import { overlaysOf } from '../images/overlays.ts';
 import { filesOfQcow2 } from '../vm/qcow2-files.ts';
 import { checkFile, checkImagesBelow, checkMayWrite, denied, type FileRoots } from './policy-files.ts';
 import { checkRemoval, REPLACED_COMMANDS } from './policy-qmp.ts';
@@ -97,10 +98,11 @@ export class Policy {
     if (format !== 'qcow2') return;
     const data = isWritten ? (await filesOfQcow2(path))?.data : undefined;
     if (data !== undefined) await checkMayWrite(`${field}.path: the data file of ${path}`, data, stateDir);
+    const images = this.#imagesOf(vm);
     const isOwn = this.#ownDisks(vm).some((directory) => dirname(path) === directory);
     // A frozen disk is only ever below one that was made for this VM: nobody names one, and nobody else's image does.
     const more = isOwn && snapshotDir !== undefined ? [snapshotDir] : [];
-    await checkImagesBelow(`${field}.path`, path, { ...this.#images, roots: [...this.#images.roots, ...more] });
+    await checkImagesBelow(`${field}.path`, path, { ...images, roots: [...images.roots, ...more] });
   }
 
   /** A tap or bridge by its name, and the ports of the host that a network of QEMU's own leads into the guest. */
@@ -141,7 +143,6 @@ export class Policy {
   }
 
   async #checkImage(field: string, path: string | undefined, vm?: string): Promise<void> {
-    const roots = [...this.#images.roots, ...this.#ownDisks(vm)];
     if (path === undefined) return;
     if (imageOf(path) !== undefined) {
       throw new FairleadError(
@@ -149,7 +150,8 @@ export class Policy {
         `${field}: ${path} is an image, which a VM gets when it is made; name a file here`,
       );
     }
-    await checkFile(field, path, { ...this.#images, roots });
+    const images = this.#imagesOf(vm);
+    await checkFile(field, path, { ...images, roots: [...images.roots, ...this.#ownDisks(vm)] });
   }
 
   /** Where the disks are that the agent itself has made for a VM. */
@@ -158,16 +160,22 @@ export class Policy {
     return stateDir === undefined || vm === undefined ? [] : [join(stateDir, 'vms', vm, 'disks')];
   }
 
-  get #images(): FileRoots {
+  /** What the hub has brought, whatever else guests may have, and what this VM writes onto it. */
+  #imagesOf(vm: string | undefined): FileRoots {
     const { imageRoots, stateDir } = this.#config;
-    // What the hub has brought, whatever else guests may have.
-    const brought = stateDir === undefined ? [] : ['sha256', 'overlays'].map((name) => join(stateDir, 'images', name));
-    return { setting: 'imageRoots', roots: [...imageRoots, ...brought], stateDir };
+    const own = stateDir === undefined || vm === undefined ? [] : [overlaysOf(stateDir, vm)];
+    const given = [...this.#brought, ...own];
+    return { setting: 'imageRoots', roots: [...imageRoots, ...given], stateDir, given };
+  }
+
+  get #brought(): string[] {
+    const { stateDir } = this.#config;
+    return stateDir === undefined ? [] : [join(stateDir, 'images', 'sha256')];
   }
 
   get #firmware(): FileRoots {
     const { imageRoots, firmwareRoots, stateDir } = this.#config;
-    return { setting: 'firmwareRoots', roots: [...firmwareRoots, ...imageRoots], stateDir };
+    return { setting: 'firmwareRoots', roots: [...firmwareRoots, ...imageRoots], stateDir, given: this.#brought };
   }
 }
 

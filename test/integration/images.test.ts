@@ -5,7 +5,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SimScript } from '../../agent/sim/script.ts';
 import { SimHost } from '../../agent/sim/sim-host.ts';
@@ -245,6 +245,7 @@ describe('images that nothing uses', { timeout: TIMEOUT_MS }, () => {
     const gone = await operator.call('blob.collect', {}, 'h1');
     expect(gone.digests.toSorted()).toEqual([used, below].toSorted());
     await expect(stat(overlay)).rejects.toThrow(/ENOENT/);
+    await expect(stat(dirname(overlay))).rejects.toThrow(/ENOENT/);
   });
 
   it('stay on the hub while a tag, a VM of a host, or a host that is away may use them', async () => {
