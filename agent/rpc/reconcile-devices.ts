@@ -8,16 +8,25 @@
  *     throttle    done when QEMU and record both have these limits, else not done
  *     medium      done when QEMU and record both say that it is in the drive, else not done
  *
- * A VM that does not run has no devices to look at: unknown.
+ * A VM that does not run has no devices to look at: unknown. So is what became of a command while another for the same VM was under way:
+ * of an attach and a detach after it, only the detach shows.
  */
 import { isDeepStrictEqual } from 'node:util';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import type { DeviceOperations } from '../vm/devices/device-operations.ts';
 import { isMediumSo, isThrottledSo, sizeOfDisk } from '../vm/devices/look-at-disk.ts';
 import type { Reconciliation } from './operation-record.ts';
-import type { Reconcilers } from './reconcile.ts';
+import { ANOTHER, type Reconciler, type Reconcilers } from './reconcile.ts';
 
 export function deviceReconcilers(devices: DeviceOperations): Reconcilers {
+  return Object.fromEntries(Object.entries(rulesOf(devices)).map(([method, rule]) => [method, ifAlone(rule)]));
+}
+
+function ifAlone(rule: Reconciler): Reconciler {
+  return (operation, vms, about) => (about.isAlone ? rule(operation, vms, about) : { outcome: 'unknown', reason: ANOTHER });
+}
+
+function rulesOf(devices: DeviceOperations): Reconcilers {
   return {
     'disk.attach': async ({ params }) => {
       const { vm, id, disk } = parseParams('disk.attach', params);

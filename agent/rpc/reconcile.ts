@@ -36,7 +36,8 @@ const ASK_MS = 2_000;
 /** QMP's ShutdownCause of a reset by command; nobody but the agent gives commands. */
 const RESET_FROM_OUTSIDE = 'host-qmp-system-reset';
 
-const ANOTHER = 'another command for the same VM was under way, and may have made it';
+/** Why a rule says nothing of a command that was not the only one. */
+export const ANOTHER = 'another command for the same VM was under way, and may have made it';
 
 const VM_RECONCILERS: Reconcilers = {
   'vm.create': (operation, vms, { isAlone }) => {
