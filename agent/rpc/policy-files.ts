@@ -5,6 +5,7 @@
 import { realpath } from 'node:fs/promises';
 import { basename, dirname, join, resolve, sep } from 'node:path';
 import { FairleadError } from '../../shared/errors.ts';
+import { overlaysDirectory } from '../images/overlays.ts';
 import { filesOfQcow2 } from '../vm/qcow2-files.ts';
 
 export interface FileRoots {
@@ -13,7 +14,7 @@ export interface FileRoots {
   readonly roots: readonly string[];
   /** The agent's own files, for which no root that holds this directory stands. */
   readonly stateDir?: string | undefined;
-  /** Directories among the agent's own whose files this guest may have all the same; of its images, these alone. */
+  /** Where this VM writes onto images: of such files it may have these alone. */
   readonly given?: readonly string[] | undefined;
 }
 
@@ -61,15 +62,16 @@ export function denied(what: string, setting: string): FairleadError {
 }
 
 /**
- * Keys, records and logs below the state directory, unless a root within it says otherwise. Which of the images there is whose no root says:
- * what another VM writes onto one is not to be had by anybody else.
+ * Keys, records and logs below the state directory, unless a root within it says otherwise. And whatever a root says, for their images lie
+ * beside those of the host's owner: what VMs write onto images, and what has come of an image that is on its way.
  */
 async function isAgents(target: string, { roots, stateDir, given = [] }: FileRoots): Promise<boolean> {
   if (stateDir === undefined) return false;
   const realState = await real(stateDir);
   if (!isBelow(target, realState)) return false;
-  const isImage = isBelow(target, await real(join(stateDir, 'images')));
-  const within = isImage ? given : [...given, ...roots.filter((root) => !isBelow(stateDir, root))];
+  const closed = await Promise.all([overlaysDirectory(stateDir), join(stateDir, 'images', 'partial')].map(real));
+  const isClosed = closed.some((directory) => isBelow(target, directory));
+  const within = isClosed ? given : [join(stateDir, 'images'), ...roots.filter((root) => !isBelow(stateDir, root))];
   const realWithin = await Promise.all(within.map(real));
   return !realWithin.some((root) => root !== realState && isBelow(root, realState) && isBelow(target, root));
 }

@@ -163,19 +163,14 @@ export class Policy {
   /** What the hub has brought, whatever else guests may have, and what this VM writes onto it. */
   #imagesOf(vm: string | undefined): FileRoots {
     const { imageRoots, stateDir } = this.#config;
-    const own = stateDir === undefined || vm === undefined ? [] : [overlaysOf(stateDir, vm)];
-    const given = [...this.#brought, ...own];
-    return { setting: 'imageRoots', roots: [...imageRoots, ...given], stateDir, given };
-  }
-
-  get #brought(): string[] {
-    const { stateDir } = this.#config;
-    return stateDir === undefined ? [] : [join(stateDir, 'images', 'sha256')];
+    const brought = stateDir === undefined ? [] : [join(stateDir, 'images', 'sha256')];
+    const given = stateDir === undefined || vm === undefined ? [] : [overlaysOf(stateDir, vm)];
+    return { setting: 'imageRoots', roots: [...imageRoots, ...brought, ...given], stateDir, given };
   }
 
   get #firmware(): FileRoots {
     const { imageRoots, firmwareRoots, stateDir } = this.#config;
-    return { setting: 'firmwareRoots', roots: [...firmwareRoots, ...imageRoots], stateDir, given: this.#brought };
+    return { setting: 'firmwareRoots', roots: [...firmwareRoots, ...imageRoots], stateDir };
   }
 }
 

@@ -48,10 +48,22 @@ describe('what a VM writes onto an image', () => {
     expect(dirname(planned.disks[0]?.path ?? '')).toBe(join(overlays, 'web'));
   });
 
+  it('leaves an owner whose images lie beside it their own', async () => {
+    const path = join(stateDir, 'images', 'data.raw');
+    await new Policy({ ...OPEN_POLICY, imageRoots: [join(stateDir, 'images')], stateDir }).checkSpec(withDisk(path));
+  });
+
   it('is its own, and no other VM may have it, whatever its path or its links say', async () => {
     for (const policy of policies()) {
       await policy.checkSpec(withDisk(join(overlays, 'web', 'root-1.qcow2')));
-      for (const path of ['db/root-1.qcow2', 'web/../db/root-1.qcow2', 'web/link.qcow2', 'db-root.qcow2', 'we/root-1.qcow2']) {
+      for (const path of [
+        'db/root-1.qcow2',
+        'web/../db/root-1.qcow2',
+        'web/link.qcow2',
+        'db-root.qcow2',
+        'we/root-1.qcow2',
+        '../partial/a',
+      ]) {
         await expect(policy.checkSpec(withDisk(`${overlays}/${path}`)), path).rejects.toMatchObject(refused);
         await expect(policy.checkSpec(withDisk(`${overlays}/${path}`, { readOnly: true })), path).rejects.toMatchObject(refused);
       }
