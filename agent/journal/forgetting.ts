@@ -33,7 +33,7 @@ export function chooseToForget(entries: Iterable<Entry>, excess: number, measure
 
 function shareOf(entries: readonly Entry[], measure: Measure): Share {
   // Oldest last here already, for those of one millisecond.
-  const ended = entries.filter(({ summary }) => summary.endedAt !== undefined).reverse();
+  const ended = entries.filter(({ summary }) => summary.endedAt !== undefined).toReversed();
   const ages = new Map(ended.map((entry) => [entry, timeOfCommandId(entry.summary.id) ?? Number.POSITIVE_INFINITY]));
   const byAge = (a: Entry, b: Entry): number => {
     const [ageOfA = 0, ageOfB = 0] = [ages.get(a), ages.get(b)];

@@ -76,8 +76,8 @@ describe('a simulated fleet', { timeout: TIMEOUT_MS }, () => {
     const script = { zones: ['a', 'b'], faults: [{ kind: 'offline', hosts: { zone: 'b' }, from: '3s', for: '4s' }] };
     const fleet = await fleetOn(scope, hub.url, await hub.hub.bootstrap.enrolToken({ maxUses: 10 }), script, 10);
     const signal = AbortSignal.timeout(TIMEOUT_MS);
-    await fleet.until(({ up, lastError }) => up === 5 && lastError !== undefined, signal);
-    await fleet.until(({ up }) => up === 10, signal);
+    expect(await fleet.until(({ up, lastError }) => up === 5 && lastError !== undefined, signal)).toMatchObject({ up: 5 });
+    expect(await fleet.until(({ up }) => up === 10, signal)).toMatchObject({ up: 10 });
   });
 
   it('is told by one command, says how it is, and leaves nothing behind', async () => {

@@ -59,6 +59,8 @@ async function scripted(input: Partial<VmSpecInput> = {}) {
       case 'device_add':
         devices.add(name);
         return {};
+      case 'query-jobs':
+        return [];
       default:
         return {};
     }

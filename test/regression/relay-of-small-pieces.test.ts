@@ -25,6 +25,6 @@ it('a relay sends small pieces that waited together as they came', () => {
     expect(streamId).toBe(3);
     sent.push(...payload);
   }
-  const expected = [1, 2, 3, 4].flatMap((fill) => new Array<number>(PIECE_BYTES).fill(fill));
+  const expected = [1, 2, 3, 4].flatMap((fill) => Array.from({ length: PIECE_BYTES }, () => fill));
   expect(sent).toEqual(expected);
 });
