@@ -13,6 +13,7 @@ import type { Vms } from '../vm/api.ts';
 import { requireDisk } from '../vm/devices/find-disk.ts';
 import { REST_STATES } from '../vm/machine.ts';
 import { backingOf } from '../vm/snapshot/image-chain.ts';
+import { isMadeBy } from '../vm/snapshot/restore-intent.ts';
 import type { Snapshots } from '../vm/snapshot/snapshots.ts';
 import type { Reconciliation } from './operation-record.ts';
 import type { Reconcilers } from './reconcile.ts';
@@ -30,13 +31,20 @@ export function snapshotReconcilers(snapshots: Snapshots, openedAt = new Date().
     'vm.restore': async ({ params, acceptedAt }, vms) => {
       const { snapshot } = parseParams('vm.restore', params);
       const vm = (await snapshots.find(snapshot))?.vm;
+      // Read first, so that nothing comes between the look at the VM and its removal.
+      const begun = await snapshots.restoresSince(snapshot, acceptedAt);
       const info = vms.list().find(({ name }) => name === vm);
       if (info === undefined) return { outcome: 'not-done', reason: 'the VM is not there' };
       const isAtRest = REST_STATES.includes(info.state);
-      // A command that names a snapshot alone has no `before`, and nothing waits for it to be settled: what is its own is told by times.
+      // A command that names a snapshot alone has no `before`, and nothing waits for it to be settled: what is its own is told by times, and
+      // what it has made also by what was written down of it until its guest went on.
       const isOfIt = (at: string | undefined) => at !== undefined && at >= acceptedAt && at < openedAt;
-      const wasMadeForIt = isAtRest && isOfIt(info.createdAt) && info.generation <= 1 && info.spec.disks.length === 0;
-      if (wasMadeForIt) await vms.delete(info.name, { force: true });
+      const hasNeverRun = info.state === 'created' || info.exit?.reason === 'start-failed';
+      const isHalfMade = isAtRest && hasNeverRun && info.generation <= 1 && isOfIt(info.createdAt);
+      if (isHalfMade && begun.some((intent) => isMadeBy(intent, info))) {
+        await vms.delete(info.name, { force: true });
+        return { outcome: 'not-done', reason: 'the VM that was made for it had not run, so it was removed' };
+      }
       if (isAtRest) return { outcome: 'not-done', reason: `the VM is ${info.state}` };
       if (!isOfIt(info.startedAt)) return { outcome: 'not-done', reason: 'the VM runs, but was not begun by it' };
       return { outcome: 'done', reason: `the VM runs, generation ${info.generation}`, result: info };

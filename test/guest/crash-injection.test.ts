@@ -26,9 +26,9 @@ const ID = 'the-command';
 const DISK = 'data.raw';
 const STATE_OF = { done: 'done', 'not-done': 'failed', unknown: 'unknown' } as const;
 
-/** `lets go`: with a disk, and a guest that lets go of it when it is asked. `in file`: with RAM that can be left; so has `suspended`. `saved`: stopped, with a snapshot; `restored` from it, running or at rest; `left`: deleted, and its snapshot is there. */
+/** `lets go`: with a disk, and a guest that lets go of it when it is asked. `in file`: with RAM that can be left; so has `suspended`. `saved`: stopped, with a snapshot; `restored` from it, running or at rest; `left`: deleted, and its snapshot is there, `with a disk` too. */
 type Prepared = 'nothing' | 'created' | 'running' | 'lets go' | 'in file' | 'suspended' | FromSnapshot;
-type FromSnapshot = 'saved' | 'restored' | 'restored, at rest' | 'left';
+type FromSnapshot = 'saved' | 'restored' | 'restored, at rest' | 'left' | 'left, with a disk';
 
 interface Command<M extends AgentMethodName = AgentMethodName> {
   readonly method: M;
@@ -136,6 +136,9 @@ const CRASHES: readonly Crash[] = [
 
   { at: 'restore.loaded', ...notDone(restore, 'saved', 'stopped', 'running') },
   { at: 'restore.spec-recorded', ...notDone(restore, 'saved', 'stopped', 'running') },
+  // What was made for it is removed.
+  { at: 'restore.loaded', ...notDone(restore, 'left, with a disk', undefined, 'running') },
+  { at: 'restore.spec-recorded', ...notDone(restore, 'left, with a disk', undefined, 'running') },
 
   { at: 'clone.begun', ...notDone(clone, 'left', undefined, 'running') },
   { at: 'clone.created', ...notDone(clone, 'left', undefined, 'running') },
@@ -232,15 +235,15 @@ async function prepare(host: CrashingHost, agent: AgentProcess, on: Prepared): P
 }
 
 function isFromSnapshot(on: Prepared): on is FromSnapshot {
-  return on === 'saved' || on.startsWith('restored') || on === 'left';
+  return on === 'saved' || on.startsWith('restored') || on.startsWith('left');
 }
 
 async function prepareSnapshot(host: CrashingHost, agent: AgentProcess, on: FromSnapshot): Promise<void> {
-  const disks = on.startsWith('restored') ? [onDiskOf(host, { id: 'data', path: DISK })] : [];
+  const disks = on.startsWith('restored') || on === 'left, with a disk' ? [onDiskOf(host, { id: 'data', path: DISK })] : [];
   await agent.call('vm.run', { spec: { ...IN_FILE, disks } });
   await agent.call('snapshot.create', saveInstant.params);
   await agent.call('vm.stop', stop.params);
-  if (on === 'left') await agent.call('vm.delete', { vm: 'web' });
+  if (on.startsWith('left')) await agent.call('vm.delete', { vm: 'web' });
   if (!on.startsWith('restored')) return;
   await agent.call('vm.restore', restore.params);
   if (on === 'restored, at rest') await agent.call('vm.stop', stop.params);

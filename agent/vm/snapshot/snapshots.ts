@@ -19,6 +19,7 @@ import type { Image } from './image-chain.ts';
 import { type Manifest, STATE, whyChanged } from './manifest.ts';
 import { undoUnfinished } from './recover.ts';
 import { changedFiles, checkRestorable, restorationOf } from './restoration.ts';
+import { type RestoreIntent, RestoreLog, readRestoreIntents } from './restore-intent.ts';
 import { usersOf } from './users.ts';
 
 export interface SnapshotsOptions {
@@ -173,9 +174,9 @@ export class Snapshots {
     await checkRestorable(vms, manifest, directory);
     const { vm: name, vmUuid, unplugged } = manifest;
     const there = vms.list().find((vm) => vm.name === name);
+    let log: RestoreLog | undefined;
     if (there === undefined) {
-      // Its disks are made when it is restored.
-      await vms.create({ ...manifest.spec, disks: [] }, { signal: deadline.signal });
+      log = await this.#made(manifest, directory, deadline.signal);
     } else if (there.uuid !== vmUuid) {
       const message = `snapshot ${snapshot} is of another VM ${name} than the one that is there: delete that one first, or clone the snapshot`;
       throw new FairleadError('CONFLICT', message, { details: { snapshot, vm: name } });
@@ -187,11 +188,35 @@ export class Snapshots {
     try {
       await vms.restore(name, (paths) => restorationOf(request, paths), { signal, timeoutMs: remainingMs });
     } catch (error) {
-      if (there === undefined) await vms.delete(name, { force: true });
+      if (log !== undefined) await vms.delete(name, { force: true });
+      await log?.drop();
       throw error;
     }
+    await log?.drop();
     await plugInto(this.#tools, name, unplugged, { signal, checkPolicy });
     return vms.get(name);
+  }
+
+  /** A VM that is there no more. Its disks are made when it is restored. */
+  async #made({ spec }: Manifest, directory: string, signal: AbortSignal): Promise<RestoreLog> {
+    const { vms } = this.#tools;
+    const log = await RestoreLog.begin(directory, vms.list());
+    let info: VmInfo | undefined;
+    try {
+      info = await vms.create({ ...spec, disks: [] }, { signal });
+      await log.made(info.uuid);
+      return log;
+    } catch (error) {
+      if (info !== undefined) await vms.delete(info.name, { force: true });
+      await log.drop();
+      throw error;
+    }
+  }
+
+  /** Of VMs that restores since then had begun to make. */
+  async restoresSince(snapshot: string, at: string): Promise<RestoreIntent[]> {
+    const intents = await readRestoreIntents(this.#catalogue.directoryOf(snapshot));
+    return intents.filter((intent) => intent.at >= at);
   }
 
   async clone({ snapshot, count, names }: Params<'vm.clone'>, options: CallOptions): Promise<Result<'vm.clone'>> {
