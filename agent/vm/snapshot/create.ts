@@ -19,6 +19,7 @@ import { portsOf } from '../argv/slots.ts';
 import { Deadline } from '../deadline.ts';
 import type { CheckPolicy } from '../devices/attach.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
+import { cancelMigration } from '../migration/cancel-migration.ts';
 import { readMigration } from '../migration/migration-status.ts';
 import { abiOn } from './abi-here.ts';
 import type { Draft, SnapshotCatalogue } from './catalogue.ts';
@@ -190,6 +191,12 @@ class Saving {
     return performance.now() - (this.#stoppedAt ?? performance.now());
   }
 
+  async #letGo(): Promise<void> {
+    const { vm } = this.#parts;
+    using deadline = back(vm);
+    await cancelMigration(vm, deadline);
+  }
+
   async #plugBack(unplugged: Unplugged): Promise<void> {
     if (unplugged === NOTHING_UNPLUGGED) return;
     this.#tell('plugging');
@@ -203,6 +210,7 @@ class Saving {
     const { vm } = this.#parts;
     if (vm.signal.aborted) return error;
     try {
+      if (this.#stoppedAt !== undefined) await this.#letGo();
       if (before.wasRunning && this.#stoppedAt !== undefined) await this.#goOn();
       await this.#plugBack(before.unplugged);
       return error;

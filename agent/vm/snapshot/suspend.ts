@@ -18,6 +18,7 @@ import { answerOf, askToDetach, listenForLeave, refused } from '../devices/detac
 import { reconcileDevices } from '../devices/reconcile.ts';
 import { LEAVING_VSOCK } from '../devices/vsock.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
+import { cancelMigration } from '../migration/cancel-migration.ts';
 import { isOver, readMigration } from '../migration/migration-status.ts';
 import { ignoreSharedRam, saveDeviceState } from './device-state.ts';
 import { identifyDiskFiles } from './disk-file.ts';
@@ -48,7 +49,6 @@ const DETAILS_OF_RESET = { reset: 'SUSPENDED' } as const;
 const UNPLUG_MS = 15_000;
 /** A cancelled migration only has to close what is open. */
 const UNSAVE_MS = 15_000;
-const CANCEL_POLL_MS = 20;
 
 /** What can be told before anything is touched. @throws FairleadError UNSUPPORTED, CONFLICT */
 export async function requireSuspendable(
@@ -171,18 +171,6 @@ async function requireMigratable(vm: LiveVm, limits: CommandLimits): Promise<voi
   throw new FairleadError('UNSUPPORTED', `VM ${vm.name} cannot be suspended, says its QEMU: ${blockedBy.join('; ')}`, {
     details: { vm: vm.name, blockedBy },
   });
-}
-
-async function cancelMigration(vm: LiveVm, deadline: Deadline): Promise<void> {
-  using events = vm.listen({ names: ['MIGRATION'] });
-  await vm.execute('migrate_cancel', {}, deadline);
-  while (!isOver((await readMigration(vm, deadline)).status)) {
-    try {
-      await events.take({ signal: deadline.signal, timeoutMs: CANCEL_POLL_MS });
-    } catch (error) {
-      if (toFairleadError(error).code !== 'TIMEOUT' || deadline.signal.aborted) throw error;
-    }
-  }
 }
 
 /** The machine's name stands first among its properties. */

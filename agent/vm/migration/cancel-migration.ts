@@ -1,0 +1,23 @@
+/** The end of a migration that nobody wants any more. */
+import { toFairleadError } from '../../../shared/errors.ts';
+import type { CommandLimits, LiveVm } from '../live-vm.ts';
+import { isOver, readMigration } from './migration-status.ts';
+
+/** What QEMU has not told by an event by then is asked for. */
+const POLL_MS = 20;
+
+/**
+ * Resolves when QEMU has let go of it, cancelled or not; one that was done already does no harm. A guest that is let go on before stops
+ * again when its migration completes.
+ */
+export async function cancelMigration(vm: LiveVm, limits: CommandLimits): Promise<void> {
+  using events = vm.listen({ names: ['MIGRATION'] });
+  await vm.execute('migrate_cancel', {}, limits);
+  while (!isOver((await readMigration(vm, limits)).status)) {
+    try {
+      await events.take({ signal: limits.signal, timeoutMs: POLL_MS });
+    } catch (error) {
+      if (toFairleadError(error).code !== 'TIMEOUT' || limits.signal?.aborted === true) throw error;
+    }
+  }
+}
