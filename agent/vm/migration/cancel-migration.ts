@@ -17,7 +17,7 @@ export async function cancelMigration(vm: LiveVm, limits: CommandLimits): Promis
     try {
       await events.take({ signal: limits.signal, timeoutMs: POLL_MS });
     } catch (error) {
-      if (toFairleadError(error).code !== 'TIMEOUT' || limits.signal?.aborted === true) throw error;
+      if (toFairleadError(error).code !== 'TIMEOUT' || limits.signal?.aborted) throw error;
     }
   }
 }
