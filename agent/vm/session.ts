@@ -62,6 +62,7 @@ export interface SessionOptions {
 /** What QEMU still has to say when it is gone lies in the socket. */
 const DRAIN_MS = 1_000;
 const MEASURE_MS = 5_000;
+const RINGS_MS = 5_000;
 /** QEMU closes QMP before it ends, by as long as its disks and its memory take: a connect before that would only be refused. */
 const RECONNECT_MS = { first: 1_000, most: 10_000 } as const;
 
@@ -93,6 +94,8 @@ export class Session {
   /** Events that were taken from the trail, and that QMP may bring once more. */
   readonly #caughtUp = new Set<string>();
   #shutdownReason: string | undefined;
+  /** Changes of the guest that the device was told of. */
+  #deviceTold = 0;
   /** What the guest is heard by: a word that it is ready, and what else it may dial. */
   #listening: readonly AsyncDisposable[] = [];
 
@@ -268,8 +271,23 @@ export class Session {
   #onInput(input: VmInput, data: JsonObject, at?: number): void {
     const change = CHANGES[input];
     if (input === 'reset') this.#onReset();
-    else if (change !== undefined) this.device?.guestChanged(change);
+    else if (change === 'resumed') void this.#tellResumed();
+    else if (change !== undefined) this.#tellDevice(change);
     this.#options.handlers.onInput(input, data, at);
+  }
+
+  #tellDevice(change: GuestChange): void {
+    this.#deviceTold += 1;
+    this.device?.guestChanged(change);
+  }
+
+  /** QEMU tells that the guest goes on before the rings of its devices turn. What it is asked then it answers when they do. */
+  async #tellResumed(): Promise<void> {
+    if (this.device === undefined || this.#qmp === undefined) return;
+    const told = this.#deviceTold;
+    // Without an answer the guest may run all the same.
+    await runCommand(this.#qmp, 'query-status', {}, { timeoutMs: RINGS_MS }).catch(() => {});
+    if (told === this.#deviceTold) this.#tellDevice('resumed');
   }
 
   #onReset(): void {
