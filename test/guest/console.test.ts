@@ -86,11 +86,12 @@ describe.skipIf(reason !== undefined)("a guest's console and programs", () => {
     for (const { stream } of [one, two, three]) stream.destroy();
   });
 
-  test('a watcher that does not read holds up nobody', { timeout: 120_000 }, async () => {
+  test('a watcher that does not read holds up nobody', { timeout: 300_000 }, async () => {
     const [stuck, reader] = [await console({ historyBytes: 0 }), await console({ historyBytes: 0 })];
     stuck.stream.pause();
     const watcher = watching(reader.stream);
-    await exec('head -c 300000 /dev/zero | tr "\\0" y >/dev/ttyS0; echo; echo all is out >/dev/ttyS0', '--limit', '60s');
+    const script = 'head -c 300000 /dev/zero | tr "\\0" y >/dev/ttyS0; echo; echo all is out >/dev/ttyS0';
+    expect(await exec(script, '--limit', '150s')).toMatchObject({ code: 0 });
     await watcher.shows('all is out');
     expect(watcher.seen.replaceAll(/[^y]/g, '')).toHaveLength(300_000);
     const late = watching(stuck.stream.resume());
