@@ -1,12 +1,9 @@
 /** `fairlead apply|diff` and `fairlead fleet ls|show|rm`: documents of VMs that the hosts keep. */
-import { readFile } from 'node:fs/promises';
-import { text } from 'node:stream/consumers';
 import type { Command } from 'commander';
-import { parse as parseYaml } from 'yaml';
-import { FairleadError } from '../../shared/errors.ts';
 import type { ParamsInput, Result } from '../../shared/protocol/methods.ts';
 import { type App, withHub } from '../app.ts';
 import { age, type Output } from '../output.ts';
+import { readDocument } from '../read-document.ts';
 
 type Document = ParamsInput<'fleet.apply'>['document'];
 type Applied = Result<'fleet.apply'>;
@@ -22,7 +19,8 @@ export function registerFleet(program: Command, app: App): void {
     .option('--dry-run', 'only tell what would change')
     .action(async ({ file, dryRun = false }: { file: string; dryRun?: boolean }, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
-        const document = await readDocument(file, app);
+        // SAFETY: the hub validates it by the contract, and tells where it is wrong.
+        const document = (await readDocument(file, app)) as Document;
         const applied = await hub.call('fleet.apply', { document, dryRun });
         printChanges(output, applied, dryRun ? 'would change' : 'changes');
       }),
@@ -34,7 +32,8 @@ export function registerFleet(program: Command, app: App): void {
     .requiredOption('-f, --file <path>', 'the document in YAML or JSON; - is standard input')
     .action(async ({ file }: { file: string }, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
-        const applied = await hub.call('fleet.apply', { document: await readDocument(file, app), dryRun: true });
+        // SAFETY: the hub validates it by the contract, and tells where it is wrong.
+        const applied = await hub.call('fleet.apply', { document: (await readDocument(file, app)) as Document, dryRun: true });
         printChanges(output, applied, 'would change');
         if (applied.changes.length > 0) app.exitCode = DIFFERS_EXIT_CODE;
       }),
@@ -107,22 +106,4 @@ function printChanges(output: Output, { changes, hosts, omitted }: Applied, verb
     ],
     { name: (row) => `${row.host}/${row.vm}`, empty: `nothing ${verb} on ${hosts} hosts` },
   );
-}
-
-async function readDocument(path: string, app: App): Promise<Document> {
-  const written = path === '-' ? await text(app.streams.stdin) : await fileText(path);
-  try {
-    // SAFETY: the hub validates it by the contract, and tells where it is wrong.
-    return parseYaml(written) as Document;
-  } catch (cause) {
-    throw new FairleadError('INVALID_PARAMS', `${path} is neither YAML nor JSON: ${String(cause)}`, { cause });
-  }
-}
-
-async function fileText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new FairleadError('NOT_FOUND', `could not read ${path}: ${String(cause)}`, { cause });
-  }
 }

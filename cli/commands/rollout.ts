@@ -1,13 +1,11 @@
 /** `fairlead rollout plan|start|ls|show|hosts|watch`: changes that go over the fleet, host by host. Orders to one are rollout-orders.ts. */
-import { readFile } from 'node:fs/promises';
 import type { Command } from 'commander';
-import { parse as parseYaml } from 'yaml';
-import { FairleadError } from '../../shared/errors.ts';
 import type { ParamsInput } from '../../shared/protocol/methods.ts';
 import type { RolloutForecast } from '../../shared/protocol/rollout-plan.ts';
 import type { RolloutHost, RolloutSummary } from '../../shared/protocol/rollout-status.ts';
 import { type App, type Session, withHub } from '../app.ts';
 import { age, type Output } from '../output.ts';
+import { readDocument } from '../read-document.ts';
 import { durationText, summaryLines } from '../rollout-text.ts';
 import { registerRolloutOrders } from './rollout-orders.ts';
 import { registerRolloutWatch } from './rollout-watch.ts';
@@ -36,7 +34,8 @@ function registerMaking(rollout: Command, app: App): void {
     .option('--id <name>', 'as which it will be started; it decides who is the canary')
     .action(async (options: StartOptions, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
-        const spec = await readSpec(options.file, app);
+        // SAFETY: the hub validates it by the contract, and tells where it is wrong.
+        const spec = (await readDocument(options.file, app)) as SpecInput;
         const rolloutId = options.id === undefined ? {} : { rollout: options.id };
         printForecast(output, await hub.call('rollout.plan', { spec, ...rolloutId }));
       }),
@@ -50,7 +49,8 @@ function registerMaking(rollout: Command, app: App): void {
     .option('--planned <digest>', 'only if it is for the hosts of that plan (HOSTS DIGEST)')
     .action(async (options: StartOptions, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
-        const spec = await readSpec(options.file, app);
+        // SAFETY: the hub validates it by the contract, and tells where it is wrong.
+        const spec = (await readDocument(options.file, app)) as SpecInput;
         const { id = madeUpId(), planned } = options;
         const hosts = planned === undefined ? {} : { hostsDigest: planned };
         printSummary(output, await hub.call('rollout.start', { rollout: id, spec, ...hosts }));
@@ -124,31 +124,6 @@ async function allHosts({ hub }: Session, rollout: string, phase: RolloutHost['p
     if (page.next === undefined) return rows;
     after = page.next;
   }
-}
-
-/** @throws FairleadError NOT_FOUND, INVALID_PARAMS */
-async function readSpec(path: string, app: App): Promise<SpecInput> {
-  const text = path === '-' ? await textOf(app.streams.stdin) : await fileText(path);
-  try {
-    // SAFETY: the hub validates it by the contract, and tells where it is wrong.
-    return parseYaml(text) as SpecInput;
-  } catch (cause) {
-    throw new FairleadError('INVALID_PARAMS', `${path} is neither YAML nor JSON: ${String(cause)}`, { cause });
-  }
-}
-
-async function fileText(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new FairleadError('NOT_FOUND', `could not read ${path}: ${String(cause)}`, { cause });
-  }
-}
-
-async function textOf(stream: NodeJS.ReadableStream): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of stream) chunks.push(Buffer.from(chunk));
-  return Buffer.concat(chunks).toString('utf8');
 }
 
 function madeUpId(): string {

@@ -11,9 +11,9 @@ import { type Effect, keyOf } from './core/effects.ts';
 import type { Report } from './core/hear-report.ts';
 import type { HostState, RolloutState } from './core/state.ts';
 import { figuresOf } from './core/status.ts';
-import { checkGate, checkHost } from './work/checks.ts';
-import { HostCommands } from './work/host-commands.ts';
-import { changeHost, recordHost, restoreHost } from './work/host-work.ts';
+import { checkGate, checkHost } from './on-host/checks.ts';
+import { HostCommands } from './on-host/host-commands.ts';
+import { changeHost, recordHost, restoreHost } from './on-host/host-work.ts';
 
 export interface ExecutorOptions {
   readonly actuator: Actuator;

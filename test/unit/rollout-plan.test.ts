@@ -7,7 +7,7 @@ import { isOpen } from '../../hub/rollout/core/change-windows.ts';
 import { forecast } from '../../hub/rollout/core/forecast.ts';
 import { type Candidate, orderHosts } from '../../hub/rollout/core/host-order.ts';
 import { planRollout } from '../../hub/rollout/core/plan.ts';
-import { mergePatch } from '../../hub/rollout/work/merge-patch.ts';
+import { mergePatch } from '../../hub/rollout/on-host/merge-patch.ts';
 import { timeOfCommandId } from '../../shared/command-id.ts';
 import { RolloutSpec, type RolloutSpecInput } from '../../shared/protocol/rollout-spec.ts';
 
