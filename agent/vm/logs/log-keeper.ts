@@ -51,15 +51,24 @@ export class LogKeeper implements Disposable {
 
   /** A log that was removed is another when there is one again. */
   async open(path: string): Promise<LogInUse> {
-    let kept = this.#kept.get(path);
-    if (kept !== undefined && (await kept.log.extent()).isGone) kept = undefined;
-    if (kept === undefined) {
-      kept = { log: new RollingLog({ ...this.#options, path }), users: 0 };
-      this.#kept.set(path, kept);
+    const inUse = this.#use(path);
+    try {
+      if (!(await inUse.log.extent()).isGone) return inUse;
+    } catch (error) {
+      await inUse[Symbol.asyncDispose]();
+      throw error;
     }
-    const inUse = kept;
-    inUse.users += 1;
-    return { log: inUse.log, [Symbol.asyncDispose]: () => this.#release(path, inUse) };
+    if (this.#kept.get(path)?.log === inUse.log) this.#kept.delete(path);
+    await inUse[Symbol.asyncDispose]();
+    return this.#use(path);
+  }
+
+  /** Counted at once, before anything is waited for: the last user who leaves meanwhile would close the log. */
+  #use(path: string): LogInUse {
+    const kept = this.#kept.get(path) ?? { log: new RollingLog({ ...this.#options, path }), users: 0 };
+    this.#kept.set(path, kept);
+    kept.users += 1;
+    return { log: kept.log, [Symbol.asyncDispose]: () => this.#release(path, kept) };
   }
 
   async #release(path: string, kept: Kept): Promise<void> {
