@@ -5,7 +5,7 @@ import { FairleadError, type JsonObject, toFairleadError } from '../../shared/er
 import { sha256 } from '../../shared/node/host-key.ts';
 import { Count, Name } from '../../shared/protocol/common.ts';
 import { isErrorCode } from '../../shared/protocol/error-table.ts';
-import { type CommandRecord, CommandState, WhenOffline } from '../../shared/protocol/methods-command.ts';
+import { CommandFailure, type CommandRecord, CommandState, WhenOffline } from '../../shared/protocol/methods-command.ts';
 import { CommandId } from '../../shared/protocol/methods-operation.ts';
 import { redactSecrets } from '../../shared/redact.ts';
 import { defineCollection } from '../store/store.ts';
@@ -13,12 +13,6 @@ import { defineCollection } from '../store/store.ts';
 const MAX_RESULT_BYTES = 16 * 1024;
 const MAX_DETAILS_BYTES = 16 * 1024;
 const MAX_SHOWN_PARAMS = 2000;
-
-const KeptError = v.strictObject({
-  code: v.string(),
-  message: v.string(),
-  details: v.optional(v.record(v.string(), v.unknown())),
-});
 
 export const KeptCommand = v.strictObject({
   id: CommandId,
@@ -32,7 +26,7 @@ export const KeptCommand = v.strictObject({
   expiresAtMs: v.optional(Count),
   endedAtMs: v.optional(Count),
   sends: Count,
-  error: v.optional(KeptError),
+  error: v.optional(CommandFailure),
   result: v.optional(v.unknown()),
   shownParams: v.string(),
   paramsDigest: v.string(),

@@ -24,6 +24,12 @@ export const CommandState = v.picklist(COMMAND_STATES);
 const JsonParams = v.record(v.pipe(v.string(), v.maxLength(64)), v.unknown());
 const Milliseconds = v.pipe(Count, v.minValue(1), v.maxValue(7 * 24 * 3600 * 1000));
 
+export const CommandFailure = v.strictObject({
+  code: v.string(),
+  message: v.string(),
+  details: v.optional(v.record(v.string(), v.unknown())),
+});
+
 export const CommandRecord = v.strictObject({
   id: CommandId,
   host: Name,
@@ -39,9 +45,7 @@ export const CommandRecord = v.strictObject({
   endedAt: v.optional(Timestamp),
   /** How often it was sent: above 1 after a broken line. */
   sends: Count,
-  error: v.optional(
-    v.strictObject({ code: v.string(), message: v.string(), details: v.optional(v.record(v.string(), v.unknown())) }),
-  ),
+  error: v.optional(CommandFailure),
   /** What the host answered; a long one is with the host alone (`op.get`). */
   result: v.optional(v.unknown()),
   /** As text, secrets taken out, cut where long. */
