@@ -5,6 +5,10 @@
  * opens one. So it is given an AF_UNIX socket, and in the same tick, before libuv tells the kernel to watch it, the vsock
  * socket takes the place behind that number (`swapInto`). The same goes for a listening server, whose accepting is then
  * Node's own too. `self-test.ts` proves on AF_UNIX sockets alone that the running Node still works this way.
+ *
+ * One thing the kernel does otherwise than with other families (linux/net/vmw_vsock/af_vsock.c): shutdown(2) forgets that the peer has
+ * closed (SOCK_DONE), and until the peer has answered it, which it does with a reset, reading is ENOTCONN and not the end of file that it
+ * was before and will be again. `endForNotConnected` takes it for that end.
  */
 import net from 'node:net';
 import type { NativeApi, VsockConnectOptions } from './api.ts';
@@ -37,7 +41,7 @@ export interface ListenVsockOptions {
 export async function connectVsock(options: VsockConnectOptions): Promise<VsockSocket> {
   const api = requireNative();
   const fd = await api.vsockConnect(options);
-  const socket = socketFrom(api, fd);
+  const socket = endForNotConnected(socketFrom(api, fd));
   return Object.assign(socket, { peer: { cid: options.cid, port: options.port } });
 }
 
@@ -60,7 +64,7 @@ export function listenVsock(options: ListenVsockOptions): VsockServer {
       options.onError(peer);
       return;
     }
-    options.onConnection(Object.assign(socket, { peer }), peer);
+    options.onConnection(Object.assign(endForNotConnected(socket), { peer }), peer);
   });
   const close = (): void => {
     server.close();
@@ -75,6 +79,27 @@ function peerOf(api: NativeApi, socket: net.Socket): VsockAddress | Error {
   } catch (error) {
     return error instanceof Error ? error : new Error(String(error));
   }
+}
+
+/**
+ * Makes ENOTCONN an end of file for a socket that has ended its own half: such a socket was connected, and the kernel says that only when it
+ * holds nothing more to read. Node reports an error of read(2) by `destroy`, after which it reads no more.
+ */
+export function endForNotConnected<T extends net.Socket>(socket: T): T {
+  const destroy = socket.destroy.bind(socket);
+  socket.destroy = (error?: Error): T => {
+    const isEnd = isReadNotConnected(error) && socket.writableEnded && !socket.readableEnded && !socket.destroyed;
+    if (!isEnd) return destroy(error);
+    socket.push(null);
+    // Tells Readable to look again: nothing else would make it see the end when its buffer is empty.
+    socket.read(0);
+    return socket;
+  };
+  return socket;
+}
+
+function isReadNotConnected(error: Error | undefined): boolean {
+  return error !== undefined && 'code' in error && error.code === 'ENOTCONN' && 'syscall' in error && error.syscall === 'read';
 }
 
 /** A `net.Socket` over a connected stream descriptor of any family. Owns `fd` from the call on, whether it succeeds or not. */
