@@ -17,7 +17,7 @@ import type { VmState } from '../shared/protocol/vm.ts';
 import type { VmSpec } from '../shared/protocol/vm-spec.ts';
 import { type AgentConfig, defaultRamDir, parseHttpListen } from './config.ts';
 import { Upkeep } from './desired/upkeep.ts';
-import type { ReadinessCheck } from './http/readiness.ts';
+import { type ReadinessCheck, reasonOf } from './http/readiness.ts';
 import { type HttpEndpoint, serveHttp } from './http/server.ts';
 import { ImagesOnDemand } from './images/on-demand.ts';
 import { directoryFiles } from './journal/files.ts';
@@ -35,10 +35,15 @@ import { MEMORY_RECONCILERS } from './rpc/reconcile-memory.ts';
 import { MIGRATION_RECONCILERS } from './rpc/reconcile-migration.ts';
 import { snapshotReconcilers } from './rpc/reconcile-snapshot.ts';
 import { SUSPEND_RECONCILERS } from './rpc/reconcile-suspend.ts';
+import { updateReconcilers } from './rpc/reconcile-update.ts';
 import { StreamOpener } from './rpc/stream-open.ts';
 import { becomeSoleAgent } from './sole-agent.ts';
 import { chooseTransport } from './streams/choose.ts';
 import { Telemetry } from './telemetry.ts';
+import type { LauncherLine } from './update/launcher-line.ts';
+import { updatesOnDemand } from './update/on-demand.ts';
+import type { UpdaterOptions } from './update/updater.ts';
+import type { Updates } from './update/updates.ts';
 import type { CallOptions, HostVsock, Logger, Vms } from './vm/api.ts';
 import { DeviceOperations } from './vm/devices/device-operations.ts';
 import { Guests } from './vm/guest-agent/guests.ts';
@@ -57,12 +62,19 @@ export interface AgentOptions {
   /** For tests and simulated hosts: instead of the real VM manager. */
   readonly openVms?: ((vsock: HostVsock) => Promise<Vms>) | undefined;
   readonly network?: PlayedNetwork | undefined;
+  readonly updates?: Updates | undefined;
+  /** Who has started this agent and could start another release of it. */
+  readonly launcher?: LauncherLine | undefined;
 }
 
 export interface Agent extends AsyncDisposable {
   readonly link: LinkStatus;
   /** Where the HTTP endpoint listens, once started: `http://127.0.0.1:7081`, `unix:/path`, or undefined when it is off. */
   readonly httpAddress: string | undefined;
+  /** VMs whose records this agent cannot read. */
+  readonly brokenVms: readonly string[];
+  /** What keeps it from its work for the hub; undefined when nothing does. A host without QEMU is fit. */
+  whyUnfit(): Promise<string | undefined>;
   /** Settles when VMs are adopted and the endpoint listens; the line may take longer. Rejects when the host's own state is in the way. */
   start(): Promise<void>;
   /** Idempotent. VMs go on. */
@@ -87,6 +99,8 @@ class FairleadAgent implements Agent {
   #http: HttpEndpoint | undefined;
   #starting: Promise<void> | undefined;
   #stopped: Promise<void> | undefined;
+  /** The hub has asked something, and this agent has answered. */
+  #hasAnswered = false;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -121,9 +135,11 @@ class FairleadAgent implements Agent {
       const devices = this.#scope.use(new DeviceOperations({ vms, logger, checkPolicy }));
       devices.watch();
       const snapshots = this.#openSnapshots(vms, guests, checkPolicy);
-      const once = this.#takeUpCommands(vms, devices, snapshots);
+      const images = this.#openImages(vms);
+      const updates = options.updates ?? this.#openUpdates(images);
+      const once = this.#takeUpCommands(vms, devices, snapshots, updates);
       const upkeep: Upkeep = this.#scope.use(new Upkeep(() => ({ stateDir: config.stateDir, vms, handlers, policy, logger })));
-      const handlers: Handlers = allHandlers(vms, policy, guests, once, devices, snapshots, this.#openImages(vms), upkeep);
+      const handlers: Handlers = allHandlers(vms, policy, guests, once, devices, snapshots, images, upkeep, updates);
       void upkeep.takeUp();
       dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once });
       return dispatcher;
@@ -136,8 +152,11 @@ class FairleadAgent implements Agent {
       network: options.network,
       service: {
         // What comes before the VMs are adopted waits for it.
-        onRequest: (method, params, context) =>
-          dispatcher?.request(method, params, context) ?? making.then((made) => made.request(method, params, context)),
+        onRequest: async (method, params, context) => {
+          const answer = await (dispatcher ?? (await making)).request(method, params, context);
+          this.#hasAnswered = true;
+          return answer;
+        },
         onOpen: (stream, meta, session) => opener.open(stream, meta, session),
       },
       onState: (status) => options.onLink?.(status),
@@ -151,6 +170,18 @@ class FairleadAgent implements Agent {
 
   get httpAddress(): string | undefined {
     return this.#http?.address;
+  }
+
+  get brokenVms(): readonly string[] {
+    return this.#adopted?.broken.map(({ name }) => name) ?? [];
+  }
+
+  async whyUnfit(): Promise<string | undefined> {
+    for (const check of this.#checks()) {
+      const reason = check.name === 'qemu' ? undefined : await reasonOf(check);
+      if (reason !== undefined) return `${check.name}: ${reason}`;
+    }
+    return this.#hasAnswered ? undefined : 'link: the hub has asked nothing yet';
   }
 
   start(): Promise<void> {
@@ -260,8 +291,15 @@ class FairleadAgent implements Agent {
     );
   }
 
+  #openUpdates(images: ImagesOnDemand): Updates {
+    const { launcher, config } = this.#options;
+    const { releaseKeys } = config;
+    const pull: UpdaterOptions['pull'] = async (digest, options) => (await (await images.get()).pull({ digest }, options)).path;
+    return updatesOnDemand({ launcher, releaseKeys, pull, brokenVms: () => this.brokenVms });
+  }
+
   /** What the last agent left under way is settled now, and not when the first command waits for it. */
-  #takeUpCommands(vms: Vms, devices: DeviceOperations, snapshots: Snapshots): Once {
+  #takeUpCommands(vms: Vms, devices: DeviceOperations, snapshots: Snapshots, updates: Updates): Once {
     const { config, logger } = this.#options;
     const look = (vm: string) => lookAt(vms, vm);
     const reconcile = reconcilerOf(vms, {
@@ -270,6 +308,7 @@ class FairleadAgent implements Agent {
       ...MEMORY_RECONCILERS,
       ...MIGRATION_RECONCILERS,
       ...SUSPEND_RECONCILERS,
+      ...updateReconcilers(updates),
     });
     const admit = fenceKeeper(config.stateDir);
     const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile, admit });

@@ -164,6 +164,14 @@ const AGENT_SETTINGS = {
     'size of the journal on disk, likewise',
   ),
 
+  releaseKeys: list(
+    v.optional(
+      listOf(v.pipe(v.string(), v.regex(/^[A-Za-z0-9_-]{43}$/, 'must be a public key as `fairlead release sign` prints it'))),
+      [],
+    ),
+    'keys of which one must have signed a release of the agent before it is tried; without any, the hub decides alone',
+  ),
+
   dialTimeout: value(v.optional(duration(100, 600_000), 10_000), 'time for a connection to the hub to be made'),
   maxBackoff: value(
     v.optional(duration(0, 3_600_000), 60_000),

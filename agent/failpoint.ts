@@ -81,6 +81,11 @@ export const FAILPOINTS = [
 
   'discard.recorded', // a guest that slept is given up; its RAM is there
 
+  'update.unpacked', // another release is on disk; the one that runs has not been told to leave
+  'update.staged', // durable that the other one is to be tried; the old one still runs
+  'update.healthy', // the new one runs and has a line; the launcher does not know
+  'update.kept', // durable that it stays; the command has no end in the journal yet
+
   'restore.loaded', // a process has the saved guest, which has not run; the record has the spec of before
   'restore.spec-recorded', // and of the snapshot
 ] as const;

@@ -6,8 +6,10 @@ import { ERROR_TABLE } from '../shared/protocol/error-table.ts';
 import { type Agent, createAgent } from './agent.ts';
 import { type AgentConfig, redactConfig } from './config.ts';
 import { type AgentCommandLine, agentUsage, readAgentCommandLine } from './config-source.ts';
+import { LAUNCHED_VARIABLE } from './launcher/messages.ts';
 import { notifyServiceManager } from './service-manager.ts';
 import { trimMemorySoon } from './trim-memory.ts';
+import type { LauncherLine } from './update/launcher-line.ts';
 import type { Logger } from './vm/api.ts';
 
 /** Exit codes: 0 ended by a signal in order, 1 could not start or failed, 2 wrong use; by a second signal 128 and its number. */
@@ -38,8 +40,12 @@ export async function runAgent(argv: readonly string[]): Promise<number> {
 async function serve(config: AgentConfig): Promise<number> {
   const logger = createLogger(config);
   process.on('uncaughtExceptionMonitor', (error) => logger.error({ err: error.stack }, 'fault: the agent ends, VMs go on'));
-  const ended = untilSignal(logger);
-  const agent = createAgent({ config, logger, searchPath: process.env['PATH'] ?? '', onSpent: trimMemorySoon });
+  const told = untilSignal(logger);
+  const launcher = await openLauncher();
+  const left = launcher?.leaving.then((why) => logger.info({ why }, 'agent stops'));
+  const ended = left === undefined ? told : Promise.race([told, left]);
+  const agent = createAgent({ config, logger, searchPath: process.env['PATH'] ?? '', onSpent: trimMemorySoon, launcher });
+  using manager = notifyServiceManager(process.env, logger);
   logger.info({ version: VERSION, pid: process.pid, hub: config.hub }, 'agent starts');
   try {
     await agent.start();
@@ -50,12 +56,31 @@ async function serve(config: AgentConfig): Promise<number> {
     );
     return ERROR_TABLE[toFairleadError(error).code].exit;
   }
-  using manager = notifyServiceManager(process.env, logger);
+  manager.ready();
   logger.info({ http: agent.httpAddress }, 'agent runs');
   trimMemorySoon();
+  const stopping = new AbortController();
+  if (launcher !== undefined) void proveItself(agent, launcher, logger, stopping.signal);
   await ended;
-  manager.stopping();
+  stopping.abort();
+  // For a service manager that watches the launcher, a change of releases is no end.
+  if (launcher === undefined) manager.stopping();
   return shutDown(agent, logger);
+}
+
+/** Undefined where nobody has begun this process who could begin another release. */
+async function openLauncher(): Promise<LauncherLine | undefined> {
+  if (process.env[LAUNCHED_VARIABLE] === undefined || process.send === undefined) return undefined;
+  const { LauncherLine } = await import('./update/launcher-line.ts');
+  return new LauncherLine(process);
+}
+
+/** A release that cannot is ended by its launcher, in its time. */
+async function proveItself(agent: Agent, launcher: LauncherLine, logger: Logger, signal: AbortSignal): Promise<void> {
+  const trial = await import('./update/trial.ts');
+  await trial.proveItself(agent, launcher, signal).catch((error: unknown) => {
+    logger.error({ err: String(error) }, 'could not be tried');
+  });
 }
 
 async function shutDown(agent: Agent, logger: Logger): Promise<number> {

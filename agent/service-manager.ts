@@ -1,17 +1,18 @@
 /**
- * Tells systemd how the agent is (sd_notify(3)): READY once it runs, WATCHDOG while its event loop turns, STOPPING when it ends. Does
+ * Tells systemd how the agent is (sd_notify(3)): WATCHDOG while its event loop turns, READY once it runs, STOPPING when it ends for good. Does
  * nothing where no service manager asked for it.
  */
 import { loadNative } from '../native/index.ts';
 import type { Logger } from './vm/api.ts';
 
 export interface ServiceManager extends Disposable {
+  ready(): void;
   stopping(): void;
 }
 
 export function notifyServiceManager(env: Readonly<Record<string, string | undefined>>, logger: Logger): ServiceManager {
   const socketPath = env['NOTIFY_SOCKET'];
-  if (socketPath === undefined || socketPath === '') return { stopping() {}, [Symbol.dispose]() {} };
+  if (socketPath === undefined || socketPath === '') return { ready() {}, stopping() {}, [Symbol.dispose]() {} };
   const tell = (state: string) => {
     const native = loadNative();
     try {
@@ -23,8 +24,10 @@ export function notifyServiceManager(env: Readonly<Record<string, string | undef
   };
   const watchdogMs = watchdogIntervalMs(env);
   const timer = watchdogMs === undefined ? undefined : setInterval(tell, watchdogMs, 'WATCHDOG=1').unref();
-  tell('READY=1');
+  // One that takes over from another release begins in the middle of that one's time.
+  if (timer !== undefined) tell('WATCHDOG=1');
   return {
+    ready: () => tell('READY=1'),
     stopping: () => tell('STOPPING=1'),
     [Symbol.dispose]: () => clearInterval(timer),
   };

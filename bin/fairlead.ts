@@ -5,6 +5,7 @@
 async function run(argv: readonly string[]): Promise<number> {
   const [verb, ...rest] = argv;
   if (verb === 'agent') return (await import('../agent/main.ts')).runAgent(rest);
+  if (verb === 'launch') return (await import('../agent/launcher/launcher.ts')).runLauncher(rest);
   if (verb === 'hub') return (await import('../hub/main.ts')).runHub(rest);
   if (verb === 'up') return (await import('./up.ts')).runUp(rest);
   if (verb === 'down') return (await import('./down.ts')).runDown(rest);

@@ -37,7 +37,8 @@ export async function checkReadiness(checks: readonly ReadinessCheck[], exclude:
   return { ok, text: `${lines.join('\n')}\n` };
 }
 
-async function reasonOf(check: ReadinessCheck): Promise<string | undefined> {
+/** Why it fails, or undefined; in its time. Never rejects. */
+export async function reasonOf(check: ReadinessCheck): Promise<string | undefined> {
   const { promise: late, resolve } = Promise.withResolvers<string>();
   const timer = setTimeout(resolve, CHECK_TIMEOUT_MS, `no answer within ${CHECK_TIMEOUT_MS} ms`);
   try {

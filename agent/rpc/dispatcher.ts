@@ -58,8 +58,8 @@ export class Dispatcher {
     const { handlers, once } = this.#options;
     // What is malformed is no command, and takes no place in the journal.
     const call = prepare(handlers, method, params);
-    return once.run(method, params, context, async ({ signal, timeoutMs }) =>
-      call({ signal, cancellation: signal, timeoutMs, progress: context.progress }),
+    return once.run(method, params, context, async ({ commandId, signal, timeoutMs }) =>
+      call({ commandId, signal, cancellation: signal, timeoutMs, progress: context.progress }),
     );
   }
 }

@@ -11,6 +11,8 @@
  *     of other params      gets CONFLICT
  *     gone before its day  gets OUTCOME_UNKNOWN (damage, a full journal), and never runs
  *
+ * A command that hands the host over to another agent (HandOver) stays open in the journal, and that one ends it.
+ *
  * What a crash interrupted is settled before anything else happens to its VM; other VMs do not wait for that. What cannot be written to
  * the journal does not run.
  */
@@ -25,6 +27,7 @@ import { failpoint } from '../failpoint.ts';
 import type { Absence } from '../journal/gone.ts';
 import type { OperationPage, OperationQuery } from '../journal/page.ts';
 import { orAborted } from '../vm/deadline.ts';
+import { HandOver } from './hand-over.ts';
 import { InterruptedCommands, type InterruptedOptions } from './interrupted-commands.ts';
 import {
   acceptedOperation,
@@ -44,7 +47,7 @@ export interface OnceOptions extends InterruptedOptions {
 }
 
 /** The command itself: what it throws is its failure. */
-export type Run = (limits: { signal: AbortSignal; timeoutMs: number | undefined }) => Promise<unknown>;
+export type Run = (limits: { commandId: string; signal: AbortSignal; timeoutMs: number | undefined }) => Promise<unknown>;
 
 interface Running {
   readonly command: RunningCommand;
@@ -140,7 +143,13 @@ export class Once {
     await journal.accept(accepted);
     await failpoint('journal.accepted');
     journal.markRunning(command.id);
-    const outcome = await outcomeOf(() => run({ signal: running.signal, timeoutMs: context.remainingMs() }));
+    const { id: commandId } = command;
+    const outcome = await outcomeOf(() => run({ commandId, signal: running.signal, timeoutMs: context.remainingMs() }));
+    if ('error' in outcome && outcome.error instanceof HandOver) {
+      // A repeat is for the next agent, too.
+      this.#closed ??= outcome.error;
+      throw outcome.error;
+    }
     await failpoint('journal.done');
     await this.#finish(endedOperation(accepted, outcome, { at: now(), after: this.#look(accepted.vm) }));
     await failpoint('journal.finished');

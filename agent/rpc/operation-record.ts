@@ -27,6 +27,8 @@ export type Outcome = { readonly result: unknown } | { readonly error: unknown }
 /** What was found of a command that a crash interrupted. */
 export type Reconciliation =
   | { readonly outcome: 'done'; readonly reason: string; readonly result: unknown }
+  /** It has come to its end, which was a failure. */
+  | { readonly outcome: 'done'; readonly reason: string; readonly error: FairleadError }
   | { readonly outcome: 'not-done' | 'unknown'; readonly reason: string };
 
 export function digestOf(value: JsonValue): string {
@@ -72,7 +74,7 @@ export function reconciledOperation(
 ): Operation {
   const { outcome, reason } = found;
   const reconciled = { outcome, reason, at: about.at };
-  if (found.outcome === 'done') return { ...endedOperation(interrupted, { result: found.result }, about), reconciled };
+  if (found.outcome === 'done') return { ...endedOperation(interrupted, found, about), reconciled };
   const error = notDoneOrUnknown(interrupted, found.outcome, reason);
   return { ...endedOperation(interrupted, { error }, about), state: outcome === 'unknown' ? 'unknown' : 'failed', reconciled };
 }

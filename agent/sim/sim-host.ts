@@ -10,6 +10,7 @@ import { LinkError } from '../link/hub-http.ts';
 import type { LinkStatus, PlayedNetwork } from '../link/link.ts';
 import type { Logger } from '../vm/api.ts';
 import { HostFaults, labelsOf, type SimScript } from './script.ts';
+import { SimUpdates } from './sim-updates.ts';
 import { SimVms } from './sim-vms.ts';
 
 /** How simulated hosts reach their hub. */
@@ -79,7 +80,8 @@ export class SimHost implements AsyncDisposable {
       logger: SILENT,
     });
     const openVms = async () => vms;
-    this.#agent = createAgent({ config, logger: SILENT, searchPath: '', onLink, openVms, network: this.#network });
+    const updates = new SimUpdates({ faults: this.#faults, now, onOperation });
+    this.#agent = createAgent({ config, logger: SILENT, searchPath: '', onLink, openVms, updates, network: this.#network });
   }
 
   /** Whether `look` is of any use. */

@@ -4,7 +4,7 @@
  */
 import * as v from 'valibot';
 import { FairleadError, type JsonObject } from '../../shared/errors.ts';
-import { type Digest, isDigest, mapImages } from '../../shared/protocol/image-ref.ts';
+import { type Digest, ImageTag, isDigest, mapImages } from '../../shared/protocol/image-ref.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
 import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import type { ImageBook } from './image-book.ts';
@@ -30,9 +30,10 @@ export class Images {
     this.book = options.book;
   }
 
-  /** The params with each tag of `spec` replaced by its digest. @throws FairleadError NOT_FOUND */
+  /** The params with each tag of `spec`, and that of `release`, replaced by its digest. @throws FairleadError NOT_FOUND */
   async resolved(params: JsonObject): Promise<JsonObject> {
-    const { spec } = params;
+    const { spec, release } = params;
+    if (typeof release === 'string') return { ...params, release: await this.#releaseDigest(release) };
     if (typeof spec !== 'object' || spec === null || Array.isArray(spec)) return params;
     // SAFETY: a JSON value that is an object.
     const written = spec as JsonObject;
@@ -49,12 +50,17 @@ export class Images {
   async resolvedSteps(rollout: RolloutSpec): Promise<RolloutSpec> {
     const steps = await Promise.all(
       rollout.steps.map(async (step) => {
+        if (step.kind === 'agent') return { ...step, release: await this.#releaseDigest(step.release) };
         if (step.kind === 'vm') return { ...step, patch: await this.resolvedSpec(step.patch) };
         // SAFETY: params of a step came out of JSON.
         return { ...step, params: await this.resolved(step.params as JsonObject) };
       }),
     );
     return { ...rollout, steps };
+  }
+
+  async #releaseDigest(release: string): Promise<string> {
+    return v.is(ImageTag, release) ? (await this.book.resolve(release)).digest : release;
   }
 
   readonly #byDigest = async (image: string): Promise<string> => `image:${(await this.book.resolve(image)).digest}`;

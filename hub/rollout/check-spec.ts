@@ -18,12 +18,28 @@ export function checkSpec(spec: RolloutSpec, role: Role): void {
   for (const [index, { timeZone }] of windows.entries()) {
     if (!isTimeZone(timeZone)) refuse(`windows.${index}.timeZone`, `${timeZone} is no IANA time zone, such as Europe/Berlin`);
   }
+  checkWebhooks(spec);
   checkSteps(spec, role);
+}
+
+/** Nobody could ever ask it, and the name would be read by all. */
+function checkWebhooks({ health, waves }: RolloutSpec): void {
+  const checks = [...health.checks, ...waves.flatMap(({ gate }) => gate?.checks ?? [])];
+  for (const check of checks) {
+    if (check.kind !== 'webhook') continue;
+    const { username, password } = new URL(check.url);
+    if (username !== '' || password !== '') refuse('checks', 'the address of a webhook cannot have a name and a password in it');
+  }
 }
 
 function checkSteps({ steps }: RolloutSpec, role: Role): void {
   for (const [index, step] of steps.entries()) {
-    if (step.kind !== 'call') continue;
+    if (step.kind === 'vm') continue;
+    if (step.kind === 'agent') {
+      const { kind: _, ...params } = step;
+      checkCall({ method: 'agent.update', params }, role, `steps.${index}`);
+      continue;
+    }
     checkCall(step, role, `steps.${index}`);
     if (step.undo !== undefined) checkCall(step.undo, role, `steps.${index}.undo`);
   }
@@ -44,7 +60,7 @@ function checkCall(
 }
 
 function isReversible(step: Step): boolean {
-  return step.kind === 'vm' || step.undo !== undefined;
+  return step.kind !== 'call' || step.undo !== undefined;
 }
 
 function isTimeZone(name: string): boolean {

@@ -47,6 +47,13 @@ export const ERROR_TABLE = {
     true,
     'a file of the host or the hub could not be written or read: its disk is full, or fails',
   ),
+  UPDATE_FAILED: row(
+    1210,
+    502,
+    1,
+    false,
+    'the new release of the agent did not prove itself, and the host runs the one of before',
+  ),
   FENCED: row(1209, 409, 4, false, 'the sender has been replaced by another hub, and must stop'),
 
   PROTOCOL_ERROR: row(1300, 502, 1, false, 'the peer broke the wire protocol'),

@@ -9,6 +9,7 @@
 import * as v from 'valibot';
 import { Name } from './common.ts';
 import type { MethodContract } from './contract.ts';
+import { AGENT_METHODS } from './methods-agent.ts';
 import { COMMAND_METHODS } from './methods-command.ts';
 import { CONSOLE_METHODS } from './methods-console.ts';
 import { DESIRED_METHODS } from './methods-desired.ts';
@@ -33,6 +34,7 @@ import { VM_METHODS } from './methods-vm.ts';
 
 /** Written out, because the type that would be inferred is too long for the compiler to write it into a declaration. */
 export type Methods = typeof HOST_METHODS &
+  typeof AGENT_METHODS &
   typeof VM_METHODS &
   typeof SUSPEND_METHODS &
   typeof SNAPSHOT_METHODS &
@@ -56,6 +58,7 @@ export type Methods = typeof HOST_METHODS &
 
 export const METHODS: Methods = {
   ...HOST_METHODS,
+  ...AGENT_METHODS,
   ...VM_METHODS,
   ...SUSPEND_METHODS,
   ...SNAPSHOT_METHODS,

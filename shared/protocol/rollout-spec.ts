@@ -9,6 +9,7 @@
  */
 import * as v from 'valibot';
 import { Count, Labels, Name, VsockPort } from './common.ts';
+import { ImageName } from './image-ref.ts';
 
 const DAY_MS = 24 * 3600 * 1000;
 const MAX_HOSTS = 100_000;
@@ -58,7 +59,17 @@ const VmStep = v.strictObject({
 /** Any method that may be repeated. Without `undo` the step is one that cannot be taken back. */
 const CallStep = v.strictObject({ kind: v.literal('call'), ...Call.entries, undo: v.optional(Call) });
 
-export const Step = v.variant('kind', [VmStep, CallStep]);
+/** Another release of the agent itself, tried by the host; taken back to the one that ran. */
+const AgentStep = v.strictObject({
+  kind: v.literal('agent'),
+  release: v.union([ImageName, v.literal('installed')]),
+  /** Of `fairlead release sign`, for hosts that ask for it. */
+  signature: v.optional(text(128)),
+  /** By when it must have proved itself on the host. */
+  healthTimeoutMs: v.optional(whole(1000, 600_000), 60_000),
+});
+
+export const Step = v.variant('kind', [VmStep, CallStep, AgentStep]);
 export type Step = v.InferOutput<typeof Step>;
 
 // -- Health ------------------------------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import { Dispatcher } from '../../agent/rpc/dispatcher.ts';
 import { allHandlers } from '../../agent/rpc/handlers/all.ts';
 import type { Handlers } from '../../agent/rpc/handlers/types.ts';
 import { Policy, type PolicyConfig } from '../../agent/rpc/policy.ts';
+import { updatesOnDemand } from '../../agent/update/on-demand.ts';
 import { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import { Guests } from '../../agent/vm/guest-agent/guests.ts';
 import { Snapshots } from '../../agent/vm/snapshot/snapshots.ts';
@@ -66,8 +67,10 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
     logger: silent,
     openAtHub,
   });
+  const pull = async () => '/none';
+  const updates = updatesOnDemand({ launcher: undefined, releaseKeys: [], pull, brokenVms: () => [] });
   const upkeep: Upkeep = new Upkeep(() => ({ stateDir: '/none', vms, handlers, policy, logger: silent }));
-  const handlers: Handlers = allHandlers(vms, policy, guests, once, devices, snapshots, images, upkeep);
+  const handlers: Handlers = allHandlers(vms, policy, guests, once, devices, snapshots, images, upkeep, updates);
   const dispatcher = new Dispatcher({ handlers, policy, observer, once });
   const call = (method: string, params: JsonObject = {}, overrides: Partial<RequestContext> = {}) =>
     dispatcher.request(method, params, context(overrides));

@@ -2,11 +2,13 @@
 
 import type { Upkeep } from '../../desired/upkeep.ts';
 import type { ImagesOnDemand } from '../../images/on-demand.ts';
+import type { Updates } from '../../update/updates.ts';
 import type { Vms } from '../../vm/api.ts';
 import type { DeviceOperations } from '../../vm/devices/device-operations.ts';
 import type { Guests } from '../../vm/guest-agent/guests.ts';
 import type { Snapshots } from '../../vm/snapshot/snapshots.ts';
 import type { Policy } from '../policy.ts';
+import { agentHandlers } from './agent.ts';
 import { blobHandlers } from './blob.ts';
 import { deviceHandlers } from './devices.ts';
 import { diskImageHandlers } from './disk-images.ts';
@@ -29,9 +31,11 @@ export function allHandlers(
   snapshots: Snapshots,
   images: ImagesOnDemand,
   upkeep: Upkeep,
+  updates: Updates,
 ): Handlers {
   return {
     ...hostHandlers(vms),
+    ...agentHandlers(updates),
     ...vmHandlers(vms, policy, images),
     ...blobHandlers(images),
     ...suspendHandlers(vms),

@@ -8,6 +8,8 @@ export interface HandlerContext {
   /** The same, for what needs no AbortSignal: it costs less. */
   readonly cancellation: Cancellation;
   readonly timeoutMs: number | undefined;
+  /** Of a call that is journalled. */
+  readonly commandId?: string | undefined;
   progress(value: unknown): void;
 }
 

@@ -1,14 +1,20 @@
 /** What is done to one host: recording how it is, its steps one after the other, and taking them back in the opposite order. */
 import type { JsonObject } from '../../../shared/errors.ts';
 import type { RolloutSpec, Step } from '../../../shared/protocol/rollout-spec.ts';
+import { changeAgent, recordAgent, restoreAgent } from './agent-step.ts';
 import type { HostCommands } from './host-commands.ts';
 import { changeVms, recordVms, restoreVms } from './vm-step.ts';
 
 /** One value a step, for the journal. */
 export async function recordHost(spec: RolloutSpec, commands: HostCommands): Promise<unknown[]> {
   const previous: unknown[] = [];
-  for (const step of spec.steps) previous.push(step.kind === 'vm' ? await recordVms(step, commands) : {});
+  for (const step of spec.steps) previous.push(await recordStep(step, commands));
   return previous;
+}
+
+async function recordStep(step: Step, commands: HostCommands): Promise<unknown> {
+  if (step.kind === 'vm') return recordVms(step, commands);
+  return step.kind === 'agent' ? recordAgent(commands) : {};
 }
 
 /** @throws FairleadError what the first command that fails throws */
@@ -16,6 +22,7 @@ export async function changeHost(spec: RolloutSpec, previous: readonly unknown[]
   for (const [index, step] of spec.steps.entries()) {
     const place = `step ${index}`;
     if (step.kind === 'vm') await changeVms(step, place, previous[index], commands);
+    else if (step.kind === 'agent') await changeAgent(step, place, commands);
     else await commands.run(place, step.method, paramsOf(step));
   }
 }
@@ -25,6 +32,7 @@ export async function restoreHost(spec: RolloutSpec, previous: readonly unknown[
   for (const [index, step] of [...spec.steps.entries()].toReversed()) {
     const place = `step ${index}`;
     if (step.kind === 'vm') await restoreVms(step, place, previous[index], commands);
+    else if (step.kind === 'agent') await restoreAgent(step, place, previous[index], commands);
     else if (step.undo !== undefined) await commands.run(place, step.undo.method, paramsOf(step.undo));
   }
 }
