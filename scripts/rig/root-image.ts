@@ -30,7 +30,14 @@ const MODULES = {
   filesystems: ['loop', 'btrfs'],
 } as const;
 /** What a host uses besides QEMU, where this machine has it. */
-const OPTIONAL_PROGRAMS = ['qemu-img', 'ip'];
+const OPTIONAL_PROGRAMS = ['qemu-img'];
+/** Programs that this machine need not have, with where they go: before busybox on the path, which has an `ip` of its own. */
+const PACKAGED_PROGRAMS = {
+  'btrfs-progs': { file: 'sbin/mkfs.btrfs', to: 'usr/sbin/mkfs.btrfs' },
+  iproute2: { file: 'bin/ip', to: 'usr/sbin/ip' },
+} as const;
+/** Libraries of theirs that neither QEMU nor the system itself brings. */
+const PACKAGED_LIBRARIES = ['libbpf1', 'libelf1', 'libmnl0', 'libbsd0', 'libmd0', 'libcap2'];
 /** ext4 wants room for its own tables; the file is sparse. */
 const FREE_BYTES = 128 * 1024 * 1024;
 
@@ -44,7 +51,8 @@ export async function buildRigRoot(options: ToolOptions = {}): Promise<void> {
   if (currentVersion(cacheDir, 'rig')?.endsWith(key) === true) return;
 
   onProgress?.('building the root image of the test rig');
-  const { modulesDir, directoryOf } = await fetchGuestParts({ cacheDir, names: ['busybox-static', 'btrfs-progs'], signal });
+  const names = ['busybox-static', ...Object.keys(PACKAGED_PROGRAMS), ...PACKAGED_LIBRARIES];
+  const { modulesDir, directoryOf } = await fetchGuestParts({ cacheDir, names, signal });
   const busybox = join(directoryOf('busybox-static'), 'bin/busybox');
   const fill = async (directory: string): Promise<void> => {
     const initrd = writeCpio([
@@ -65,7 +73,10 @@ export async function buildRigRoot(options: ToolOptions = {}): Promise<void> {
       addModules(root, modulesDir);
       const others = OPTIONAL_PROGRAMS.map(findOnPath).filter((path) => path !== undefined);
       addPrograms(root, [process.execPath, qemu, ...others]);
-      addProgramOf(root, join(directoryOf('btrfs-progs'), 'sbin/mkfs.btrfs'));
+      const folders = PACKAGED_LIBRARIES.flatMap((name) => LIBRARIES.map((folder) => join(directoryOf(name), folder)));
+      for (const [name, { file, to }] of Object.entries(PACKAGED_PROGRAMS)) {
+        addPackaged(root, join(directoryOf(name), file), to, folders);
+      }
       addQemuData(root);
       addCache(root, image, cacheDir);
       addSystemFiles(root);
@@ -124,10 +135,12 @@ function addPrograms(root: string, programs: readonly string[]): void {
   }
 }
 
-/** One of a package that this machine need not have; its libraries are among those that QEMU needs here, and the system itself. */
-function addProgramOf(root: string, program: string): void {
-  install(program, join(root, 'bin', basename(program)));
-  for (const [name, path] of libraryClosure([program], LIBRARIES)) install(path, join(root, 'lib/x86_64-linux-gnu', name));
+/** A program of a package with its libraries: of this machine where it has them, else of packages. */
+function addPackaged(root: string, program: string, to: string, folders: readonly string[]): void {
+  install(program, join(root, to));
+  for (const [name, path] of libraryClosure([program], [...LIBRARIES, ...folders])) {
+    install(path, join(root, 'lib/x86_64-linux-gnu', name));
+  }
 }
 
 function addQemuData(root: string): void {
