@@ -5,8 +5,9 @@ import type { Clock } from '../shared/clock.ts';
 import { toFairleadError } from '../shared/errors.ts';
 import { bearerIn } from '../shared/protocol/bearer.ts';
 import type { EnrolRequest } from '../shared/protocol/handshake.ts';
-import { enrol } from './auth/enrolment.ts';
+import { enrol, HostRoom } from './auth/enrolment.ts';
 import { Gate } from './auth/gate.ts';
+import type { LoopLag } from './auth/loop-lag.ts';
 import { HandshakeRefused } from './auth/refused.ts';
 import type { TokenService } from './auth/tokens.ts';
 import { Commands } from './commands/commands.ts';
@@ -42,6 +43,7 @@ export interface ServiceOptions {
   readonly tokens: TokenService;
   readonly hubId: string;
   readonly strangers: Strangers;
+  readonly lag: LoopLag;
   readonly logger: HubLogger;
   readonly clock: Clock;
   /** Unix milliseconds. */
@@ -60,7 +62,7 @@ export interface HubService {
 }
 
 export function createService(options: ServiceOptions): HubService {
-  const { config, state, tokens, hubId, strangers, logger, clock, now } = options;
+  const { config, state, tokens, hubId, strangers, lag, logger, clock, now } = options;
   const { store, inventory } = state;
   const startedMs = clock.now();
   let isDraining = false;
@@ -91,6 +93,7 @@ export function createService(options: ServiceOptions): HubService {
     clock,
     now,
     settleMs: config.rolloutSettleMs,
+    registry: metrics.registry,
   });
   const { images, imageStreams } = openImages({
     config,
@@ -151,7 +154,8 @@ export function createService(options: ServiceOptions): HubService {
     now,
   });
   const sessions: Sessions = new Sessions({ config, state, fleet, dispatcher, relay, metrics, logger, now });
-  const gate = new Gate({ config, store, tokens, hubId, clock, now });
+  const room = new HostRoom(store, config.maxHosts);
+  const gate = new Gate({ config, store, tokens, hubId, clock, lagMs: () => lag.ms, now });
 
   const rpcPost = new RpcPost({
     dispatcher,
@@ -178,7 +182,7 @@ export function createService(options: ServiceOptions): HubService {
     logger,
     draining: () => isDraining,
     admit: (address) => gate.admit(address),
-    authenticateAgent: (request) => gate.agent(request),
+    authenticateAgent: (request, address) => gate.agent(request, address),
     authenticateOperator: (request) => {
       if (sessions.operatorCount >= config.maxOperators) {
         const message = `${config.maxOperators} operators are connected; try again later`;
@@ -201,7 +205,7 @@ export function createService(options: ServiceOptions): HubService {
   async function auditedEnrol(request: EnrolRequest, address: string): Promise<{ host: string; hubId: string }> {
     const { host } = request;
     try {
-      const { tokenId, ...answer } = await enrol(request, { store, tokens, hubId, maxHosts: config.maxHosts, now });
+      const { tokenId, ...answer } = await enrol(request, { store, tokens, hubId, room, now });
       await audit.enrolment({ host, tokenId, address, code: 'OK' });
       await state.events.append(host, [{ type: 'host.enrolled', data: {} }]);
       return answer;
@@ -236,6 +240,7 @@ export function createService(options: ServiceOptions): HubService {
       relay[Symbol.dispose]();
       commands[Symbol.dispose]();
       desired[Symbol.dispose]();
+      lag[Symbol.dispose]();
       await state.auditBook.flush();
     },
   };

@@ -87,6 +87,7 @@ class LiveView implements Disposable {
   readonly #timer: NodeJS.Timeout;
   #line = '';
   #isAsking = false;
+  #isOver = false;
 
   constructor(app: App, session: Session, rollout: string) {
     this.#app = app;
@@ -100,6 +101,7 @@ class LiveView implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#isOver = true;
     clearInterval(this.#timer);
     this.#app.streams.stdout.write(CLEAR_LINE);
   }
@@ -109,8 +111,11 @@ class LiveView implements Disposable {
     this.#isAsking = true;
     try {
       const line = progressLine(await this.#session.hub.call('rollout.get', { rollout: this.#rollout }));
+      // What was asked before the end is answered after the last line.
+      if (this.#isOver) return;
       const { stdout } = this.#app.streams;
-      const columns = 'columns' in stdout && typeof stdout.columns === 'number' ? stdout.columns : 80;
+      // A terminal that nobody has given a size says 0.
+      const columns = 'columns' in stdout && typeof stdout.columns === 'number' && stdout.columns > 0 ? stdout.columns : 80;
       this.#line = printable(line).slice(0, columns - 1);
       this.#app.streams.stdout.write(`${CLEAR_LINE}${this.#line}`);
     } catch {

@@ -20,6 +20,7 @@ import type { Freeze } from './freeze.ts';
 import { LateJoiners } from './late-joiners.ts';
 import type { RolloutRecord } from './records.ts';
 import type { RolloutBook } from './rollout-book.ts';
+import type { RolloutMetrics } from './rollout-metrics.ts';
 
 export interface DriversOptions {
   readonly store: Store;
@@ -33,6 +34,7 @@ export interface DriversOptions {
   /** After the hub's start, for its hosts to come back before any of them counts as unreachable. */
   readonly settleMs: number;
   readonly tickMs: number;
+  readonly metrics: RolloutMetrics;
 }
 
 interface Driven {
@@ -59,6 +61,12 @@ export class Drivers {
     this.#freeze = freeze;
     this.#onEvent = onEvent;
     this.claims = new Claims((host) => options.actuator.isUp(host));
+    options.metrics.watch(() =>
+      [...this.#driven.values()].map(({ status, driver: { state } }) => ({
+        status,
+        inFlight: state.inFlight.size + state.undoing.size,
+      })),
+    );
   }
 
   get(id: string): RolloutDriver | undefined {
@@ -87,7 +95,7 @@ export class Drivers {
   /** `isTakenUp`: after a start of the hub. Undefined while another hub drives it. */
   async drive(record: RolloutRecord, isTakenUp = false): Promise<RolloutDriver | undefined> {
     const { id, spec } = record;
-    const { leases, logger, clock, now, tickMs } = this.#options;
+    const { leases, logger, clock, now, tickMs, metrics } = this.#options;
     const epoch = await leases.take(leaseOf(id));
     if (epoch === undefined) {
       logger.info({ rollout: id }, `rollout ${id} is driven by another hub`);
@@ -105,7 +113,10 @@ export class Drivers {
       world: this.#worldOf(id, spec, isTakenUp ? this.#options.settleMs : 0),
       isOurs: () => leases.isOurs(leaseOf(id), epoch),
       onEvolved: (state, facts) => this.claims.evolved(state, facts),
-      onDurable: (state) => this.#durable(state),
+      onDurable: (state, entries) => {
+        metrics.told(entries.map(({ fact }) => fact));
+        this.#durable(state);
+      },
       onStopped: (why) => void this.#stopped(id, why),
     });
     const driven: Driven = { driver, epoch, status: record.status, renewal: undefined };
@@ -123,7 +134,7 @@ export class Drivers {
   }
 
   #executor(driver: RolloutDriver, epoch: number): Executor {
-    const { actuator, clock, logger } = this.#options;
+    const { actuator, clock, logger, metrics } = this.#options;
     const { id } = driver;
     return new Executor({
       actuator,
@@ -131,7 +142,10 @@ export class Drivers {
       actor: `rollout ${id}`,
       now: () => clock.now(),
       sleep: (ms, signal) => sleep(clock, ms, signal),
-      onReport: (report) => driver.report(report),
+      onReport: (report) => {
+        metrics.reported(report);
+        driver.report(report);
+      },
       onFenced: () => driver.stop('fenced'),
       onFault: (err, effect) => logger.error({ err, rollout: id, effect: effect.kind }, `rollout ${id}: a fault of the hub`),
     });

@@ -5,6 +5,7 @@ import { RESET_CODES } from '../../shared/mux/reset-codes.ts';
 import type { Bus } from '../bus.ts';
 import type { HostSession } from '../rpc/dispatcher.ts';
 import type { Actuator, CommandOptions, Observation, ProbeOptions } from './actuator.ts';
+import { askWebhook } from './webhook.ts';
 
 export interface HubActuatorOptions {
   readonly session: (host: string) => HostSession | undefined;
@@ -12,7 +13,6 @@ export interface HubActuatorOptions {
 }
 
 const MAX_HEARD = 64 * 1024;
-const MAX_VERDICT_BYTES = 64 * 1024;
 const GOOD: Observation = { answer: 'success', detail: '' };
 
 export class HubActuator implements Actuator {
@@ -75,17 +75,8 @@ export class HubActuator implements Actuator {
     }
   }
 
-  async webhook(url: string, body: JsonObject, options: { timeoutMs: number; signal: AbortSignal }): Promise<Observation> {
-    const signal = AbortSignal.any([options.signal, AbortSignal.timeout(options.timeoutMs)]);
-    const headers = { 'content-type': 'application/json' };
-    try {
-      const response = await fetch(url, { method: 'POST', headers, body: JSON.stringify(body), signal, redirect: 'error' });
-      const text = await boundedText(response);
-      if (response.status !== 200) return { answer: 'inconclusive', detail: `${url} answered ${response.status}` };
-      return text === '' ? GOOD : verdictIn(text, url);
-    } catch (error) {
-      return { answer: 'inconclusive', detail: `${url}: ${toFairleadError(error).message}` };
-    }
+  webhook(url: string, body: JsonObject, options: { timeoutMs: number; signal: AbortSignal }): Promise<Observation> {
+    return askWebhook(url, body, options);
   }
 
   #session(host: string): HostSession {
@@ -124,31 +115,6 @@ async function converse(
       detail: `port ${port} of VM ${vm} did not say ${JSON.stringify(expect)}: ${toFairleadError(error).message}`,
     };
   }
-}
-
-function verdictIn(text: string, url: string): Observation {
-  try {
-    const said: unknown = JSON.parse(text);
-    const verdict = typeof said === 'object' && said !== null && 'verdict' in said ? said.verdict : undefined;
-    const why = typeof said === 'object' && said !== null && 'reason' in said ? `: ${String(said.reason)}` : '';
-    if (verdict === 'success') return GOOD;
-    if (verdict === 'failure' || verdict === 'inconclusive') return { answer: verdict, detail: `${url} says ${verdict}${why}` };
-  } catch {
-    // Told below.
-  }
-  return { answer: 'inconclusive', detail: `${url} answered neither success, failure nor inconclusive` };
-}
-
-async function boundedText({ body }: Response): Promise<string> {
-  const parts: Uint8Array[] = [];
-  let bytes = 0;
-  for await (const part of body ?? []) {
-    bytes += part.length;
-    if (bytes > MAX_VERDICT_BYTES)
-      throw new FairleadError('LIMIT_EXCEEDED', `the answer is longer than ${MAX_VERDICT_BYTES} bytes`);
-    parts.push(part);
-  }
-  return Buffer.concat(parts).toString('utf8');
 }
 
 async function orAborted<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -114,9 +114,12 @@ export class Rollouts {
   /** Durable when it resolves. @throws FairleadError NOT_FOUND, WRONG_STATE, CONFLICT, PERMISSION_DENIED */
   async order(id: string, action: Action, by: { readonly actor: string; readonly reason: string }): Promise<RolloutSummary> {
     const order: Order = { action, ...by };
+    const { clock, metrics } = this.#options;
+    const askedMs = clock.now();
     const driver = this.drivers.get(id);
     if (driver !== undefined) await driver.order(order);
     else await this.#inTurn(() => this.#orderEnded(id, order));
+    metrics.ordered(action.kind, clock.now() - askedMs);
     return await this.get(id);
   }
 

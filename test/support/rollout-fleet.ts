@@ -4,8 +4,10 @@
  */
 
 import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
+import { Registry } from '@prometheus-io/client';
 import { type Bus, createLocalBus } from '../../hub/bus.ts';
 import type { Actuator, CommandOptions, Observation } from '../../hub/rollout/actuator.ts';
+import { RolloutMetrics } from '../../hub/rollout/rollout-metrics.ts';
 import { Rollouts } from '../../hub/rollout/rollouts.ts';
 import { Leases } from '../../hub/store/lease.ts';
 import { HOSTS } from '../../hub/store/records.ts';
@@ -199,6 +201,7 @@ export class RolloutFleet implements AsyncDisposable {
       logger: quiet,
       settleMs: 0,
       tickMs: 20,
+      metrics: new RolloutMetrics(new Registry()),
     });
     const hub: FakeHub = {
       rollouts,

@@ -90,11 +90,15 @@ describe('a plan', () => {
   });
 });
 
+const healthOf = (url: string) => ({ checks: [{ kind: 'webhook' as const, url }] });
+
 describe('a spec', () => {
   it.each([
     ['strict mode that could start nothing', { strict: true, thresholds: [{ max: 0 }] }, 'thresholds'],
     ['a call that cannot be taken back, without a person', { steps: [{ kind: 'call' as const, method: 'vm.start' }] }, 'undo'],
     ['a time zone that there is not', { windows: [{ timeZone: 'Middle/Earth', from: '01:00', to: '02:00' }] }, 'time zone'],
+    ['a password in the address of a webhook', { health: healthOf('https://u:p@example.org/') }, 'password'],
+    ['a name in the address of a gate', { waves: [{ hosts: 1, gate: healthOf('https://u@example.org/') }] }, 'password'],
     ['a method that there is not', callOf('vm.improve'), 'no method'],
     ['a method that may not be repeated', callOf('vm.reset'), 'repeated'],
     ['a method of the hub', callOf('host.list'), 'nothing that a host is called for'],
