@@ -141,6 +141,10 @@ function ipFailure(error: unknown, what: string): FairleadError {
   if (code === 'ENOENT') {
     return new FairleadError('UNSUPPORTED', `could not make ${what}: there is no \`ip\` on this host: apt install iproute2`);
   }
+  if (stderr.startsWith('BusyBox')) {
+    const why = "the `ip` of this host is busybox's, which knows too little: apt install iproute2";
+    return new FairleadError('UNSUPPORTED', `could not make ${what}: ${why}`);
+  }
   const words = stderr.trim().split('\n')[0] || (error instanceof Error ? error.message : String(error));
   if (/not permitted|permission denied/i.test(words)) {
     const cure = 'give the agent CAP_NET_ADMIN, or name an existing tap instead';
