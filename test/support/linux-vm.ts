@@ -1,6 +1,7 @@
 /** The demo guest as a VM of a manager, with a vsock by which a test runs commands in it. */
 import type { Duplex } from 'node:stream';
 import { vhostUserTransport } from '../../agent/streams/vhost-user.ts';
+import { tailOf } from '../../agent/vm/logs/log-file.ts';
 import type { VmManager, VmManagerOptions } from '../../agent/vm/manager.ts';
 import { artefacts } from '../../cli/image/cache.ts';
 import type { VmSpec, VmSpecInput } from '../../shared/protocol/vm-spec.ts';
@@ -10,6 +11,8 @@ const { vmlinux, initrd, vhostDeviceVsock } = artefacts();
 const RUN_PORT = 1024;
 const READY_PORT = 1023;
 const CONNECT_MS = 60_000;
+/** A guest on a busy machine, or one in a rig, may take that long to boot; below the limit of a test with guests. */
+const READY_MS = 150_000;
 
 /** Why there can be none, or undefined. */
 export function whyNoLinux(): string | undefined {
@@ -35,10 +38,17 @@ export function linuxSpec(input: VmSpecInput): VmSpec {
 /** Runs a VM until its guest says that it is ready. */
 export async function runLinux(manager: VmManager, input: VmSpecInput): Promise<VmSpec> {
   const complete = linuxSpec(input);
-  const ready = nextEvent(manager, 'vm.ready', input.name);
+  const ready = nextEvent(manager, 'vm.ready', input.name, READY_MS);
   await manager.run(complete);
-  await ready;
+  await ready.catch(async (cause: unknown) => {
+    throw new Error(`${String(cause)}; the console ends: ${await consoleTail(manager, complete.name)}`, { cause });
+  });
   return complete;
+}
+
+async function consoleTail(manager: VmManager, vm: string): Promise<string> {
+  await using console = await manager.openLog(vm, 'console');
+  return tailOf(console.log.path);
 }
 
 /** What a shell command in the guest prints, both of its outputs. */

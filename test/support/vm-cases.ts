@@ -16,8 +16,13 @@ export type Cases = Readonly<Record<string, () => Promise<string | void>>>;
 
 const LIMIT_MS = 300_000;
 
+export interface RunCasesOptions {
+  /** What the VMs of the program were doing, for the case that has no end: nothing else is left of them to look at. */
+  readonly describe?: () => string;
+}
+
 /** Runs them one after another; a case that fails does not stop the others, one that hangs ends the program. */
-export async function runCases(cases: Cases): Promise<void> {
+export async function runCases(cases: Cases, { describe }: RunCasesOptions = {}): Promise<void> {
   let count = 0;
   for (const [name, body] of Object.entries(cases)) {
     const start = performance.now();
@@ -26,7 +31,8 @@ export async function runCases(cases: Cases): Promise<void> {
       process.stdout.write(`${JSON.stringify(line)}\n`);
     };
     const limit = setTimeout(() => {
-      result({ error: `no end within ${LIMIT_MS} ms` });
+      const open = `open: ${process.getActiveResourcesInfo().join(', ')}`;
+      result({ error: [`no end within ${LIMIT_MS} ms`, open, ...(describe === undefined ? [] : [describe()])].join('\n') });
       process.exit(1);
     }, LIMIT_MS);
     try {

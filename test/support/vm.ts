@@ -67,13 +67,13 @@ export function spec(input: VmSpecInput): VmSpec {
   return v.parse(VmSpec, { accelerator: 'tcg', memory: { bytes: '64MiB' }, ...input });
 }
 
-/** The first event of the type from now on; ask before doing what causes it. Rejects with what the test's time limit says. */
-export async function nextEvent(manager: VmManager, type: VmEventType, vm?: string): Promise<VmEvent> {
-  const limit = AbortSignal.timeout(60_000);
+/** The first event of the type from now on; ask before doing what causes it. Rejects with the events that there were. */
+export async function nextEvent(manager: VmManager, type: VmEventType, vm?: string, timeoutMs = 60_000): Promise<VmEvent> {
+  const limit = AbortSignal.timeout(timeoutMs);
   for await (const event of manager.events.follow({ vm, signal: limit })) {
     if (event.type === type) return event;
   }
-  throw new Error(`no ${type} within a minute; there was ${typesOf(manager).join(' ')}`);
+  throw new Error(`no ${type} within ${timeoutMs} ms; there was ${typesOf(manager).join(' ')}`);
 }
 
 export function typesOf(manager: VmManager, vm?: string): VmEventType[] {

@@ -12,6 +12,7 @@ import { demoImage } from '../../cli/image/demo-image.ts';
 import { testQemu } from './qemu.ts';
 
 const READY = 'FAIRLEAD GUEST READY';
+const TAIL_CHARS = 1000;
 /** The daemon's path; empty where `missingForVsockGuest` says that there is none. */
 export const VHOST_DEVICE_VSOCK = artefacts().vhostDeviceVsock ?? '';
 
@@ -31,6 +32,8 @@ export interface VsockGuest extends AsyncDisposable {
   readonly process: ChildProcess;
   /** Settles when the guest's services listen. */
   readonly ready: Promise<void>;
+  /** The end of what the guest and QEMU have printed, and whether QEMU runs: for a test that waits in vain. */
+  tail(): string;
 }
 
 /** vhost-user needs memory that can be shared, and is emulated here; vhost-vsock is there only where KVM is, in the rig. */
@@ -50,7 +53,7 @@ export function startVsockGuest(device: VsockDevice): VsockGuest {
   let output = '';
   const ready = new Promise<void>((resolve, reject) => {
     qemu.once('error', reject);
-    qemu.once('exit', (code, signal) => reject(new Error(`QEMU ended (${code ?? signal}): ${output.slice(-1000)}`)));
+    qemu.once('exit', (code, signal) => reject(new Error(`QEMU ended (${code ?? signal}): ${output.slice(-TAIL_CHARS)}`)));
     for (const stream of [qemu.stdout, qemu.stderr]) {
       stream?.on('data', (chunk: Buffer) => {
         output += chunk.toString();
@@ -62,6 +65,7 @@ export function startVsockGuest(device: VsockDevice): VsockGuest {
   return {
     process: qemu,
     ready,
+    tail: () => `QEMU ${qemu.exitCode ?? qemu.signalCode ?? 'runs'}, console: ${output.slice(-TAIL_CHARS)}`,
     async [Symbol.asyncDispose]() {
       const ended = new Promise((resolve) => qemu.once('exit', resolve));
       if (qemu.exitCode !== null || qemu.signalCode !== null) return;

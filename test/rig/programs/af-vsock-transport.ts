@@ -7,7 +7,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { text } from 'node:stream/consumers';
 import { chooseTransport } from '../../../agent/streams/choose.ts';
-import { runCases } from '../../support/vm-cases.ts';
+import { type Cases, runCases } from '../../support/vm-cases.ts';
 import { startVsockGuest } from '../../support/vsock-guest.ts';
 
 const ECHO_PORT = 7;
@@ -31,7 +31,7 @@ async function start(vm: string) {
 const web = await start('web');
 const db = await start('db');
 
-await runCases({
+const cases: Cases = {
   'is the kernel transport, with half-close': async () => {
     assert.deepEqual([transport.kind, transport.halfClose], ['vhost-vsock', true]);
     assert.equal(db.device.cid, web.device.cid + 1);
@@ -94,4 +94,7 @@ await runCases({
     await web.device[Symbol.asyncDispose]();
     await assert.rejects(web.device.connect({ port: ECHO_PORT, timeoutMs: 1000 }), /no vsock device any more/);
   },
-});
+};
+
+const describe = (): string => [web, db].map(({ vm, guest }) => `${vm}: ${guest.tail()}`).join('\n');
+await runCases(cases, { describe });

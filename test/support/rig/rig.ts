@@ -126,12 +126,19 @@ interface OuterMachine {
   readonly spareCards: number;
 }
 
-/** The outer VM, by QEMU 10: nested KVM needs its emulator. EPYC, for the emulator has AMD's virtualisation; no option ROM for the network card, which is not booted from. */
+/**
+ * The outer VM, by QEMU 10: nested KVM needs its emulator. EPYC, for the emulator has AMD's virtualisation; no option ROM for the network
+ * card, which is not booted from.
+ *
+ * One processor. Where two are emulated at once, one run of four that boots two guests side by side ended with a guest that hung at its
+ * start, a processor of the rig without a clock, or a stack overflow in the rig's kernel. Most likely QEMU's: in 10.0, SVM changes a
+ * processor's pending interrupts at each VMEXIT without the lock under which the others do (target/i386/tcg/sysemu/svm_helper.c).
+ */
 function outerArguments(machine: OuterMachine): string[] {
   const { vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, spareCards } = machine;
   // On a busy machine the emulated timer may not tick while Linux looks whether it does, which behind an IOMMU is the end.
   const kernelArguments = 'console=ttyS0 reboot=t panic=-1 quiet mitigations=off no_timer_check';
-  const base = `-M q35 -cpu EPYC,check=off -accel tcg,thread=multi -smp 2 -m ${MEMORY_MEBIBYTES} -nodefaults -no-user-config -display none`;
+  const base = `-M q35 -cpu EPYC,check=off -accel tcg -smp 1 -m ${MEMORY_MEBIBYTES} -nodefaults -no-user-config -display none`;
   return base
     .split(' ')
     .concat(
