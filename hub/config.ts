@@ -38,12 +38,17 @@ const HUB_SETTINGS = {
 
   maxHosts: value(v.optional(whole(1, 100_000), 20_000), 'hosts that may be connected at once'),
   maxOperators: value(v.optional(whole(1, 100_000), 256), 'operators that may be connected at once'),
-  maxUnauthenticated: value(v.optional(whole(1, 100_000), 1024), 'connections that have not proved who they are'),
+  maxUnauthenticated: value(v.optional(whole(1, 100_000), 4096), 'connections that have not proved who they are'),
   handshakeTimeoutMs: value(
     v.optional(whole(100, 60_000), 10_000),
     "milliseconds for TLS, for a request's header, and for HELLO, each",
   ),
-  handshakesPerSecond: value(v.optional(whole(1, 1_000_000), 1000), 'handshakes admitted a second'),
+  handshakesPerSecond: value(v.optional(whole(1, 1_000_000), 1000), 'handshakes admitted a second while the hub keeps up'),
+  minHandshakesPerSecond: value(v.optional(whole(1, 1_000_000), 50), 'the same while it is behind, at least'),
+  handshakeLagMs: value(
+    v.optional(whole(1, 60_000), 100),
+    'milliseconds that the event loop may be late; beyond, fewer handshakes are admitted',
+  ),
   handshakeBurst: value(v.optional(whole(1, 1_000_000), 2000), 'handshakes admitted at once'),
   addressHandshakesPerSecond: value(v.optional(whole(1, 1_000_000), 100), 'the same of one address'),
   addressHandshakeBurst: value(v.optional(whole(1, 1_000_000), 1000), 'the same of one address'),

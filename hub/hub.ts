@@ -12,6 +12,7 @@ import type { Server } from 'node:http';
 import { type Clock, systemClock } from '../shared/clock.ts';
 import { FairleadError } from '../shared/errors.ts';
 import { ensureFirstAdmin } from './auth/first-admin.ts';
+import { LoopLag } from './auth/loop-lag.ts';
 import { TokenService } from './auth/tokens.ts';
 import type { HubConfig } from './config.ts';
 import { createServer, listen, reloadTls } from './http/server.ts';
@@ -138,7 +139,9 @@ class EmbeddableHub implements Hub {
       onRevoked: (id) => this.#running?.service.endOperatorsOf(id),
     });
     await this.#makeFirstAdmin(store, tokens);
-    const strangers = new Strangers(config.maxUnauthenticated, this.#clock);
+    using scope = new DisposableStack();
+    const lag = scope.use(new LoopLag(this.#clock));
+    const strangers = new Strangers(config.maxUnauthenticated, this.#clock, () => lag.ms);
     const state = await openState({ store, config, logger: this.#logger, clock: this.#clock, now: this.#now });
     const service = createService({
       config,
@@ -146,6 +149,7 @@ class EmbeddableHub implements Hub {
       tokens,
       hubId,
       strangers,
+      lag,
       logger: this.#logger,
       clock: this.#clock,
       now: this.#now,
@@ -159,6 +163,8 @@ class EmbeddableHub implements Hub {
       answerChallenge: service.answerChallenge,
     });
     const bound = await listen(server, config.listen);
+    // It ends with the service from here on.
+    scope.move();
     return { store, tokens, hubId, service, server, address: addressOf(bound.address, bound.port, config) };
   }
 

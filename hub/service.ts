@@ -18,6 +18,7 @@ import { type AnswerChallenge, challengeAnswers } from './http/challenge.ts';
 import { HubMetrics, type RefusedEndpoint } from './http/metrics.ts';
 import { RpcPost } from './http/rpc-post.ts';
 import type { Strangers } from './http/strangers.ts';
+import { namedImages } from './images/named-images.ts';
 import { openImages } from './images/open-images.ts';
 import type { HubLogger } from './logger.ts';
 import { StreamRelay } from './relay/stream-relay.ts';
@@ -106,8 +107,9 @@ export function createService(options: ServiceOptions): HubService {
       if (session !== undefined) return session.peer.call('blob.list', {}, { timeoutMs: ASK_HOST_MS }).catch(() => undefined);
       return (await store.collection(HOSTS).get(host)) === undefined ? null : undefined;
     },
+    named: () => namedImages({ desired, rollouts, commands }),
   });
-  const desired = new DesiredFleet({ ...state, images, peerOf: (host) => fleet.get(host)?.peer, now, logger });
+  const desired: DesiredFleet = new DesiredFleet({ ...state, images, peerOf: (host) => fleet.get(host)?.peer, now, logger });
   const handlers = allHubHandlers({
     ...state,
     desired,

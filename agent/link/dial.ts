@@ -1,13 +1,15 @@
 /**
  * One attempt at a WebSocket to the hub: asks for a challenge, signs it, upgrades. Whoever is not let in learns so before the upgrade.
  *
- * On `wss:` the TLS connection is made first, because the proof is bound to it (RFC 9266), and then handed to `ws`.
+ * On `ws:` all of it takes one connection. On `wss:` the TLS connection is made after the challenge, because the proof is bound to it
+ * (RFC 9266), and then handed to `ws`.
  */
 import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
 import type { HostKey } from '../../shared/node/host-key.ts';
+import { HttpAgent } from '../../shared/node/lean-http.ts';
 import { maskOptions, WS_OPTIONS } from '../../shared/node/ws-socket.ts';
 import {
   CHANNEL_BINDING_BYTES,
@@ -37,8 +39,19 @@ export interface DialOptions<T> {
 
 /** @throws LinkError */
 export async function dial<T>(options: DialOptions<T>): Promise<T> {
+  if (options.endpoints.secure) return await dialBy(options);
+  const agent = new HttpAgent({ keepAlive: true, maxSockets: 1 });
+  try {
+    return await dialBy(options, agent);
+  } finally {
+    // What was upgraded is no longer the agent's.
+    agent.destroy();
+  }
+}
+
+async function dialBy<T>(options: DialOptions<T>, agent?: HttpAgent): Promise<T> {
   const { endpoints, identity, key, ca, signal } = options;
-  const challenge = await askHub({ url: endpoints.challenge, schema: Challenge, ca, signal });
+  const challenge = await askHub({ url: endpoints.challenge, schema: Challenge, ca, agent, signal });
   if (challenge.hubId !== identity.hubId) {
     throw new LinkError(
       'wrong-hub',
@@ -58,10 +71,16 @@ export async function dial<T>(options: DialOptions<T>): Promise<T> {
   };
   const bindingBytes = bound ? exporter(tls) : new Uint8Array();
   const signature = key.sign(connectProofBytes(unsigned, { hubId: challenge.hubId, bindingBytes }));
-  return upgrade({ ...unsigned, signature }, tls, options);
+  return upgrade({ ...unsigned, signature }, { tls, agent }, options);
 }
 
-async function upgrade<T>(proof: ConnectProof, tls: TLSSocket | undefined, options: DialOptions<T>): Promise<T> {
+/** What the upgrade goes over; neither for a connection of its own. */
+interface Way {
+  readonly tls: TLSSocket | undefined;
+  readonly agent: HttpAgent | undefined;
+}
+
+async function upgrade<T>(proof: ConnectProof, { tls, agent }: Way, options: DialOptions<T>): Promise<T> {
   const { endpoints, signal, onOpen } = options;
   const url = endpoints.connect;
   if (signal.aborted) {
@@ -75,6 +94,7 @@ async function upgrade<T>(proof: ConnectProof, tls: TLSSocket | undefined, optio
     followRedirects: false,
     ...maskOptions(url),
     ...(tls === undefined ? {} : { createConnection: () => tls }),
+    ...(agent === undefined ? {} : { agent }),
   });
   const fail = (error: unknown) => {
     signal.removeEventListener('abort', onAbort);

@@ -7,7 +7,7 @@
 import type { IncomingMessage } from 'node:http';
 import * as v from 'valibot';
 import { FairleadError } from '../../shared/errors.ts';
-import { httpRequest, httpsRequest } from '../../shared/node/lean-http.ts';
+import { type HttpAgent, httpRequest, httpsRequest } from '../../shared/node/lean-http.ts';
 import { Refusal } from '../../shared/protocol/handshake.ts';
 
 const MAX_BODY_BYTES = 16 * 1024;
@@ -64,6 +64,8 @@ export interface HubRequest<S extends v.GenericSchema> {
   /** Sent by POST as JSON; without one it is a GET. */
   readonly body?: unknown;
   readonly ca: string | undefined;
+  /** Whose connection it takes, and leaves to what comes next; by default one of its own, closed after the answer. */
+  readonly agent?: HttpAgent | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -128,13 +130,12 @@ export function toLinkError(error: unknown, url: URL): LinkError {
   return new LinkError('unreachable', `could not reach the hub at ${url.host}: ${why}`, { cause: error });
 }
 
-function send<S extends v.GenericSchema>({ url, body, ca, signal }: HubRequest<S>): Promise<IncomingMessage> {
+function send<S extends v.GenericSchema>({ url, body, ca, agent, signal }: HubRequest<S>): Promise<IncomingMessage> {
   const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
   const payload = body === undefined ? undefined : JSON.stringify(body);
   const options = {
     method: payload === undefined ? 'GET' : 'POST',
-    // A connection of its own, closed after the answer.
-    agent: false,
+    agent: agent ?? (false as const),
     signal,
     headers: payload === undefined ? {} : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(payload) },
   };

@@ -25,14 +25,18 @@ export type Identity = Omit<v.InferOutput<typeof IdentityFile>, 'version'>;
 
 export class IdentityStore {
   readonly #directory: string;
+  /** Read once: a hub that is away for long is dialled many times. */
+  #key: HostKey | undefined;
 
   constructor(stateDir: string) {
     this.#directory = stateDir;
   }
 
   async key(): Promise<HostKey> {
+    if (this.#key !== undefined) return this.#key;
     await mkdir(this.#directory, { recursive: true, mode: 0o700 });
-    return loadOrCreateHostKey(join(this.#directory, 'host-key.pem'));
+    this.#key = await loadOrCreateHostKey(join(this.#directory, 'host-key.pem'));
+    return this.#key;
   }
 
   /** Undefined before the first enrolment. */

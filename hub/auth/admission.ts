@@ -1,7 +1,12 @@
 /**
- * How many handshakes a second the hub takes, from one address and from all: a token bucket each. When a fleet comes back at once, those
- * that are too many are told when to try again, instead of all being slow together.
+ * How many handshakes a second the hub takes, from one address and from all: a token bucket each, of which the one for all is filled as fast
+ * as the hub keeps up (pace.ts).
+ *
+ * When a fleet comes back at once, those that are too many are told when to come again, each its own turn one after the other, instead of
+ * all being slow together or coming again together.
  */
+import type { Pace } from './pace.ts';
+
 export interface AdmissionLimits {
   readonly perSecond: number;
   readonly burst: number;
@@ -10,45 +15,74 @@ export interface AdmissionLimits {
 interface Bucket {
   tokens: number;
   updatedMs: number;
+  /** When the next one that is turned away is to come again. */
+  turnMs: number;
 }
 
 /** Addresses remembered. A bucket that is full again holds no news and may go; under attack the oldest go. */
 const MAX_ADDRESSES = 16_384;
+/** Turns are given out no further ahead: not all who were turned away come again, and a hub may be faster soon. */
+const MAX_WAIT_MS = 20_000;
+
+export interface AdmissionOptions {
+  readonly perAddress: AdmissionLimits;
+  /** Of all; how many a second is the pace's to say. */
+  readonly burst: number;
+  readonly pace: Pick<Pace, 'perSecond' | 'isBehind'>;
+  /** In milliseconds; never goes back. */
+  readonly now: () => number;
+  /** In [0, 1); for tests. */
+  readonly random?: (() => number) | undefined;
+}
 
 export class Admission {
-  readonly #global: AdmissionLimits;
-  readonly #perAddress: AdmissionLimits;
-  readonly #now: () => number;
+  readonly #options: AdmissionOptions;
   readonly #all: Bucket;
   readonly #addresses = new Map<string, Bucket>();
 
-  /** `now` is in milliseconds and never goes back. */
-  constructor(options: { readonly global: AdmissionLimits; readonly perAddress: AdmissionLimits; readonly now: () => number }) {
-    this.#global = options.global;
-    this.#perAddress = options.perAddress;
-    this.#now = options.now;
-    this.#all = { tokens: options.global.burst, updatedMs: options.now() };
+  constructor(options: AdmissionOptions) {
+    this.#options = options;
+    this.#all = this.#newBucket(options.burst);
   }
 
-  /** 0 when the handshake may go on, else the milliseconds until the next one may. */
+  /** 0 when the handshake may go on, else the milliseconds after which it is to come again. */
   take(address: string): number {
+    const { perAddress, burst, pace } = this.#options;
     const key = addressKey(address);
-    const bucket = this.#addresses.get(key) ?? { tokens: this.#perAddress.burst, updatedMs: this.#now() };
+    const bucket = this.#addresses.get(key) ?? this.#newBucket(perAddress.burst);
     this.#addresses.delete(key);
     this.#addresses.set(key, bucket);
     if (this.#addresses.size > MAX_ADDRESSES) this.#forgetOldest();
-    const waitMs = Math.max(this.#refill(bucket, this.#perAddress), this.#refill(this.#all, this.#global));
+    const { perSecond } = pace;
+    this.#refill(bucket, perAddress);
+    // What was saved up in quiet times is of no use to a hub that is behind.
+    this.#refill(this.#all, { perSecond, burst: pace.isBehind ? 1 : burst });
+    const waitMs = Math.max(this.#waitMs(bucket, perAddress.perSecond), this.#waitMs(this.#all, perSecond));
     if (waitMs > 0) return waitMs;
     bucket.tokens -= 1;
     this.#all.tokens -= 1;
     return 0;
   }
 
-  #refill(bucket: Bucket, limits: AdmissionLimits): number {
-    const now = this.#now();
-    bucket.tokens = Math.min(limits.burst, bucket.tokens + ((now - bucket.updatedMs) / 1000) * limits.perSecond);
+  #newBucket(tokens: number): Bucket {
+    const now = this.#options.now();
+    return { tokens, updatedMs: now, turnMs: now };
+  }
+
+  #refill(bucket: Bucket, { perSecond, burst }: AdmissionLimits): void {
+    const now = this.#options.now();
+    bucket.tokens = Math.min(Math.max(burst, 1), bucket.tokens + ((now - bucket.updatedMs) / 1000) * perSecond);
     bucket.updatedMs = now;
-    return bucket.tokens >= 1 ? 0 : Math.ceil(((1 - bucket.tokens) / limits.perSecond) * 1000);
+  }
+
+  #waitMs(bucket: Bucket, perSecond: number): number {
+    if (bucket.tokens >= 1) return 0;
+    const { now, random = Math.random } = this.#options;
+    const soonestMs = now() + ((1 - bucket.tokens) / perSecond) * 1000;
+    const turnMs = Math.max(soonestMs, bucket.turnMs);
+    bucket.turnMs = Math.min(turnMs + 1000 / perSecond, now() + MAX_WAIT_MS);
+    const waitMs = turnMs - now();
+    return Math.ceil(waitMs < MAX_WAIT_MS - 1 ? waitMs : MAX_WAIT_MS * (1 - random() / 2));
   }
 
   #forgetOldest(): void {

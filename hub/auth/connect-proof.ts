@@ -21,6 +21,8 @@ export interface ConnectProofContext {
   readonly store: Store;
   readonly challenges: Challenges;
   readonly hubId: string;
+  /** Called for a proof that answers no challenge of ours. @throws HandshakeRefused */
+  readonly onStranger: () => void;
 }
 
 /** The enrolled host that the proof is of. @throws HandshakeRefused */
@@ -30,8 +32,11 @@ export async function verifyConnectProof(
   context: ConnectProofContext,
 ): Promise<HostState> {
   const proof = parseAuthorization(header);
-  if (proof === undefined) throw refused('malformed', 'the authorization header holds no proof of a host key');
-  requireFresh(context.challenges, proof);
+  if (proof === undefined) {
+    context.onStranger();
+    throw refused('malformed', 'the authorization header holds no proof of a host key');
+  }
+  requireFresh(context, proof);
   const bindingBytes = channelBinding(proof, socket);
   const host = (await context.store.collection(HOSTS).get(proof.host))?.value;
   if (host === undefined) throw refused('unknown-host', `host ${proof.host} is not enrolled here; enrol it with a token`);
@@ -42,9 +47,10 @@ export async function verifyConnectProof(
   return host;
 }
 
-function requireFresh(challenges: Challenges, proof: ConnectProof): void {
+function requireFresh({ challenges, onStranger }: ConnectProofContext, proof: ConnectProof): void {
   const check = challenges.take(proof.nonce, proof.expiresAt);
   if (check === 'fresh') return;
+  onStranger();
   if (check === 'expired') throw refused('expired', 'the challenge has expired; ask for another');
   throw refused('nonce', 'the challenge is not of this hub, or was used already; ask for another');
 }

@@ -17,9 +17,30 @@ export interface EnrolmentOptions {
   readonly store: Store;
   readonly tokens: TokenService;
   readonly hubId: string;
-  readonly maxHosts: number;
+  readonly room: HostRoom;
   /** Unix milliseconds. */
   readonly now: () => number;
+}
+
+/** How many more hosts may be enrolled. They are counted when it may be none: that looks at each, and a fleet enrols in a rush. */
+export class HostRoom {
+  readonly #store: Store;
+  readonly #maxHosts: number;
+  #left = 0;
+
+  constructor(store: Store, maxHosts: number) {
+    this.#store = store;
+    this.#maxHosts = maxHosts;
+  }
+
+  /** For one host more. @throws FairleadError LIMIT_EXCEEDED */
+  async take(): Promise<void> {
+    if (this.#left <= 0) this.#left = this.#maxHosts - (await this.#store.collection(HOSTS).count());
+    if (this.#left <= 0) {
+      throw new FairleadError('LIMIT_EXCEEDED', `the hub has ${this.#maxHosts} hosts; remove some or raise maxHosts`);
+    }
+    this.#left -= 1;
+  }
 }
 
 /** @throws FairleadError UNAUTHENTICATED, CONFLICT, LIMIT_EXCEEDED, INVALID_PARAMS; the token is used up only when none is thrown */
@@ -34,9 +55,7 @@ export async function enrol(request: EnrolRequest, options: EnrolmentOptions): P
   const known = (await store.collection(HOSTS).get(host))?.value;
   requireSameKey(known, request);
   if (known?.enrolledWith === token.id && !token.revoked) return answer;
-  if (known === undefined && (await store.collection(HOSTS).count()) >= options.maxHosts) {
-    throw new FairleadError('LIMIT_EXCEEDED', `the hub has ${options.maxHosts} hosts; remove some or raise maxHosts`);
-  }
+  if (known === undefined) await options.room.take();
   // Each is within the limit, both together may not be.
   const labels = parseWith(Labels, { ...request.labels, ...token.labels }, 'enrolment.labels');
   await tokens.consumeEnrolToken(token.id);

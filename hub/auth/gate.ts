@@ -8,6 +8,7 @@ import type { Store } from '../store/store.ts';
 import { Admission } from './admission.ts';
 import { CHALLENGE_TTL_MS, Challenges, type IssuedChallenge } from './challenges.ts';
 import { verifyConnectProof } from './connect-proof.ts';
+import { Pace } from './pace.ts';
 import type { Principal } from './principal.ts';
 import { HandshakeRefused, tooManyHandshakes } from './refused.ts';
 import type { TokenService } from './tokens.ts';
@@ -23,6 +24,8 @@ export interface GateOptions {
   readonly tokens: TokenService;
   readonly hubId: string;
   readonly clock: Clock;
+  /** How far the hub is behind, in milliseconds. */
+  readonly lagMs: () => number;
   /** Unix milliseconds. */
   readonly now: () => number;
 }
@@ -34,10 +37,17 @@ export class Gate {
 
   constructor(options: GateOptions) {
     this.#options = options;
-    const { config, clock, now } = options;
+    const { config, clock, lagMs, now } = options;
     this.#challenges = new Challenges({ maxOutstanding: maxChallenges(config), now });
     this.#admission = new Admission({
-      global: { perSecond: config.handshakesPerSecond, burst: config.handshakeBurst },
+      pace: new Pace({
+        floorPerSecond: config.minHandshakesPerSecond,
+        ceilingPerSecond: config.handshakesPerSecond,
+        targetLagMs: config.handshakeLagMs,
+        lagMs,
+        now: () => clock.now(),
+      }),
+      burst: config.handshakeBurst,
       perAddress: { perSecond: config.addressHandshakesPerSecond, burst: config.addressHandshakeBurst },
       now: () => clock.now(),
     });
@@ -53,8 +63,11 @@ export class Gate {
     return this.#challenges.issue();
   }
 
-  /** The host, with the epoch of the session that it is let in for. @throws HandshakeRefused */
-  async agent(request: IncomingMessage): Promise<HostState> {
+  /**
+   * The host, with the epoch of the session that it is let in for. Its challenge has let it in already, and is used up by this: only whoever
+   * comes without one counts as a handshake. @throws HandshakeRefused
+   */
+  async agent(request: IncomingMessage, address: string): Promise<HostState> {
     const { store, hubId, now } = this.#options;
     if (request.headers.origin !== undefined) {
       throw new HandshakeRefused('PERMISSION_DENIED', 'origin', 'this endpoint is for agents; a web page has no business here');
@@ -63,6 +76,7 @@ export class Gate {
       store,
       challenges: this.#challenges,
       hubId,
+      onStranger: () => this.admit(address),
     });
     const raised = await store
       .collection(HOSTS)

@@ -6,18 +6,23 @@
 import type { Socket } from 'node:net';
 import type { Clock } from '../../shared/clock.ts';
 
-/** More than an honest handshake takes, on a slow line too. */
+/** More than an honest handshake takes, on a slow line too, if the hub has time for it. */
 const HANDSHAKE_MS = 2000;
+/** Times that a handshake waits for the hub's own turn. */
+const TURNS = 4;
 
 export class Strangers {
   readonly #max: number;
   /** By address and port: under TLS the connection that was accepted and the one that a request comes from are two objects. */
   readonly #connections = new Map<string, { readonly socket: Socket; readonly sinceMs: number }>();
   readonly #clock: Clock;
+  readonly #lagMs: () => number;
 
-  constructor(max: number, clock: Clock) {
+  /** `lagMs` is how far the hub is behind: that much of a handshake is its own doing. */
+  constructor(max: number, clock: Clock, lagMs: () => number) {
     this.#max = max;
     this.#clock = clock;
+    this.#lagMs = lagMs;
   }
 
   get size(): number {
@@ -41,7 +46,8 @@ export class Strangers {
   /** False when even the oldest may still be in its handshake. */
   #dropOldest(): boolean {
     const [oldest] = this.#connections;
-    if (oldest === undefined || this.#clock.now() - oldest[1].sinceMs < HANDSHAKE_MS) return false;
+    const honestMs = HANDSHAKE_MS + TURNS * this.#lagMs();
+    if (oldest === undefined || this.#clock.now() - oldest[1].sinceMs < honestMs) return false;
     this.#connections.delete(oldest[0]);
     oldest[1].socket.destroy();
     return true;

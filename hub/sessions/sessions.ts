@@ -156,9 +156,15 @@ export class Sessions {
       now,
       logger,
     } = this.#options;
-    const seen = hello === undefined ? {} : { agentVersion: versionOf(hello.software), contractVersion: hello.contract };
+    const seen: Pick<HostState, 'agentVersion' | 'contractVersion'> =
+      hello === undefined ? {} : { agentVersion: versionOf(hello.software), contractVersion: hello.contract };
     try {
-      await store.collection(HOSTS).modify(host, (state) => ({ ...state, ...seen, lastSeenAtMs: now() }));
+      await store.collection(HOSTS).modify(host, (state) => {
+        // When it was seen, its upgrade has noted already (hub/auth/gate.ts).
+        const isKnown =
+          hello !== undefined && state.agentVersion === seen.agentVersion && state.contractVersion === hello.contract;
+        return isKnown ? undefined : { ...state, ...seen, lastSeenAtMs: now() };
+      });
     } catch (err) {
       logger.error({ host, err }, `could not note that host ${host} was seen`);
     }

@@ -33,8 +33,8 @@ export interface UpgradeOptions {
   draining(): boolean;
   /** Takes one handshake of that address. @throws HandshakeRefused */
   admit(address: string): void;
-  /** @throws HandshakeRefused */
-  authenticateAgent(request: IncomingMessage): Promise<HostState>;
+  /** Takes a handshake only of one without a challenge of ours. @throws HandshakeRefused */
+  authenticateAgent(request: IncomingMessage, address: string): Promise<HostState>;
   /** @throws HandshakeRefused, FairleadError UNAUTHENTICATED */
   authenticateOperator(request: IncomingMessage): Promise<Principal>;
   /** The connection is somebody's now and no longer counts as a stranger's. */
@@ -91,20 +91,25 @@ export class UpgradeHandler {
       const message = 'the hub is shutting down; try again later';
       throw new HandshakeRefused('LIMIT_EXCEEDED', 'draining', message, { status: 503, retryAfterMs: 1000 });
     }
-    options.admit(address);
-    requireSubprotocol(request);
     if (path === AGENT_PATH) {
-      const host = await options.authenticateAgent(request);
+      if (!offersSubprotocol(request)) options.admit(address);
+      requireSubprotocol(request);
+      const host = await options.authenticateAgent(request, address);
       return (socket) => options.onAgent(host, socket, request.socket, address);
     }
+    options.admit(address);
+    requireSubprotocol(request);
     const principal = await options.authenticateOperator(request);
     return (socket) => options.onOperator(principal, socket, request.socket, address);
   }
 }
 
+function offersSubprotocol(request: IncomingMessage): boolean {
+  return (request.headers['sec-websocket-protocol'] ?? '').split(',').some((name) => name.trim() === SUBPROTOCOL);
+}
+
 function requireSubprotocol(request: IncomingMessage): void {
-  const offered = (request.headers['sec-websocket-protocol'] ?? '').split(',').map((name) => name.trim());
-  if (offered.includes(SUBPROTOCOL)) return;
+  if (offersSubprotocol(request)) return;
   throw new HandshakeRefused('PROTOCOL_ERROR', 'sub-protocol', `this hub speaks sub-protocol ${SUBPROTOCOL} only`, {
     status: 426,
   });

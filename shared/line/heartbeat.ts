@@ -1,5 +1,6 @@
 /**
- * Finds out that the other side is gone when nobody says so: a PING every so often, and dead after a time without any message.
+ * Finds out that the other side is gone when nobody says so: a PING after a while in which nothing came, and dead after a longer one. Of two
+ * sides that both do so the first to ask asks for both: its PING is heard by the one, and the PONG by the other.
  *
  * A process that was itself stopped (SIGSTOP, a suspended laptop) wakes up to timers that are long due, before it has read what the
  * other side sent meanwhile. It gives the other side one more interval then.
@@ -8,7 +9,7 @@ import type { Clock, Timer } from '../clock.ts';
 
 export interface HeartbeatOptions {
   readonly clock: Clock;
-  /** Interval of PINGs; each is up to 20 % shorter or longer, so that a fleet does not beat in step. */
+  /** Silence after which a PING goes out; each time up to 20 % shorter or longer, so that a fleet does not beat in step. */
   readonly intervalMs: number;
   readonly deadAfterMs: number;
   readonly onPing: () => void;
@@ -40,13 +41,17 @@ export class Heartbeat {
 
   #schedulePing(): Timer {
     const { clock, intervalMs, onPing } = this.#options;
-    return clock.setTimeout(
-      () => {
+    const quietMs = intervalMs * (0.8 + 0.4 * Math.random());
+    const look = (): void => {
+      const leftMs = quietMs - (clock.now() - this.#heardAt);
+      // Something came meanwhile. In whole milliseconds: a part of one may be too little to get there.
+      if (leftMs > 0) this.#pingTimer = clock.setTimeout(look, Math.ceil(leftMs));
+      else {
         this.#pingTimer = this.#schedulePing();
         onPing();
-      },
-      intervalMs * (0.8 + 0.4 * Math.random()),
-    );
+      }
+    };
+    return clock.setTimeout(look, quietMs);
   }
 
   #scheduleDead(delayMs: number): Timer {

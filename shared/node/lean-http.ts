@@ -6,5 +6,7 @@ const http = process.getBuiltinModule('node:http');
 const https = process.getBuiltinModule('node:https');
 
 export const createHttpServer = http.createServer;
+export const HttpAgent = http.Agent;
+export type HttpAgent = InstanceType<typeof http.Agent>;
 export const httpRequest = http.request;
 export const httpsRequest = https.request;

@@ -2,7 +2,8 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Admission } from '../../hub/auth/admission.ts';
 import { CHALLENGE_TTL_MS, Challenges } from '../../hub/auth/challenges.ts';
-import { enrol } from '../../hub/auth/enrolment.ts';
+import { enrol, HostRoom } from '../../hub/auth/enrolment.ts';
+import { Pace } from '../../hub/auth/pace.ts';
 import { requireRole } from '../../hub/auth/principal.ts';
 import { TokenService } from '../../hub/auth/tokens.ts';
 import { HOSTS, TOKENS } from '../../hub/store/records.ts';
@@ -37,7 +38,8 @@ function enrolRequest(key: HostKey, host: string, token: string): EnrolRequest {
   return { token, host, publicKey: key.publicKey, labels: { site: 'lab' }, proof };
 }
 
-const enrolHere = (request: EnrolRequest) => enrol(request, { store, tokens, hubId: 'hub', maxHosts: 2, now: () => nowMs });
+const enrolHere = (request: EnrolRequest) =>
+  enrol(request, { store, tokens, hubId: 'hub', room: new HostRoom(store, 2), now: () => nowMs });
 
 const code = (expected: string) => expect.objectContaining({ code: expected });
 
@@ -175,11 +177,13 @@ describe('challenges', () => {
 });
 
 describe('admission', () => {
-  const admission = (perAddress: number, global: number) =>
+  const admission = (perAddress: number, global: number, pace = { perSecond: 1, isBehind: false }) =>
     new Admission({
-      global: { perSecond: 1, burst: global },
+      pace,
+      burst: global,
       perAddress: { perSecond: 1, burst: perAddress },
       now: () => nowMs,
+      random: () => 0,
     });
 
   it('lets a burst through, then says how long to wait', () => {
@@ -202,6 +206,41 @@ describe('admission', () => {
     const gate = admission(10, 1);
     expect(gate.take('10.0.0.1')).toBe(0);
     expect(gate.take('10.0.0.2')).toBeGreaterThan(0);
+  });
+
+  it('gives each that it turns away a turn of its own, and none too far ahead', () => {
+    const gate = admission(100, 1);
+    expect(gate.take('10.0.0.1')).toBe(0);
+    expect(['2', '3', '4'].map((host) => gate.take(`10.0.0.${host}`))).toEqual([1000, 2000, 3000]);
+    const waits = Array.from({ length: 50 }, (_, index) => gate.take(`10.0.1.${index}`));
+    expect(Math.max(...waits)).toBeLessThanOrEqual(20_000);
+  });
+
+  it('of a hub that is behind lets in no burst, and follows its pace', () => {
+    const pace = { perSecond: 2, isBehind: true };
+    const gate = admission(100, 50, pace);
+    expect([1, 2, 3].map((host) => gate.take(`10.0.0.${host}`) === 0)).toEqual([true, false, false]);
+    nowMs += 500;
+    expect(gate.take('10.0.0.9')).toBe(0);
+    pace.isBehind = false;
+    nowMs += 10_000;
+    expect(Array.from({ length: 20 }, (_, host) => gate.take(`10.0.0.${host}`)).every((wait) => wait === 0)).toBe(true);
+  });
+
+  it('is as fast as the hub keeps up with, between a floor and a ceiling', () => {
+    let lagMs = 0;
+    const pace = new Pace({ floorPerSecond: 10, ceilingPerSecond: 100, targetLagMs: 50, lagMs: () => lagMs, now: () => nowMs });
+    const after = (ms: number): number => {
+      nowMs += ms;
+      return pace.perSecond;
+    };
+    expect(after(200)).toBe(100);
+    lagMs = 60;
+    expect([after(200), after(100), after(100)]).toEqual([75, 75, 56.25]);
+    for (let step = 0; step < 50; step++) after(200);
+    expect(pace.perSecond).toBe(10);
+    lagMs = 50;
+    expect([after(1000), after(2000), after(60_000)]).toEqual([35, 85, 100]);
   });
 });
 
