@@ -18,6 +18,7 @@ import { registerListen } from './commands/listen.ts';
 import { registerLogs } from './commands/logs.ts';
 import { registerOp } from './commands/op.ts';
 import { registerProxy } from './commands/proxy.ts';
+import { registerRelease } from './commands/release.ts';
 import { registerRollout } from './commands/rollout.ts';
 import { registerRpc } from './commands/rpc.ts';
 import { registerSnapshot } from './commands/snapshot.ts';
@@ -83,6 +84,7 @@ function buildProgram(app: App): Command {
     registerHost,
     registerVm,
     registerSnapshot,
+    registerRelease,
     registerRollout,
     registerToken,
     registerConnect,

@@ -47,6 +47,8 @@ const DEFAULT_RELEASES = '/var/lib/fairlead/releases';
 const ENTRY = 'bin/fairlead.js';
 /** For an agent to end in order: less than a service manager gives. */
 const LEAVE_MS = 20_000;
+/** The same of one that has failed already, whose VMs wait for an agent that works. */
+const FAILED_LEAVE_MS = 3_000;
 const RESTART_MS = { first: 1_000, most: 30_000 } as const;
 /** One that ran so long begins anew with the short wait. */
 const STEADY_MS = 60_000;
@@ -153,7 +155,7 @@ class Launcher {
       if (this.#record.update?.stage !== 'trying') return;
       const { waitsFor = 'it did not say why' } = running;
       this.#fail(`it was not healthy within ${healthTimeoutMs} ms: ${waitsFor}`);
-      running.child.leave(LEAVE_MS, { isTold: true });
+      running.child.leave(FAILED_LEAVE_MS, { isTold: true });
     }, healthTimeoutMs);
   }
 
@@ -185,7 +187,7 @@ class Launcher {
     const kept = keep(this.#record, now());
     if (!this.#change(kept)) {
       this.#fail('the launcher could not write its record');
-      child.leave(LEAVE_MS, { isTold: true });
+      child.leave(FAILED_LEAVE_MS, { isTold: true });
       return;
     }
     say('info', 'the release is healthy, and stays', { release: kept.current, before: kept.previous });

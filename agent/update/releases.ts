@@ -11,12 +11,12 @@ import { dirname, join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { createGunzip } from 'node:zlib';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
+import { releaseHost } from '../../shared/node/release-host.ts';
 import { filesOfTar, type TarFile } from '../../shared/node/tar.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { RELEASE_ENTRY, RELEASE_MANIFEST, ReleaseManifest, whyNot } from '../../shared/protocol/release.ts';
 import { INSTALLED, type Release, releaseDirectory } from '../launcher/record.ts';
 import { syncDirectory } from '../vm/atomic-file.ts';
-import { releaseHost } from './release-host.ts';
 
 const LIMITS = { maxFileBytes: 64 * 1024 ** 2, maxFiles: 20_000 } as const;
 const MAX_BYTES = 1024 ** 3;

@@ -4,6 +4,7 @@ import { type App, withHub } from '../app.ts';
 import { allHosts } from '../lists.ts';
 import { age, humanBytes } from '../output.ts';
 import { collectLabels } from '../vm-spec-options.ts';
+import { registerHostUpdate } from './host-update.ts';
 import { registerHostUpkeep } from './host-upkeep.ts';
 
 export function registerHost(program: Command, app: App): void {
@@ -73,6 +74,7 @@ export function registerHost(program: Command, app: App): void {
     );
 
   registerHostUpkeep(host, app);
+  registerHostUpdate(host, app);
 
   host
     .command('rm <host>')

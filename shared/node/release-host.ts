@@ -1,5 +1,5 @@
 /** What releases are run by on this host. */
-import type { ReleaseHost } from '../../shared/protocol/release.ts';
+import type { ReleaseHost } from '../protocol/release.ts';
 
 export function releaseHost(): ReleaseHost {
   return { node: process.versions.node, platform: process.platform, architecture: process.arch, libc: libc() };
