@@ -49,7 +49,7 @@ describe.skipIf(reason !== undefined)('a host in a VM', { timeout: PROGRAM_TEST_
   });
 
   test('the add-on connects, listens, half-closes and holds back over the loopback', async () => {
-    expect(await outcome('native-loopback')).toEqual(held(19));
+    expect(await outcome('native-loopback')).toEqual(held(20));
   });
 
   test('the add-on reserves CIDs and keeps its time with guests that do not answer', async () => {
@@ -58,7 +58,7 @@ describe.skipIf(reason !== undefined)('a host in a VM', { timeout: PROGRAM_TEST_
 
   test.skipIf('reason' in asan)(`the add-on does all of that without a finding of the sanitizers${skippedAsan}`, async () => {
     const prefix = 'reason' in asan ? '' : asan.prefix;
-    expect(await rig.outcome(`${prefix}${programOf('native-loopback')} 1`)).toEqual(held(19));
+    expect(await rig.outcome(`${prefix}${programOf('native-loopback')} 1`)).toEqual(held(20));
     expect(await rig.outcome(`${prefix}${programOf('native-cid')}`)).toEqual(held(9));
   });
 

@@ -147,6 +147,26 @@ async function main(): Promise<void> {
       await closed(near);
     },
 
+    'ends in order where the other end is gone before it has ended its own half': async () => {
+      const accepted: VsockSocket[] = [];
+      using server = listen((socket) => accepted.push(socket));
+      // Whether reading comes before the kernel has word of the shutdown is a race: some rounds are sure to win it.
+      for (let round = 0; round < 50; round++) {
+        const far = await api.vsockConnect({ cid: LOOPBACK_CID, port: server.port, timeoutMs: 10_000 });
+        while (accepted.length === 0) await new Promise(setImmediate);
+        const [near] = accepted.splice(0);
+        assert.ok(near);
+        const ended = once(near, 'close');
+        api.closeFd(far);
+        // Node sees nothing of the close before this turn ends; the kernel has seen it by the time a process has run.
+        spawnSync('true');
+        near.end();
+        near.resume();
+        await ended;
+        assert.ok(near.readableEnded);
+      }
+    },
+
     'says ECONNRESET where nothing listens': async () => {
       const start = performance.now();
       const rejected = connect(65_000);
