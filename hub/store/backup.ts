@@ -10,6 +10,8 @@ import { open, rename, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { backup, DatabaseSync } from 'node:sqlite';
 import { FairleadError } from '../../shared/errors.ts';
+import { codecOf } from './codec.ts';
+import { LEASES } from './lease.ts';
 import { migrate } from './migrations.ts';
 
 /** All pages in one step, so that writes in between do not make it begin anew. */
@@ -66,12 +68,22 @@ function beginAnotherHistory(path: string): void {
     if (check?.['integrity_check'] !== 'ok')
       throw new FairleadError('STORAGE_FAILED', `${path} is damaged: ${JSON.stringify(check)}`);
     migrate(database, path);
-    database.exec(`PRAGMA synchronous = FULL; BEGIN IMMEDIATE;
-      DELETE FROM meta WHERE key = 'eventEpoch';
-      UPDATE leases SET value = json_set(value, '$.epoch', json_extract(value, '$.epoch') + ${EPOCH_LEAP}, '$.expiresAtMs', 0);
-      COMMIT; PRAGMA journal_mode = DELETE;`);
+    database.exec(`PRAGMA synchronous = FULL; BEGIN IMMEDIATE; DELETE FROM meta WHERE key = 'eventEpoch';`);
+    leapOver(database);
+    database.exec('COMMIT; PRAGMA journal_mode = DELETE;');
   } finally {
     database.close();
+  }
+}
+
+/** What is leased is free, and is taken with an epoch that no host has seen. */
+function leapOver(database: DatabaseSync): void {
+  const codec = codecOf(LEASES.table, LEASES.schema);
+  const update = database.prepare('UPDATE leases SET value = ? WHERE key = ?');
+  for (const row of database.prepare('SELECT key, value FROM leases').all()) {
+    const key = String(row['key']);
+    const lease = codec.decode(key, String(row['value']));
+    update.run(codec.encode(key, { ...lease, epoch: lease.epoch + EPOCH_LEAP, expiresAtMs: 0 }), key);
   }
 }
 

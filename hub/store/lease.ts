@@ -21,7 +21,7 @@ const LeaseState = v.strictObject({
 });
 type LeaseState = v.InferOutput<typeof LeaseState>;
 
-const LEASES = defineCollection('leases', LeaseState);
+export const LEASES = defineCollection('leases', LeaseState);
 
 export interface LeaseOptions {
   readonly store: Store;

@@ -39,9 +39,11 @@ export class SqliteLog<T> implements Log<T> {
   async append(subject: string, values: readonly T[]): Promise<number> {
     const { table, codec, queue, now } = this.#options;
     const atMs = now();
-    const texts = values.map((value) => codec.encode(subject, value));
     const first = this.#last + 1;
-    const rows = texts.map((text, index): LogRow => [first + index, subject, atMs, text]);
+    const rows = values.map((value, index): LogRow => {
+      const seq = first + index;
+      return [seq, subject, atMs, codec.encode(keyOf(seq, subject, atMs), value)];
+    });
     this.#last += rows.length;
     const last = this.#last;
     await queue.write({ kind: 'append', table, rows });
@@ -50,12 +52,11 @@ export class SqliteLog<T> implements Log<T> {
 
   async read({ subject, after = 0, limit = -1 }: LogQuery = {}): Promise<ReadonlyArray<LogEntry<T>>> {
     const rows = subject === undefined ? this.#all.all(after, limit) : this.#ofSubject.all(subject, after, limit);
-    return rows.map((row) => ({
-      seq: Number(row['seq']),
-      subject: String(row['subject']),
-      atMs: Number(row['at']),
-      value: this.#options.codec.decode(`${String(row['subject'])} ${Number(row['seq'])}`, String(row['value'])),
-    }));
+    return rows.map((row) => {
+      const [seq, entrySubject, atMs] = [Number(row['seq']), String(row['subject']), Number(row['at'])];
+      const value = this.#options.codec.decode(keyOf(seq, entrySubject, atMs), String(row['value']));
+      return { seq, subject: entrySubject, atMs, value };
+    });
   }
 
   async bounds(): Promise<LogBounds> {
@@ -75,4 +76,9 @@ export class SqliteLog<T> implements Log<T> {
   #durableLast(): number {
     return Number(this.#highest.get(this.#options.table)?.['seq'] ?? 0);
   }
+}
+
+/** All that an entry is besides its value, so that none of it can turn into something else unseen. */
+function keyOf(seq: number, subject: string, atMs: number): string {
+  return `${seq} of ${subject} at ${atMs}`;
 }
