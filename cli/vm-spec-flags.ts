@@ -126,6 +126,6 @@ function diskFormat(path: string): 'raw' | 'qcow2' {
 }
 
 /** A path from where the command runs, or an image by its name. */
-function fileOrImage(text: string): string {
+export function fileOrImage(text: string): string {
   return imageOf(text) === undefined ? resolve(text) : text;
 }

@@ -3,6 +3,7 @@
  *
  *     STATE/images/sha256/DIGITS      as the hub has it, read only: kernels, initial RAM disks, disks that are only read
  *     STATE/images/overlays/VM/…      what a VM writes onto a disk that is an image: a qcow2 image of its own above it
+ *     STATE/images/earlier/VM.json    what a VM was before it was redefined
  *
  * A VM's spec keeps the path, in which the digest stands: what a VM was made of is told for as long as there is the VM.
  */
@@ -18,8 +19,10 @@ import type { Disk } from '../../shared/protocol/vm-spec-devices.ts';
 import type { Vms } from '../vm/api.ts';
 import { openPassage } from '../vm/confinement/passage.ts';
 import { createOverlay } from '../vm/snapshot/overlay.ts';
+import { EarlierSpecs } from './earlier-specs.ts';
 import { overlaysDirectory, overlaysOf } from './overlays.ts';
 import { Puller, type PullerOptions, type PullOptions } from './puller.ts';
+import { standsOn } from './stands-on.ts';
 import { usedImages } from './used-images.ts';
 
 export interface HostImagesOptions extends Omit<PullerOptions, 'files'> {
@@ -29,6 +32,10 @@ export interface HostImagesOptions extends Omit<PullerOptions, 'files'> {
   readonly recordDirectories: readonly string[];
 }
 
+export type PlacedFile = Pick<Disk, 'path' | 'format'>;
+/** What of a disk says which file it is. A CD drive only reads. */
+export type DiskFile = PlacedFile & Pick<Disk, 'id' | 'readOnly'>;
+
 function imagesDirectory(stateDir: string): string {
   return join(stateDir, 'images');
 }
@@ -37,6 +44,7 @@ export class HostImages implements AsyncDisposable {
   readonly #options: HostImagesOptions;
   readonly #files: BlobFiles;
   readonly #puller: Puller;
+  readonly #earlier: EarlierSpecs;
   /** Being given to VMs that are not made yet, and how often. */
   readonly #pinned = new Map<string, number>();
   /** While unused ones are looked for and removed, nothing new is given out. */
@@ -47,12 +55,40 @@ export class HostImages implements AsyncDisposable {
     const directory = imagesDirectory(options.stateDir);
     this.#files = new BlobFiles({ directory, blobMode: options.vms.fileOwner === undefined ? 0o400 : 0o444 });
     this.#puller = new Puller({ ...options, files: this.#files });
+    this.#earlier = new EarlierSpecs(options.stateDir);
   }
 
   /** Runs `make` with the spec whose images are here as files, which nobody removes meanwhile. */
   async placed<T>(spec: VmSpec, options: PullOptions, make: (spec: VmSpec) => Promise<T>): Promise<T> {
-    const images = imagesOf(spec);
+    const { kernel, initrd } = spec.boot;
+    const images = imagesIn([kernel, initrd, ...spec.disks.map(({ path }) => path)]);
     if (images.length === 0) return make(spec);
+    return await this.#holding(images, options, async (overlays) => {
+      const disks: Disk[] = [];
+      for (const disk of spec.disks) disks.push(await this.#placedDisk(spec.name, disk, overlays));
+      return await make({ ...this.#withBoot(spec), disks });
+    });
+  }
+
+  /** The same of one disk or CD drive of a VM that runs. A disk that it has by that id on the same image is that very disk. */
+  async placedFile<T>(vm: string, disk: DiskFile, options: PullOptions, make: (file: PlacedFile) => Promise<T>): Promise<T> {
+    const images = imagesIn([disk.path]);
+    const [digest] = images;
+    if (digest === undefined) return make(disk);
+    return await this.#holding(images, options, async (overlays) => {
+      const there = this.#options.vms.get(vm).spec.disks.find(({ id }) => id === disk.id);
+      const isSame = there?.path !== undefined && there.readOnly === disk.readOnly && (await standsOn(there.path, digest));
+      return await make(isSame ? there : await this.#placedDisk(vm, disk, overlays));
+    });
+  }
+
+  /** What the VM was names images, and may be wanted again. */
+  async keepEarlier(spec: VmSpec): Promise<void> {
+    await this.#earlier.keep(spec);
+  }
+
+  /** Runs `make` while the images are here. What it adds to `overlays` is removed if it throws. */
+  async #holding<T>(images: readonly Digest[], options: PullOptions, make: (overlays: string[]) => Promise<T>): Promise<T> {
     for (let last: unknown; last !== this.#collecting; ) {
       last = this.#collecting;
       await last;
@@ -62,9 +98,7 @@ export class HostImages implements AsyncDisposable {
     try {
       for (const digest of images) await this.#puller.pull(digest, options);
       await this.#letUserPass();
-      const disks: Disk[] = [];
-      for (const disk of spec.disks) disks.push(await this.#placedDisk(spec.name, disk, overlays));
-      return await make({ ...this.#withBoot(spec), disks });
+      return await make(overlays);
     } catch (error) {
       await Promise.all(overlays.map((path) => rm(path, { force: true })));
       throw error;
@@ -95,6 +129,8 @@ export class HostImages implements AsyncDisposable {
   async #collect(dryRun: boolean): Promise<Result<'blob.collect'>> {
     // Their VMs may be made, and told of, in the middle of the look.
     const pinned = new Set(this.#pinned.keys());
+    const vms = new Set([...this.#options.vms.list(), ...this.#options.vms.broken].map(({ name }) => name));
+    if (!dryRun) await this.#earlier.forget((vm) => vms.has(vm));
     const uses = await this.#uses();
     if (!dryRun) {
       if (pinned.size === 0) await this.#removeOverlays(uses.names);
@@ -111,8 +147,9 @@ export class HostImages implements AsyncDisposable {
   }
 
   #uses() {
-    const { vms, recordDirectories } = this.#options;
-    return usedImages({ vms, directories: recordDirectories });
+    const { vms, recordDirectories, stateDir } = this.#options;
+    const directories = [...recordDirectories, this.#earlier.directory];
+    return usedImages({ vms, directories, overlays: overlaysDirectory(stateDir) });
   }
 
   #withBoot(spec: VmSpec): VmSpec {
@@ -132,10 +169,10 @@ export class HostImages implements AsyncDisposable {
     return image === undefined ? path : this.#files.pathOf(image);
   }
 
-  async #placedDisk(vm: string, disk: Disk, overlays: string[]): Promise<Disk> {
+  async #placedDisk<D extends DiskFile>(vm: string, disk: D, overlays: string[]): Promise<D> {
     if (disk.path === undefined || imageOf(disk.path) === undefined) return disk;
     const blob = this.#fileOf(disk.path);
-    if (disk.media === 'cdrom' || disk.readOnly) return { ...disk, path: blob };
+    if (disk.readOnly) return { ...disk, path: blob };
     const { stateDir, vms } = this.#options;
     const directory = overlaysOf(stateDir, vm);
     await mkdir(directory, { recursive: true, mode: 0o711 });
@@ -175,9 +212,8 @@ export class HostImages implements AsyncDisposable {
   }
 }
 
-/** Digests that a spec names. @throws FairleadError INVALID_PARAMS for a tag, which only the hub can resolve */
-function imagesOf({ boot, disks }: VmSpec): Digest[] {
-  const paths = [boot.kernel, boot.initrd, ...disks.map(({ path }) => path)];
+/** Digests among what a spec names. @throws FairleadError INVALID_PARAMS for a tag, which only the hub can resolve */
+function imagesIn(paths: readonly (string | undefined)[]): Digest[] {
   const images = paths.flatMap((path) => (path === undefined ? [] : (imageOf(path) ?? [])));
   const tag = images.find((image) => !isDigest(image));
   if (tag === undefined) return [...new Set(images)];

@@ -1,8 +1,8 @@
 /** The images of this host, loaded when the first of them is wanted: an agent whose VMs have files of their own never does. */
 import { join } from 'node:path';
-import { imageOf } from '../../shared/protocol/image-ref.ts';
+import { digestsIn, imageOf } from '../../shared/protocol/image-ref.ts';
 import type { VmSpec } from '../../shared/protocol/vm-spec.ts';
-import type { HostImages, HostImagesOptions } from './host-images.ts';
+import type { DiskFile, HostImages, HostImagesOptions, PlacedFile } from './host-images.ts';
 import { overlaysOf } from './overlays.ts';
 import type { PullOptions } from './puller.ts';
 
@@ -32,6 +32,21 @@ export class ImagesOnDemand implements AsyncDisposable {
   async placed<T>(spec: VmSpec, context: CallContext, make: (spec: VmSpec) => Promise<T>): Promise<T> {
     if (!namesImages(spec)) return make(spec);
     return (await this.get()).placed(spec, { signal: context.cancellation }, make);
+  }
+
+  /** See HostImages.placedFile. */
+  async placedFile<T>(vm: string, disk: DiskFile, context: CallContext, make: (file: PlacedFile) => Promise<T>): Promise<T> {
+    if (disk.path === undefined || imageOf(disk.path) === undefined) return make(disk);
+    return (await this.get()).placedFile(vm, disk, { signal: context.cancellation }, make);
+  }
+
+  /** Before a VM that is like this becomes another: its images stay. One that has none costs nothing. */
+  async keepEarlier(spec: VmSpec): Promise<void> {
+    const files = [spec.boot.kernel, spec.boot.initrd, ...spec.disks.map(({ path }) => path)];
+    const images = join(this.#options.stateDir, 'images', '/');
+    if (files.some((path) => path !== undefined && (path.startsWith(images) || digestsIn(path).length > 0))) {
+      await (await this.get()).keepEarlier(spec);
+    }
   }
 
   /** As it would be with its images here, for a dry run: nothing is fetched, and nothing made. */

@@ -19,6 +19,8 @@ export interface UsedImagesOptions {
   readonly vms: Pick<Vms, 'list' | 'broken'>;
   /** These files, and all below these directories, are read: records of snapshots and of what is wanted; and images, whose headers name others. */
   readonly directories: readonly string[];
+  /** Of what VMs write onto images: a file in it that anything names uses the image below it. */
+  readonly overlays: string;
 }
 
 /** Records are a few KiB; anything that is longer is no record. */
@@ -26,7 +28,7 @@ const MAX_RECORD_BYTES = 1024 * 1024;
 const MAX_DEPTH = 16;
 
 /** @throws what the file system throws, but for files that go meanwhile: then nothing may be removed */
-export async function usedImages({ vms, directories }: UsedImagesOptions): Promise<ImageUses> {
+export async function usedImages({ vms, directories, overlays }: UsedImagesOptions): Promise<ImageUses> {
   const infos = vms.list();
   const texts = infos.map((info) => JSON.stringify(info));
   const images = infos.flatMap(({ spec }) =>
@@ -40,7 +42,15 @@ export async function usedImages({ vms, directories }: UsedImagesOptions): Promi
   }
   for (const image of images) texts.push(...(await chainBelow(image)));
   const all = texts.join('\n');
-  return { digests: new Set(digestsIn(all)), names: (path) => all.includes(path) };
+  const names = (path: string): boolean => all.includes(path) || all.includes(inJson(path));
+  const below: string[] = [];
+  for (const overlay of await filesBelow(overlays)) if (names(overlay)) below.push(...(await chainBelow(overlay)));
+  return { digests: new Set(digestsIn([all, ...below].join('\n'))), names };
+}
+
+/** As it stands in a record. */
+function inJson(path: string): string {
+  return JSON.stringify(path).slice(1, -1);
 }
 
 async function filesBelow(directory: string): Promise<string[]> {

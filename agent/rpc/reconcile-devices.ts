@@ -12,7 +12,9 @@
  * of an attach and a detach after it, only the detach shows.
  */
 import { isDeepStrictEqual } from 'node:util';
+import { imageOf } from '../../shared/protocol/image-ref.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
+import { standsOn } from '../images/stands-on.ts';
 import type { DeviceOperations } from '../vm/devices/device-operations.ts';
 import { isMediumSo, isThrottledSo, sizeOfDisk } from '../vm/devices/look-at-disk.ts';
 import type { Reconciliation } from './operation-record.ts';
@@ -30,7 +32,8 @@ function rulesOf(devices: DeviceOperations): Reconcilers {
   return {
     'disk.attach': async ({ params }) => {
       const { vm, id, disk } = parseParams('disk.attach', params);
-      return attached(id, await devices.find(vm, id), disk);
+      const found = await devices.find(vm, id);
+      return attached(id, found, await asPlaced(disk, found));
     },
     'network.attach': async ({ params }) => {
       const { vm, id, network } = parseParams('network.attach', params);
@@ -65,11 +68,20 @@ function rulesOf(devices: DeviceOperations): Reconcilers {
       return isSo ? done(`${wanted.id} has these limits`) : notDone(`${wanted.id} has other limits`);
     },
     'medium.change': async ({ params }) => {
-      const { vm, ...wanted } = parseParams('medium.change', params);
+      const { vm, ...asked } = parseParams('medium.change', params);
+      const wanted = await asPlaced(asked, await devices.find(vm, asked.id));
       const isSo = await devices.look(vm, (live, limits) => isMediumSo(live, wanted, limits));
       return isSo ? done(`that is how ${wanted.id} is`) : notDone(`${wanted.id} has another medium, or none`);
     },
   };
+}
+
+/** An image is asked for by its digest, and found as a file. */
+async function asPlaced<F extends { readonly path?: string | undefined }>(asked: F, found: object | undefined): Promise<F> {
+  const image = asked.path === undefined ? undefined : imageOf(asked.path);
+  if (image === undefined || found === undefined || !('path' in found) || typeof found.path !== 'string') return asked;
+  if (!(await standsOn(found.path, image))) return asked;
+  return { ...asked, path: found.path, ...('format' in found ? { format: found.format } : {}) };
 }
 
 function attached(id: string, found: object | undefined, asked: object): Reconciliation {

@@ -1,9 +1,9 @@
 /** `fairlead vm disk|nic|vsock|medium …`: what comes and goes while a VM runs. Paths are paths on the host, as everywhere. */
-import { resolve } from 'node:path';
 import { type Command, Option } from 'commander';
 import type { MethodName, ParamsInput } from '../../shared/protocol/methods.ts';
 import { type App, withHub } from '../app.ts';
 import { parseInteger } from '../integer.ts';
+import { fileOrImage } from '../vm-spec-flags.ts';
 import { collectForwards } from '../vm-spec-options.ts';
 
 interface HostOption {
@@ -60,7 +60,7 @@ function registerDisk(disk: Command, app: App): void {
         vm: name,
         id,
         disk: {
-          path: resolve(path),
+          path: fileOrImage(path),
           format: flags.format ?? (path.endsWith('.qcow2') ? 'qcow2' : 'raw'),
           ...(flags.readOnly === true && { readOnly: true }),
           ...(flags.cache !== undefined && { cache: flags.cache }),
@@ -218,7 +218,7 @@ function registerMedium(medium: Command, app: App): void {
         app,
         command,
         'medium.change',
-        { vm: name, id, path: resolve(path), format, force: flags.force === true },
+        { vm: name, id, path: fileOrImage(path), format, force: flags.force === true },
         {
           done: `drive ${id} has ${path} now on`,
           same: `drive ${id} has ${path} already on`,

@@ -63,6 +63,11 @@ export class Commands {
     throw new FairleadError('NOT_FOUND', `the hub keeps no command ${id}: it was never given here, or has been forgotten`);
   }
 
+  /** Those that have not ended. */
+  open(): readonly KeptCommand[] {
+    return this.#options.book.open();
+  }
+
   /** The newest first. */
   list(): readonly KeptCommand[] {
     return this.#options.book.all();

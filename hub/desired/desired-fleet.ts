@@ -102,7 +102,7 @@ export class DesiredFleet implements Disposable {
   async give(host: string): Promise<void> {
     const state = (await this.#options.store.collection(HOSTS).get(host))?.value;
     if (state === undefined) return await this.#upkeep.discard(host);
-    const recorded = await this.#record(state, await this.#allDocuments());
+    const recorded = await this.#record(state, await this.documents());
     const peer = this.#options.peerOf(host);
     if (recorded === undefined || peer === undefined) return;
     const { generation } = recorded.upkeep;
@@ -119,7 +119,7 @@ export class DesiredFleet implements Disposable {
   }
 
   async #apply(document: FleetDocument, dryRun: boolean, by: string): Promise<Result<'fleet.apply'>> {
-    const others = (await this.#allDocuments()).filter(({ name }) => name !== document.name);
+    const others = (await this.documents()).filter(({ name }) => name !== document.name);
     const documents = [...others, document];
     const hosts = await this.#hosts();
     const { inventory } = this.#options;
@@ -151,7 +151,8 @@ export class DesiredFleet implements Disposable {
     throw new FairleadError('NOT_FOUND', `no document ${name} is applied`);
   }
 
-  async #allDocuments(): Promise<FleetDocument[]> {
+  /** All that are applied. */
+  async documents(): Promise<FleetDocument[]> {
     return (await this.#documents.list()).map(({ value }) => value.document);
   }
 
@@ -161,7 +162,7 @@ export class DesiredFleet implements Disposable {
 
   /** Resolves once what each host is to have is durable; the hosts are given it in their own time. */
   async #seeAll(): Promise<void> {
-    const documents = await this.#allDocuments();
+    const documents = await this.documents();
     const hosts = await this.#hosts();
     const queue = hosts.values();
     const worker = async () => {

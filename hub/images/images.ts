@@ -3,8 +3,8 @@
  * is kept, so that all hosts and every repeat get the same bytes.
  */
 import * as v from 'valibot';
-import { FairleadError, type JsonObject } from '../../shared/errors.ts';
-import { type Digest, ImageTag, isDigest, mapImages } from '../../shared/protocol/image-ref.ts';
+import { FairleadError, type JsonObject, type JsonValue } from '../../shared/errors.ts';
+import { type Digest, ImageTag, imageOf, isDigest, mapImage, mapImages } from '../../shared/protocol/image-ref.ts';
 import type { Params, Result } from '../../shared/protocol/methods.ts';
 import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import type { ImageBook } from './image-book.ts';
@@ -13,6 +13,8 @@ export interface ImagesOptions {
   readonly book: ImageBook;
   /** Asks a host that is connected; undefined for one that is away, and null for one that is no host of ours. */
   readonly blobsOf: (host: string) => Promise<unknown>;
+  /** What the hub itself is going to want: digests, each with who names it. */
+  readonly named: () => Promise<ReadonlyMap<Digest, string>>;
   readonly now: () => number;
 }
 
@@ -30,14 +32,16 @@ export class Images {
     this.book = options.book;
   }
 
-  /** The params with each tag of `spec`, and that of `release`, replaced by its digest. @throws FairleadError NOT_FOUND */
+  /** The params with each tag that they name, in a spec, a disk, a medium or as a release, replaced by its digest. @throws FairleadError NOT_FOUND */
   async resolved(params: JsonObject): Promise<JsonObject> {
-    const { spec, release } = params;
-    if (typeof release === 'string') return { ...params, release: await this.#releaseDigest(release) };
-    if (typeof spec !== 'object' || spec === null || Array.isArray(spec)) return params;
-    // SAFETY: a JSON value that is an object.
-    const written = spec as JsonObject;
-    return { ...params, spec: await mapImages(written, this.#byDigest) };
+    const { spec, disk, release } = params;
+    const isFile = typeof params['path'] === 'string' && imageOf(params['path']) !== undefined;
+    return {
+      ...(isFile ? await mapImage(params, this.#byDigest) : params),
+      ...(isObject(spec) && { spec: await mapImages(spec, this.#byDigest) }),
+      ...(typeof release === 'string' && { release: await this.#releaseDigest(release) }),
+      ...(isObject(disk) && { disk: await mapImage(disk, this.#byDigest) }),
+    };
   }
 
   /** The same of a spec. @throws FairleadError NOT_FOUND */
@@ -77,6 +81,8 @@ export class Images {
       }
       const { digest, tags } = await this.book.resolve(image);
       if (tags.length > 0) throw inUse(digest, `the tags ${tags.join(', ')} stand for it: remove them first`);
+      const name = (await this.#options.named()).get(digest);
+      if (name !== undefined) throw inUse(digest, `${name} names it`);
       const [holder] = await this.#users(digest);
       if (holder !== undefined) throw inUse(digest, `host ${holder} uses it, or is away and may`);
       await this.book.remove(digest);
@@ -88,8 +94,9 @@ export class Images {
     return this.#inTurn(async () => {
       const digests: Digest[] = [];
       let bytes = 0;
+      const named = await this.#options.named();
       for (const blob of await this.book.untagged(this.#options.now() - olderThanMs)) {
-        if ((await this.#users(blob.digest)).length > 0) continue;
+        if (named.has(blob.digest) || (await this.#users(blob.digest)).length > 0) continue;
         if (!dryRun) await this.book.remove(blob.digest);
         digests.push(blob.digest);
         bytes += blob.bytes;
@@ -122,6 +129,10 @@ export class Images {
     this.#turn = done.catch(() => {});
     return done;
   }
+}
+
+function isObject(value: JsonValue | undefined): value is JsonObject {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
 function inUse(digest: Digest, why: string): FairleadError {

@@ -9,7 +9,7 @@ import { ImageBook } from './image-book.ts';
 import { ImageStreams } from './image-streams.ts';
 import { Images, type ImagesOptions } from './images.ts';
 
-export interface OpenImagesOptions extends Pick<ImagesOptions, 'blobsOf' | 'now'> {
+export interface OpenImagesOptions extends Pick<ImagesOptions, 'blobsOf' | 'named' | 'now'> {
   readonly config: Pick<HubConfig, 'dataDir' | 'maxImageBytes' | 'imageRate'>;
   readonly hubId: string;
   readonly store: Store;

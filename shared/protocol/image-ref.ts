@@ -41,28 +41,37 @@ export function isDigest(name: string): boolean {
   return v.is(Digest, name);
 }
 
+type Replace = (image: string) => Promise<string>;
+
 /** A spec as somebody wrote it with each image that it names replaced, in the order in which it names them; all else is left as it is. */
-export async function mapImages(spec: JsonObject, replace: (image: string) => Promise<string>): Promise<JsonObject> {
-  const mapped = async (holder: unknown, keys: readonly string[]): Promise<unknown> => {
-    if (typeof holder !== 'object' || holder === null || Array.isArray(holder)) return holder;
-    const copy: Record<string, unknown> = { ...holder };
-    for (const key of keys) {
-      const path = copy[key];
-      const image = typeof path === 'string' ? imageOf(path) : undefined;
-      if (image !== undefined) copy[key] = await replace(image);
-    }
-    return copy;
-  };
+export async function mapImages(spec: JsonObject, replace: Replace): Promise<JsonObject> {
   const { boot, disks } = spec;
   const result: Record<string, unknown> = { ...spec };
-  if (boot !== undefined) result['boot'] = await mapped(boot, ['kernel', 'initrd']);
+  if (boot !== undefined) result['boot'] = await mapped(boot, ['kernel', 'initrd'], replace);
   if (Array.isArray(disks)) {
     const list: unknown[] = [];
-    for (const disk of disks) list.push(await mapped(disk, ['path']));
+    for (const disk of disks) list.push(await mapped(disk, ['path'], replace));
     result['disks'] = list;
   }
   // SAFETY: it was JSON, and strings of it were replaced by strings.
   return result as JsonObject;
+}
+
+/** The same of one disk or medium. */
+export async function mapImage(disk: JsonObject, replace: Replace): Promise<JsonObject> {
+  // SAFETY: likewise.
+  return (await mapped(disk, ['path'], replace)) as JsonObject;
+}
+
+async function mapped(holder: unknown, keys: readonly string[], replace: Replace): Promise<unknown> {
+  if (typeof holder !== 'object' || holder === null || Array.isArray(holder)) return holder;
+  const copy: Record<string, unknown> = { ...holder };
+  for (const key of keys) {
+    const path = copy[key];
+    const image = typeof path === 'string' ? imageOf(path) : undefined;
+    if (image !== undefined) copy[key] = await replace(image);
+  }
+  return copy;
 }
 
 /** Digests in a text of any form, such as a spec or a manifest: as they are named, and as files of theirs are. */

@@ -2,8 +2,9 @@
  * Methods that change the devices of a running VM. What they change is part of its spec from then on, so the next start has it too.
  */
 import * as v from 'valibot';
-import { Bytes, HostPath, Name, VsockPort } from './common.ts';
+import { Bytes, Name, VsockPort } from './common.ts';
 import type { MethodContract } from './contract.ts';
+import { FileOrImage } from './image-ref.ts';
 import { DeviceId, DiskInput, NetworkInput, Slot, Throttle } from './vm-spec-devices.ts';
 
 const [DataDisk] = DiskInput.options;
@@ -59,7 +60,7 @@ export const DEVICE_METHODS = {
       /** Of the drive. */
       id: DeviceId,
       /** Without it the drive is left empty. */
-      path: v.optional(HostPath),
+      path: v.optional(FileOrImage),
       format: v.optional(v.picklist(['raw', 'qcow2']), 'raw'),
       /** Open a tray that the guest has locked. */
       force: v.optional(v.boolean(), false),

@@ -203,13 +203,19 @@ describe('an image on its way to a host', { timeout: TIMEOUT_MS }, () => {
   it('is one transfer for two that want it, and goes on for one when the other gives up', async () => {
     const bytes = randomBytes(6 * MIB);
     const digest = await pushed(bytes);
-    await startHost('h1');
-    const [one, two] = await Promise.all([
-      operator.call('blob.pull', { digest }, 'h1'),
-      operator.call('blob.pull', { digest }, 'h1'),
-    ]);
+    const proxy = scope.use(await CutProxy.start(() => Number(new URL(hub.url).port)));
+    await startHost('h1', `http://127.0.0.1:${proxy.port}`);
+    const cut = proxy.cutAfter(bytes.length + 2 * MIB);
+    const gone = new AbortController();
+    const pull = () => operator.call('blob.pull', { digest }, 'h1');
+    const leave = { signal: gone.signal, onProgress: () => gone.abort(new Error('no more')) };
+    const given = operator.client.call('blob.pull', { digest, host: 'h1' }, leave);
+    const [one, two] = await Promise.all([pull(), pull(), given.catch(() => {})]);
     expect(one).toEqual(two);
     expect(await readFile(hostFile(digest))).toEqual(bytes);
+    // Twice as much would have been cut.
+    expect(proxy.cuts).toBe(0);
+    void cut;
   });
 
   it('is fetched anew when what was on disk of it is not what it should be', async () => {
@@ -229,6 +235,62 @@ describe('an image on its way to a host', { timeout: TIMEOUT_MS }, () => {
 });
 
 describe('images that nothing uses', { timeout: TIMEOUT_MS }, () => {
+  const collect = () => operator.call('image.collect', { olderThanMs: 0 });
+
+  it('are none of what a VM was before a rollout, which is taken back with its disk as the guest has left it', async () => {
+    const before = await pushed(randomBytes(200_000));
+    const after = await pushed(randomBytes(200_001));
+    await startHost('h1');
+    const made = await operator.call('vm.create', { spec: { name: 'web', disks: [{ path: `image:${before}` }] } });
+    const overlay = made.spec.disks[0]?.path ?? '';
+    const patch = { disks: [{ path: `image:${after}` }] };
+    await operator.call('rollout.start', { rollout: 'r1', spec: { selector: {}, steps: [{ kind: 'vm', patch }] } });
+    const status = async () => (await operator.call('rollout.get', { rollout: 'r1' })).status;
+    await expect.poll(status, { timeout: TIMEOUT_MS }).toBe('completed');
+    expect((await operator.call('vm.get', { vm: 'web' })).spec.disks[0]?.path).not.toBe(overlay);
+
+    expect((await operator.call('blob.collect', {}, 'h1')).digests).toEqual([]);
+    expect((await collect()).digests).toEqual([]);
+    await expect(operator.call('image.remove', { image: before })).rejects.toMatchObject({ code: 'CONFLICT' });
+    expect((await stat(overlay)).size).toBeGreaterThan(0);
+    await operator.call('rollout.rollback', { rollout: 'r1' });
+    await expect.poll(status, { timeout: TIMEOUT_MS }).toBe('rolled-back');
+    expect((await operator.call('vm.get', { vm: 'web' })).spec.disks[0]?.path).toBe(overlay);
+
+    await operator.call('vm.delete', { vm: 'web', force: true });
+    expect((await operator.call('blob.collect', {}, 'h1')).digests.toSorted()).toEqual([before, after].toSorted());
+    expect((await collect()).digests.toSorted()).toEqual([before, after].toSorted());
+  });
+
+  it('are none of what documents, rollouts under way and waiting commands name, though no host has them yet', async () => {
+    const host = await startHost('h1');
+    await host[Symbol.asyncDispose]();
+    await expect.poll(() => operator.call('host.get', { host: 'h1' })).toMatchObject({ connected: false });
+    const [documented, rolled, waiting, unused] = [
+      await pushed(randomBytes(1001)),
+      await pushed(randomBytes(1002)),
+      await pushed(randomBytes(1003)),
+      await pushed(randomBytes(1004)),
+    ];
+    const specOf = (digest: string, name = 'web') => ({ name, boot: { kernel: `image:${digest}` } });
+    await operator.call('fleet.apply', { document: { name: 'all', vms: [{ on: {}, spec: specOf(documented) }] } });
+    const steps = [{ kind: 'vm' as const, patch: { boot: specOf(rolled).boot } }];
+    await operator.call('rollout.start', { rollout: 'r1', spec: { selector: {}, steps, approval: 'anyone' } });
+    await operator.call('command.submit', { host: 'h1', method: 'vm.create', params: { spec: specOf(waiting, 'later') } });
+
+    for (const [digest, who] of [
+      [documented, 'document all'],
+      [rolled, 'rollout r1'],
+      [waiting, 'command'],
+    ] as const) {
+      await expect(operator.call('image.remove', { image: digest })).rejects.toThrow(who);
+    }
+    expect((await collect()).digests).toEqual([unused]);
+    await operator.call('fleet.remove', { name: 'all' });
+    await operator.call('rollout.abort', { rollout: 'r1' });
+    expect((await collect()).digests.toSorted()).toEqual([documented, rolled].toSorted());
+  });
+
   it('are removed from a host, and those of its VMs stay, with the layers that they write', async () => {
     const used = await pushed(randomBytes(1000));
     const below = await pushed(randomBytes(200_000));
@@ -254,7 +316,6 @@ describe('images that nothing uses', { timeout: TIMEOUT_MS }, () => {
     const unused = await pushed(randomBytes(1002));
     const host = await startHost('h1');
     await operator.call('vm.create', { spec: { name: 'web', boot: { kernel: `image:${used}` } } });
-    const collect = () => operator.call('image.collect', { olderThanMs: 0 });
     expect((await collect()).digests).toEqual([unused]);
     await expect(operator.call('image.remove', { image: tagged })).rejects.toMatchObject({ code: 'CONFLICT' });
     await expect(operator.call('image.remove', { image: used })).rejects.toMatchObject({ code: 'CONFLICT' });

@@ -136,7 +136,7 @@ describe('what uses an image', () => {
     const info = fakeVmInfo('web');
     // SAFETY: disks of the tests have what is looked at.
     const vms = { list: () => [{ ...info, spec: { ...info.spec, disks: disks as typeof info.spec.disks } }], broken: [] };
-    return usedImages({ vms, directories });
+    return usedImages({ vms, directories, overlays: join(directory, 'overlays') });
   };
 
   it('is a VM whose spec names it', async () => {

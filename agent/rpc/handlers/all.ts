@@ -42,7 +42,7 @@ export function allHandlers(
     ...snapshotHandlers(snapshots),
     ...memoryHandlers(vms),
     ...migrationHandlers(vms, policy),
-    ...deviceHandlers(devices),
+    ...deviceHandlers(devices, images),
     ...diskImageHandlers(snapshots),
     ...guestHandlers(guests),
     ...operationHandlers(operations),

@@ -23,6 +23,7 @@ export function vmHandlers(vms: Vms, policy: Policy, images: ImagesOnDemand): Ha
     'vm.redefine': ({ vm, spec }, context) =>
       images.placed(spec, context, async (placed) => {
         await policy.checkSpec(placed);
+        await images.keepEarlier(vms.get(vm).spec);
         return redefine(vms, vm, placed, { signal: context.signal, timeoutMs: context.timeoutMs });
       }),
     'vm.start': ({ vm }, context) => vms.start(vm, context),
