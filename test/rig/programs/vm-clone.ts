@@ -8,8 +8,8 @@ import { chooseTransport } from '../../../agent/streams/choose.ts';
 import { artefacts } from '../../../cli/image/cache.ts';
 import { parseParams } from '../../../shared/protocol/validate.ts';
 import { snapshotsOf } from '../../support/snapshots.ts';
-import { silent, spec, testHost } from '../../support/vm.ts';
-import { runCases } from '../../support/vm-cases.ts';
+import { silent, spec, testHost, typesOf } from '../../support/vm.ts';
+import { type Cases, runCases } from '../../support/vm-cases.ts';
 
 const ECHO_PORT = 7;
 const RUN_PORT = 1024;
@@ -25,10 +25,13 @@ const { manager } = host;
 const snapshots = snapshotsOf(host);
 
 async function inGuest(vm: string, command: string): Promise<string> {
+  const what = `${vm}: ${command}`;
+  waiting.add(what);
   const { stream } = await manager.openStream({ vm, port: RUN_PORT, connectTimeoutMs: CONNECT_MS });
   stream.end(`${command}\n`);
   let text = '';
   for await (const chunk of stream) text += String(chunk);
+  waiting.delete(what);
   return text.trim();
 }
 
@@ -40,7 +43,9 @@ function requireDifferent(values: readonly unknown[]): void {
   assert.equal(new Set(values).size, ALL.length, values.join(', '));
 }
 
-await runCases({
+const waiting = new Set<string>();
+
+const cases: Cases = {
   'a guest under KVM is saved for clones, and goes on with its vsock': async () => {
     const ready = Promise.withResolvers<void>();
     using _ = manager.events.listen(({ type }) => type === 'vm.ready' && ready.resolve());
@@ -101,4 +106,10 @@ await runCases({
     const verified = await snapshots.verify({ snapshot: 'gold' }, {});
     assert.deepEqual(verified.problems, []);
   },
-});
+};
+
+const describe = (): string => {
+  const vms = manager.list().map(({ name, state }) => `${name} ${state} (${typesOf(manager, name).join(' ')})`);
+  return [`in guests: ${[...waiting].join('; ')}`, ...vms].join('\n');
+};
+await runCases(cases, { describe });
