@@ -42,6 +42,17 @@ describe('systemd units', () => {
     expect(await read('packaging/systemd/fairlead-agent.service')).not.toContain('DelegateSubgroup');
   });
 
+  it('the launcher of agents is started with the flags of the unit, and its child may speak to systemd', async () => {
+    const [unit, updates] = await Promise.all([
+      read('packaging/systemd/fairlead-agent.service'),
+      read('packaging/systemd/fairlead-agent.service.d/updates.conf'),
+    ]);
+    const flags = /^ExecStart=\S+ agent (.*)$/m.exec(unit)?.[1];
+    expect(updates).toMatch(/^ExecStart=$/m);
+    expect(updates).toMatch(new RegExp(`^ExecStart=\\S+ launch --releases /var/lib/fairlead/releases ${flags}$`, 'm'));
+    expect(updates).toMatch(/^NotifyAccess=all$/m);
+  });
+
   it('verify does complain when a unit is wrong', async ({ skip }) => {
     if (!hasSystemd) skip('systemd-analyze is not installed');
     const directory = await mkdtemp(join(tmpdir(), 'fairlead-unit-'));
