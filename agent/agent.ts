@@ -20,7 +20,7 @@ import { Upkeep } from './desired/upkeep.ts';
 import { type ReadinessCheck, reasonOf } from './http/readiness.ts';
 import { type HttpEndpoint, serveHttp } from './http/server.ts';
 import { ImagesOnDemand } from './images/on-demand.ts';
-import { directoryFiles } from './journal/files.ts';
+import { directoryFiles, type JournalFiles } from './journal/files.ts';
 import { Journal } from './journal/journal.ts';
 import { Link, type LinkStatus, type PlayedNetwork } from './link/link.ts';
 import { Dispatcher } from './rpc/dispatcher.ts';
@@ -37,6 +37,7 @@ import { snapshotReconcilers } from './rpc/reconcile-snapshot.ts';
 import { SUSPEND_RECONCILERS } from './rpc/reconcile-suspend.ts';
 import { updateReconcilers } from './rpc/reconcile-update.ts';
 import { StreamOpener } from './rpc/stream-open.ts';
+import type { TextFile } from './rpc/text-file.ts';
 import { becomeSoleAgent } from './sole-agent.ts';
 import { chooseTransport } from './streams/choose.ts';
 import { Telemetry } from './telemetry.ts';
@@ -62,6 +63,8 @@ export interface AgentOptions {
   /** For tests and simulated hosts: instead of the real VM manager. */
   readonly openVms?: ((vsock: HostVsock) => Promise<Vms>) | undefined;
   readonly network?: PlayedNetwork | undefined;
+  /** Where its commands are kept, instead of files of its own. */
+  readonly disk?: { readonly journal: JournalFiles; readonly fences: TextFile } | undefined;
   readonly updates?: Updates | undefined;
   /** Who has started this agent and could start another release of it. */
   readonly launcher?: LauncherLine | undefined;
@@ -116,7 +119,7 @@ class FairleadAgent implements Agent {
     });
     this.#telemetry = telemetry;
     this.#journal = new Journal({
-      files: directoryFiles(join(config.stateDir, 'journal')),
+      files: options.disk?.journal ?? directoryFiles(join(config.stateDir, 'journal')),
       observer: telemetry.journal,
       logger,
       limits: { maxOperations: config.journalCommands, maxBytes: config.journalBytes },
@@ -310,7 +313,7 @@ class FairleadAgent implements Agent {
       ...SUSPEND_RECONCILERS,
       ...updateReconcilers(updates),
     });
-    const admit = fenceKeeper(config.stateDir);
+    const admit = fenceKeeper(config.stateDir, this.#options.disk?.fences);
     const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile, admit });
     this.#once = once;
     once.prepare().catch((error: unknown) => {

@@ -3,11 +3,10 @@
  * over. The highest that was ever seen of a scope counts, and what comes with a lower one is refused: its sender has been replaced and does not
  * know it yet. It outlives the agent, for a late command may come after a restart.
  */
-import { readFile } from 'node:fs/promises';
 import * as v from 'valibot';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import { Fence } from '../../shared/protocol/fence.ts';
-import { writeFileAtomic } from '../vm/atomic-file.ts';
+import { type TextFile, textFileAt } from './text-file.ts';
 
 /** Scopes that are remembered; the one that was seen longest ago is forgotten for a further one. */
 const MAX_SCOPES = 256;
@@ -16,6 +15,7 @@ const FencesFile = v.strictObject({ version: v.literal(1), fences: v.pipe(v.arra
 
 export class Fences {
   readonly #path: string;
+  readonly #file: TextFile;
   /** The one that was raised last at the end. */
   readonly #epochs = new Map<string, number>();
   #loading: Promise<void> | undefined;
@@ -23,8 +23,10 @@ export class Fences {
   #isDirty = false;
   #saving: Promise<void> | undefined;
 
-  constructor(path: string) {
+  /** `path` names the file in errors, and is where it lies unless it is given. */
+  constructor(path: string, file: TextFile = textFileAt(path)) {
     this.#path = path;
+    this.#file = file;
   }
 
   /** Durable when it resolves. @throws FairleadError FENCED, JOURNAL_FAILED */
@@ -60,7 +62,7 @@ export class Fences {
     const fences = [...this.#epochs].map(([scope, epoch]) => ({ scope, epoch }));
     this.#isDirty = false;
     try {
-      await writeFileAtomic(this.#path, JSON.stringify({ version: 1, fences }));
+      await this.#file.write(JSON.stringify({ version: 1, fences }));
     } catch (cause) {
       this.#isDirty = true;
       throw failed(`could not write ${this.#path}`, cause);
@@ -77,10 +79,11 @@ export class Fences {
 
   async #read(): Promise<void> {
     try {
-      const { fences } = v.parse(FencesFile, JSON.parse(await readFile(this.#path, 'utf8')));
+      const text = await this.#file.read();
+      if (text === undefined) return;
+      const { fences } = v.parse(FencesFile, JSON.parse(text));
       for (const { scope, epoch } of fences) this.#epochs.set(scope, epoch);
     } catch (cause) {
-      if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return;
       throw failed(`could not read ${this.#path}`, cause);
     }
   }

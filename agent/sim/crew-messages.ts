@@ -8,6 +8,8 @@ export interface Order {
   readonly access: HubAccess;
   readonly script: SimScript;
   readonly directory: string;
+  /** File of the hosts' disk, in that directory. */
+  readonly disk: string;
   /** Unix milliseconds, from which the script's times count. */
   readonly startedAt: number;
 }

@@ -3,7 +3,7 @@
  * ends by itself ends the fleet: half of one would be taken for a fault of the hub.
  */
 import { type ChildProcess, fork } from 'node:child_process';
-import { mkdir } from 'node:fs/promises';
+import { mkdir, readdir } from 'node:fs/promises';
 import { FairleadError } from '../../shared/errors.ts';
 import { readOpenFilesLimit } from '../../shared/node/open-files.ts';
 import { addCounts, EMPTY_COUNTS, type Order, type SimCounts } from './crew-messages.ts';
@@ -50,6 +50,7 @@ export class SimFleet implements AsyncDisposable {
     const { hosts, processes, directory, prefix, access, script } = options;
     requireFiles(Math.ceil(hosts / processes), processes);
     await mkdir(directory, { recursive: true, mode: 0o700 });
+    await requireSameShares(directory, processes);
     const fleet = new SimFleet(options);
     const digits = Math.max(5, String(hosts).length);
     const all = Array.from({ length: hosts }, (_, index) => ({
@@ -59,7 +60,8 @@ export class SimFleet implements AsyncDisposable {
     const startedAt = Date.now();
     for (let number = 0; number < processes; number++) {
       const share = all.filter(({ index }) => index % processes === number);
-      fleet.#fork({ hosts: share, access, script, directory, startedAt });
+      const disk = `disk-${number + 1}-of-${processes}.log`;
+      fleet.#fork({ hosts: share, access, script, directory, disk, startedAt });
     }
     return fleet;
   }
@@ -123,6 +125,16 @@ export class SimFleet implements AsyncDisposable {
       this.#failed.reject(new FairleadError('INTERNAL', `a process of the fleet ended with ${signal ?? code}`));
     });
     child.send(order);
+  }
+}
+
+/** Which hosts have their journals on which disk follows from the number of processes. @throws FairleadError INVALID_PARAMS */
+async function requireSameShares(directory: string, processes: number): Promise<void> {
+  for (const name of await readdir(directory)) {
+    const made = /^disk-\d+-of-(\d+)\.log$/.exec(name)?.[1];
+    if (made === undefined || Number(made) === processes) continue;
+    const message = `the hosts in ${directory} were made by ${made} processes, not ${processes}: take --processes ${made}, or another directory`;
+    throw new FairleadError('INVALID_PARAMS', message);
   }
 }
 

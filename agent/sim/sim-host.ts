@@ -1,6 +1,6 @@
 /**
- * One simulated host: the agent as it is everywhere, on VMs that are played and with a network that the script can cut. Journal, key and
- * identity are files of its own state directory.
+ * One simulated host: the agent as it is everywhere, on VMs that are played and with a network that the script can cut. Key and identity are
+ * files of its own state directory; its journal is on the disk that it shares with others (shared-disk.ts).
  */
 import { join } from 'node:path';
 import type { WebSocket } from 'ws';
@@ -8,8 +8,10 @@ import { type Agent, createAgent } from '../agent.ts';
 import { parseAgentConfig } from '../config.ts';
 import { LinkError } from '../link/hub-http.ts';
 import type { LinkStatus, PlayedNetwork } from '../link/link.ts';
+import { FENCES_FILE } from '../rpc/fence-keeper.ts';
 import type { Logger } from '../vm/api.ts';
 import { HostFaults, labelsOf, type SimScript } from './script.ts';
+import type { SharedDisk } from './shared-disk.ts';
 import { SimUpdates } from './sim-updates.ts';
 import { SimVms } from './sim-vms.ts';
 
@@ -31,6 +33,7 @@ export interface SimHostOptions {
   readonly index: number;
   /** Of the whole fleet; the host's is below it. */
   readonly directory: string;
+  readonly disk: SharedDisk;
   /** Milliseconds since the fleet's start. */
   readonly now: () => number;
   readonly onOperation: (ok: boolean) => void;
@@ -48,7 +51,7 @@ export class SimHost implements AsyncDisposable {
   readonly #now: () => number;
 
   constructor(options: SimHostOptions) {
-    const { access, script, name, index, directory, now, onOperation, onLink } = options;
+    const { access, script, name, index, directory, disk, now, onOperation, onLink } = options;
     const labels = labelsOf(script, index);
     const host = { name, labels };
     this.#now = now;
@@ -81,7 +84,16 @@ export class SimHost implements AsyncDisposable {
     });
     const openVms = async () => vms;
     const updates = new SimUpdates({ faults: this.#faults, now, onOperation });
-    this.#agent = createAgent({ config, logger: SILENT, searchPath: '', onLink, openVms, updates, network: this.#network });
+    this.#agent = createAgent({
+      config,
+      logger: SILENT,
+      searchPath: '',
+      onLink,
+      openVms,
+      updates,
+      network: this.#network,
+      disk: { journal: disk.filesOf(name), fences: disk.textOf(name, FENCES_FILE) },
+    });
   }
 
   /** Whether `look` is of any use. */

@@ -2,10 +2,12 @@
  * One process of a simulated fleet: makes its share of the hosts, a few at a time, and tells its parent once a second how they are. It
  * ends when the parent says so or is gone.
  */
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { toFairleadError } from '../../shared/errors.ts';
 import type { LinkState } from '../link/link.ts';
 import { EMPTY_COUNTS, type Order, type SimCounts } from './crew-messages.ts';
+import { SharedDisk } from './shared-disk.ts';
 import { SimHost } from './sim-host.ts';
 
 /** Hosts that begin at once: each writes a key and opens a journal. */
@@ -28,7 +30,8 @@ export async function runSimWorker(): Promise<number> {
   const order = await ordered;
   if (order === undefined) return 0;
   {
-    await using share = new Share(order);
+    await using disk = await SharedDisk.open(join(order.directory, order.disk));
+    await using share = new Share(order, disk);
     void share.start();
     await over;
   }
@@ -39,6 +42,7 @@ export async function runSimWorker(): Promise<number> {
 
 class Share implements AsyncDisposable {
   readonly #order: Order;
+  readonly #disk: SharedDisk;
   readonly #hosts: SimHost[] = [];
   readonly #states = new Map<string, LinkState>();
   readonly #timers: NodeJS.Timeout[] = [];
@@ -48,8 +52,9 @@ class Share implements AsyncDisposable {
   #isEnding = false;
   #starting: Promise<unknown> = Promise.resolve();
 
-  constructor(order: Order) {
+  constructor(order: Order, disk: SharedDisk) {
     this.#order = order;
+    this.#disk = disk;
     this.#timers.push(setInterval(() => this.#tell(), TELL_MS));
     this.#timers.push(setInterval(() => this.#look(), LOOK_MS));
   }
@@ -82,6 +87,7 @@ class Share implements AsyncDisposable {
         access,
         script,
         directory,
+        disk: this.#disk,
         name,
         index,
         now: () => Date.now() - startedAt,

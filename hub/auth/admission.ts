@@ -22,7 +22,7 @@ interface Bucket {
 /** Addresses remembered. A bucket that is full again holds no news and may go; under attack the oldest go. */
 const MAX_ADDRESSES = 16_384;
 /** Turns are given out no further ahead: not all who were turned away come again, and a hub may be faster soon. */
-const MAX_WAIT_MS = 20_000;
+const MAX_WAIT_MS = 10_000;
 
 export interface AdmissionOptions {
   readonly perAddress: AdmissionLimits;
