@@ -4,7 +4,7 @@
  * Cause: the idle time ran from the end of standard input, however much of that still waited for the guest.
  */
 import { Duplex, PassThrough } from 'node:stream';
-import { expect, test } from 'vitest';
+import { expect, onTestFinished, test, vi } from 'vitest';
 import { joinLocal } from '../../cli/join-local.ts';
 import { joinTerminal } from '../../cli/join-terminal.ts';
 
@@ -20,11 +20,14 @@ function joined(taken: (done: () => void) => void): { ended: Promise<void>; stre
 }
 
 test('a guest that takes its input slowly gets all of it', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] });
+  onTestFinished(() => void vi.useRealTimers());
   let count = 0;
   const { ended } = joined((done) => {
     count += 1;
-    setTimeout(done, IDLE_MS * 1.5);
+    setTimeout(done, IDLE_MS * 1.2);
   });
+  await vi.advanceTimersByTimeAsync(IDLE_MS * 10);
   await ended;
   expect(count).toBe(2);
 });
