@@ -80,7 +80,7 @@ export class InterruptedCommands {
       const after = vm === undefined ? undefined : look(vm);
       await journal.finish(reconciledOperation(operation, found, { at: new Date().toISOString(), after }));
       const { outcome, reason } = found;
-      logger.warn({ command: id, method, vm, outcome, reason }, 'settled a command that a crash cut off');
+      logger.warn({ command: id, method, vm, outcome, reason }, 'settled a command that an earlier agent left open');
     }
     this.#commands.delete(id);
   }

@@ -9,6 +9,7 @@ import { identityOf, isAlive, processExit } from '../../agent/process-identity.t
 import { generateHostKey } from '../../shared/node/host-key.ts';
 import { releaseSignatureBytes } from '../../shared/protocol/release.ts';
 import { LaunchedHost } from '../support/launched-host.ts';
+import { becomes, startPlayedFleet } from '../support/played-fleet.ts';
 
 const TIMEOUT_MS = 120_000;
 
@@ -43,6 +44,11 @@ describe('a host that is updated', { timeout: TIMEOUT_MS }, () => {
   it('knows a release by a tag of the hub', async () => {
     await host.operator.call('image.tag', { image: good, tag: 'agent:2' });
     expect(await host.update({ release: 'agent:2' })).toMatchObject({ release: good });
+  });
+
+  it('is told of and changed at the command line', async () => {
+    expect(await host.cli('host', 'release', 'edge-1')).toMatch(new RegExp(`release +${good}\n[^]*before +installed\n[^]*kept`));
+    expect(await host.cli('host', 'update', 'edge-1', 'agent:2')).toMatch(new RegExp(`release +${good}\nversion +2\\.0\\.0`));
   });
 
   it('falls back from one that crashes at once', async () => {
@@ -187,6 +193,24 @@ describe('a launcher', { timeout: TIMEOUT_MS }, () => {
       code: 1,
       stdout: expect.stringContaining('another launcher runs'),
     });
+  });
+});
+
+describe('a host whose agent nobody could start again', { timeout: TIMEOUT_MS }, () => {
+  it('is refused by a rollout before anything is done to it', async () => {
+    await using fleet = await startPlayedFleet(['a1']);
+    const spec = { selector: {}, steps: [{ kind: 'agent', release: `sha256:${'0'.repeat(64)}` }] };
+    await fleet.call('rollout.start', { rollout: 'r1', spec });
+    await becomes(fleet, 'r1', 'paused');
+    const { hosts } = await fleet.call('rollout.hosts', { rollout: 'r1', phase: 'failed' });
+    expect(hosts).toMatchObject([
+      { touched: false, failure: { class: 'rejected', error: expect.stringContaining('fairlead launch') } },
+    ]);
+    const { operations } = await fleet.call('op.list', { host: 'a1' });
+    expect(operations).toEqual([]);
+    await expect(fleet.call('agent.update', { host: 'a1', release: 'installed' })).rejects.toThrow(
+      /UNSUPPORTED.*fairlead launch/,
+    );
   });
 });
 

@@ -6,6 +6,10 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { releaseDirectory } from '../../agent/launcher/record.ts';
+import { Releases } from '../../agent/update/releases.ts';
+import { verifySignature } from '../../shared/node/host-key.ts';
+import { RELEASE_ENTRY, releaseSignatureBytes, STATE_FORM } from '../../shared/protocol/release.ts';
 
 const run = promisify(execFile);
 const projectDir = fileURLToPath(new URL('../..', import.meta.url));
@@ -45,6 +49,32 @@ describe('the compiled package', () => {
     expect((await fairlead('hub', '--data-dir', '/var/lib/fairlead-hub', '--print-config')).stdout).toContain(
       'listen: 127.0.0.1:7080',
     );
+  });
+
+  it('can be packed as a release of the agent, always with the same bytes, that runs where it is unpacked', async () => {
+    const [first, second] = [join(directory, 'first.tar.gz'), join(directory, 'second.tar.gz')];
+    await fairlead('release', 'pack', first);
+    await fairlead('release', 'pack', second);
+    expect((await readFile(second)).equals(await readFile(first))).toBe(true);
+    const releases = join(directory, 'releases');
+    await mkdir(releases);
+    const release = `sha256:${'0'.repeat(64)}`;
+    const { signal } = new AbortController();
+    const manifest = await new Releases(releases).unpack(release, first, signal);
+    expect(manifest).toMatchObject({
+      kind: 'fairlead-agent',
+      platform: 'linux',
+      architecture: process.arch,
+      stateForm: STATE_FORM,
+    });
+    const { stdout } = await run(process.execPath, [join(releaseDirectory(releases, release), RELEASE_ENTRY), 'agent', '--help']);
+    expect(stdout).toMatch(/usage: fairlead agent/);
+    const signed = JSON.parse(
+      (await fairlead('release', 'sign', first, '--key', join(directory, 'key'), '--output', 'json')).stdout,
+    );
+    const bytes = releaseSignatureBytes(signed.digest);
+    expect(verifySignature(signed.publicKey, bytes, signed.signature)).toBe(true);
+    expect(verifySignature(signed.publicKey, releaseSignatureBytes(release), signed.signature)).toBe(false);
   });
 
   it('takes the configuration files that are packaged', async () => {

@@ -2,7 +2,7 @@
  * A host whose agent runs below a launcher, on a real hub, and releases of that agent: small archives whose entry runs this very tree, or does what a
  * bad release would.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -10,6 +10,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { gzipSync } from 'node:zlib';
 import { expect, vi } from 'vitest';
 import type { Failpoint } from '../../agent/failpoint.ts';
@@ -171,6 +172,12 @@ export class LaunchedHost implements AsyncDisposable {
 
   release(): Promise<Result<'agent.release'>> {
     return this.operator.call('agent.release', {}, 'edge-1');
+  }
+
+  /** What the command line prints. */
+  async cli(...args: readonly string[]): Promise<string> {
+    const hub = ['--hub', this.hub.url, '--token', this.hub.adminToken];
+    return (await promisify(execFile)(process.execPath, [ENTRY, ...hub, ...args])).stdout;
   }
 
   async record(): Promise<LauncherRecord> {

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Journal } from '../../agent/journal/journal.ts';
+import { HandOver } from '../../agent/rpc/hand-over.ts';
 import { digestOf } from '../../agent/rpc/operation-record.ts';
 import { CancelSource } from '../../shared/cancellation.ts';
 import { canonicalJson } from '../../shared/canonical-json.ts';
@@ -59,6 +60,19 @@ function setUp(options: { files?: MemoryFiles; journal?: Journal } = {}) {
 }
 
 describe('a command', () => {
+  it('that hands the host over to another agent stays open for that one, and no repeat runs it meanwhile', async () => {
+    const { give, journal, once } = setUp();
+    const [one, repeat] = [command(), command()];
+    const answer = give(one);
+    await one.hasBegun;
+    one.fail(new HandOver('the agent leaves'));
+    await expect(answer).rejects.toMatchObject({ code: 'INTERRUPTED' });
+    await expect(give(repeat)).rejects.toMatchObject({ code: 'INTERRUPTED' });
+    expect(repeat.begun).toHaveLength(0);
+    expect(await journal.find('c1')).toMatchObject({ state: 'running' });
+    await once.close();
+  });
+
   it('is durable before it runs, and its outcome before it is answered', async () => {
     const { give, files, journal } = setUp();
     const one = command();
