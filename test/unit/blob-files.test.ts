@@ -2,7 +2,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { usedImages } from '../../agent/images/used-images.ts';
 import { createOverlay } from '../../agent/vm/snapshot/overlay.ts';
@@ -138,6 +138,19 @@ describe('what uses an image', () => {
     const vms = { list: () => [{ ...info, spec: { ...info.spec, disks: disks as typeof info.spec.disks } }], broken: [] };
     return usedImages({ vms, directories, overlays: join(directory, 'overlays') });
   };
+
+  it('is a layer above it that anything names, whatever is in its path', async () => {
+    const digest = await keep(BYTES);
+    const overlay = join(directory, 'overlays', 'web', `a "b" \\c, d.qcow2`);
+    await mkdir(dirname(overlay), { recursive: true });
+    await createOverlay(overlay, { path: files.pathOf(digest), format: 'raw' });
+    expect((await uses()).digests.size).toBe(0);
+    const record = join(directory, 'records', 'one.json');
+    await mkdir(dirname(record), { recursive: true });
+    await writeFile(record, JSON.stringify({ spec: { disks: [{ path: overlay }] } }));
+    const found = await uses([dirname(record)]);
+    expect([found.digests, found.names(overlay)]).toEqual([new Set([digest]), true]);
+  });
 
   it('is a VM whose spec names it', async () => {
     const digest = await keep(BYTES);
