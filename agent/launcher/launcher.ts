@@ -140,7 +140,11 @@ class Launcher {
     const child = new Child(entryOf(this.#directory, release), this.#args, (message) => this.#hear(running, message));
     const running: Running = { child, isTrial, waitsFor: undefined };
     this.#running = running;
-    if (child.pid !== undefined) noteChild(this.#directory, child.pid);
+    if (child.pid !== undefined && !noteChild(this.#directory, child.pid)) {
+      say('warn', 'the pid of the agent could not be written down: no other launcher could end it if it hung', {
+        pid: child.pid,
+      });
+    }
     child.tell({ type: 'hello', directory: this.#directory, release, record: this.#record });
     const trial = isTrial && update !== undefined ? this.#limit(running, update) : undefined;
     const ending = await child.ended;

@@ -16,11 +16,17 @@ interface Child {
 
 const LOOK_MS = 50;
 
-export function noteChild(directory: string, pid: number): void {
+/** False where the disk has refused it: the agent runs all the same. */
+export function noteChild(directory: string, pid: number): boolean {
   const startTime = startTimeOf(pid);
-  if (startTime === undefined) return;
+  if (startTime === undefined) return true;
   const child: Child = { pid, startTime, bootId: bootId() };
-  writeFileSync(join(directory, 'child.json'), JSON.stringify(child), { mode: 0o600 });
+  try {
+    writeFileSync(join(directory, 'child.json'), JSON.stringify(child), { mode: 0o600 });
+    return true;
+  } catch {
+    return false;
+  }
 }
 
 /** Settles when nobody of an earlier launcher runs any more; one that takes longer than `leaveMs` is killed. */
@@ -30,10 +36,18 @@ export async function endOrphan(directory: string, leaveMs: number, onKill: (pid
   for (let leftMs = leaveMs; isAlive(child); leftMs -= LOOK_MS) {
     if (leftMs <= 0) {
       onKill(child.pid);
-      process.kill(child.pid, 'SIGKILL');
+      kill(child.pid);
       leftMs = leaveMs;
     }
     await sleep(LOOK_MS);
+  }
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has ended in this moment.
   }
 }
 

@@ -1,6 +1,6 @@
 /**
- * A release on trial proves itself: it has its state directory for itself, has adopted the VMs (as many of them as the release before), can write its
- * journal, has a line to the hub, and has answered a question of the hub over it; all of that for a second on end. The launcher holds it to
+ * A release on trial proves itself: it has its state directory for itself, has adopted the VMs (it can read every record that the release before could),
+ * can write its journal, has a line to the hub, and has answered a question of the hub over it; all of that for a second on end. The launcher holds it to
  * its time.
  */
 import { setTimeout as sleep } from 'node:timers/promises';

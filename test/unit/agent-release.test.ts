@@ -140,7 +140,8 @@ describe('a launcher', () => {
         JSON.stringify({ ...identityOf(pid), startTime: '1', bootId: readBootId() }),
       );
       await endOrphan(place.path, 100, () => expect.unreachable('it is another'));
-      noteChild(place.path, pid);
+      expect(noteChild(join(place.path, 'not there'), pid)).toBe(false);
+      expect(noteChild(place.path, pid)).toBe(true);
       await endOrphan(place.path, 100, (killed) => expect(killed).toBe(pid));
       expect(identityOf(pid)).toBeUndefined();
     } finally {
