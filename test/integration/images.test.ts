@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { SimScript } from '../../agent/sim/script.ts';
+import { SharedDisk } from '../../agent/sim/shared-disk.ts';
 import { SimHost } from '../../agent/sim/sim-host.ts';
 import { connectHub, type HubConnection } from '../../cli/connection.ts';
 import { pushImage, readImage } from '../../cli/image/push-image.ts';
@@ -48,7 +49,7 @@ async function pushed(bytes: Buffer, tag?: string): Promise<string> {
 }
 
 /** A host whose line goes through a proxy, where one is given. */
-async function startHost(name: string, through = hub.url): Promise<SimHost> {
+async function startHost(name: string, through = hub.url, vmsPerHost = 0): Promise<SimHost> {
   const up = Promise.withResolvers<void>();
   const host = new SimHost({
     access: {
@@ -57,10 +58,11 @@ async function startHost(name: string, through = hub.url): Promise<SimHost> {
       insecure: false,
       maxBackoff: '100ms',
     },
-    script: parseWith(SimScript, { vmsPerHost: 0, operation: { min: 0, max: 0 } }, 'script'),
+    script: parseWith(SimScript, { vmsPerHost, operation: { min: 0, max: 0 } }, 'script'),
     name,
     index: 0,
     directory: join(directory, 'hosts'),
+    disk: scope.use(await SharedDisk.open(join(directory, `${name}.disk`))),
     now: () => 0,
     onOperation: () => {},
     onLink: ({ state }) => {
@@ -216,6 +218,32 @@ describe('an image on its way to a host', { timeout: TIMEOUT_MS }, () => {
     // Twice as much would have been cut.
     expect(proxy.cuts).toBe(0);
     void cut;
+  });
+
+  it('comes no faster than the hub is told to send it, and a stream to the host is carried meanwhile', async () => {
+    hub = scope.use(await startTestHub({ dataDir: join(directory, 'slow'), maxImageBytes: 64 * MIB, imageRate: MIB }));
+    operator = scope.use(await connectHub({ hub: hub.url, token: hub.adminToken }, { timeoutMs: TIMEOUT_MS }));
+    const digest = await pushed(randomBytes(4 * MIB));
+    await startHost('h1', hub.url, 1);
+    const begun = performance.now();
+    const coming = Promise.withResolvers<void>();
+    let isPulled = false;
+    const pull = operator.client
+      .call('blob.pull', { digest, host: 'h1' }, { onProgress: () => coming.resolve() })
+      .then(() => (isPulled = true));
+    await coming.promise;
+    const { stream } = await operator.openStream({ vm: 'vm-1', port: 7 }, { host: 'h1' });
+    const echoes = stream.iterator({ destroyOnReturn: false });
+    for (let round = 0; round < 20; round++) {
+      stream.write(`round ${round}`);
+      const { value } = await echoes.next();
+      expect(String(value)).toBe(`round ${round}`);
+    }
+    expect(isPulled).toBe(false);
+    stream.destroy();
+    await pull;
+    // All but what may pass at once.
+    expect(performance.now() - begun).toBeGreaterThan(3500);
   });
 
   it('is fetched anew when what was on disk of it is not what it should be', async () => {
