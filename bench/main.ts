@@ -29,6 +29,7 @@ const GROUPS: Readonly<Record<string, () => Promise<Group>>> = {
   streams: async () => (await import('./streams/group.ts')).streamsGroup(),
   snapshot: async () => (await import('./snapshot/group.ts')).snapshotGroup(),
   fleet: async () => (await import('./fleet/group.ts')).fleetGroup(),
+  store: async () => (await import('./store/group.ts')).storeGroup(),
 };
 const FEWEST_RUNS = 5;
 const EXIT = { ok: 0, failed: 1, usage: 2, interrupted: 130 } as const;

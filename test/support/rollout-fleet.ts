@@ -143,6 +143,9 @@ export class RolloutFleet implements AsyncDisposable {
   readonly store: Store = openSqliteStore(':memory:');
   /** The next write of a journal fails with it. */
   failure: FairleadError | undefined;
+  /** By how much the clocks of the hubs have been set, in milliseconds. */
+  clockSetMs = 0;
+  leaseTtlMs = 60_000;
   readonly #hubs: FakeHub[] = [];
 
   static async create(count: number, zones = 1): Promise<RolloutFleet> {
@@ -190,14 +193,15 @@ export class RolloutFleet implements AsyncDisposable {
       return await new Promise<never>(() => {});
     });
     const bus = createLocalBus(quiet);
+    const now = (): number => Date.now() + this.clockSetMs;
     const rollouts = new Rollouts({
       store,
       bus,
-      leases: new Leases({ store: this.store, hubId: 'hub', bootId: `${this.#hubs.length}`, ttlMs: 60_000, now: Date.now }),
-      leaseTtlMs: 60_000,
+      leases: new Leases({ store: this.store, hubId: 'hub', bootId: `${this.#hubs.length}`, ttlMs: this.leaseTtlMs, now }),
+      leaseTtlMs: this.leaseTtlMs,
       actuator: lines,
       clock: systemClock,
-      now: Date.now,
+      now,
       logger: quiet,
       settleMs: 0,
       tickMs: 20,
