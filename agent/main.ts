@@ -45,7 +45,7 @@ async function serve(config: AgentConfig): Promise<number> {
   const left = launcher?.leaving.then((why) => logger.info({ why }, 'agent stops'));
   const ended = left === undefined ? told : Promise.race([told, left]);
   const agent = createAgent({ config, logger, searchPath: process.env['PATH'] ?? '', onSpent: trimMemorySoon, launcher });
-  using manager = notifyServiceManager(process.env, logger);
+  using manager = notifyServiceManager(process.env, logger, { takesOver: launcher !== undefined });
   logger.info({ version: VERSION, pid: process.pid, hub: config.hub }, 'agent starts');
   try {
     await agent.start();

@@ -1,5 +1,5 @@
 /**
- * Tells systemd how the agent is (sd_notify(3)): WATCHDOG while its event loop turns, READY once it runs, STOPPING when it ends for good. Does
+ * Tells systemd how the agent is (sd_notify(3)): READY once it runs, WATCHDOG while its event loop turns, STOPPING when it ends for good. Does
  * nothing where no service manager asked for it.
  */
 import { loadNative } from '../native/index.ts';
@@ -10,7 +10,12 @@ export interface ServiceManager extends Disposable {
   stopping(): void;
 }
 
-export function notifyServiceManager(env: Readonly<Record<string, string | undefined>>, logger: Logger): ServiceManager {
+/** `takesOver`: from another agent below one launcher, whose time before the watchdog this one has begun in the middle of. */
+export function notifyServiceManager(
+  env: Readonly<Record<string, string | undefined>>,
+  logger: Logger,
+  { takesOver }: { readonly takesOver: boolean },
+): ServiceManager {
   const socketPath = env['NOTIFY_SOCKET'];
   if (socketPath === undefined || socketPath === '') return { ready() {}, stopping() {}, [Symbol.dispose]() {} };
   const tell = (state: string) => {
@@ -23,11 +28,19 @@ export function notifyServiceManager(env: Readonly<Record<string, string | undef
     }
   };
   const watchdogMs = watchdogIntervalMs(env);
-  const timer = watchdogMs === undefined ? undefined : setInterval(tell, watchdogMs, 'WATCHDOG=1').unref();
-  // One that takes over from another release begins in the middle of that one's time.
-  if (timer !== undefined) tell('WATCHDOG=1');
+  let timer: NodeJS.Timeout | undefined;
+  const keepAwake = () => {
+    if (watchdogMs !== undefined) timer ??= setInterval(tell, watchdogMs, 'WATCHDOG=1').unref();
+  };
+  if (takesOver && watchdogMs !== undefined) {
+    tell('WATCHDOG=1');
+    keepAwake();
+  }
   return {
-    ready: () => tell('READY=1'),
+    ready: () => {
+      tell('READY=1');
+      keepAwake();
+    },
     stopping: () => tell('STOPPING=1'),
     [Symbol.dispose]: () => clearInterval(timer),
   };
