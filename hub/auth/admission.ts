@@ -24,6 +24,9 @@ const MAX_ADDRESSES = 16_384;
 /** Turns are given out no further ahead: not all who were turned away come again, and a hub may be faster soon. */
 const MAX_WAIT_MS = 10_000;
 
+/** Of the burst, for a hub that is behind: some operators may always come at once, a fleet may not. */
+const SHARE_BEHIND = 0.05;
+
 export interface AdmissionOptions {
   readonly perAddress: AdmissionLimits;
   /** Of all; how many a second is the pace's to say. */
@@ -55,8 +58,8 @@ export class Admission {
     if (this.#addresses.size > MAX_ADDRESSES) this.#forgetOldest();
     const { perSecond } = pace;
     this.#refill(bucket, perAddress);
-    // What was saved up in quiet times is of no use to a hub that is behind.
-    this.#refill(this.#all, { perSecond, burst: pace.isBehind ? 1 : burst });
+    // Of what was saved up in quiet times, a hub that is behind has use for little.
+    this.#refill(this.#all, { perSecond, burst: pace.isBehind ? burst * SHARE_BEHIND : burst });
     const waitMs = Math.max(this.#waitMs(bucket, perAddress.perSecond), this.#waitMs(this.#all, perSecond));
     if (waitMs > 0) return waitMs;
     bucket.tokens -= 1;

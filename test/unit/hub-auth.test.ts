@@ -218,7 +218,7 @@ describe('admission', () => {
 
   it('of a hub that is behind lets in no burst, and follows its pace', () => {
     const pace = { perSecond: 2, isBehind: true };
-    const gate = admission(100, 50, pace);
+    const gate = admission(100, 20, pace);
     expect([1, 2, 3].map((host) => gate.take(`10.0.0.${host}`) === 0)).toEqual([true, false, false]);
     nowMs += 500;
     expect(gate.take('10.0.0.9')).toBe(0);
