@@ -49,12 +49,6 @@ export interface SpawnRequest {
 /** What QEMU needs of the environment; the agent's own secrets are not among it, and neither are directories of its user. */
 const ENVIRONMENT = ['PATH', 'LANG', 'LC_ALL', 'TMPDIR', 'LD_LIBRARY_PATH', 'QEMU_MODULE_DIR'];
 
-/**
- * Most of the time that QEMU takes to start goes into the first touch of each page of its heap. Huge pages take an eighth of the whole off,
- * for 2 MiB more of memory; other C libraries than glibc (2.35) do not know it, and hosts without huge pages have none to give.
- */
-const QUICK_HEAP = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' } as const;
-
 /** @throws FairleadError PROCESS_FAILED when the program cannot be run. */
 export async function spawnQemu(request: SpawnRequest): Promise<QemuProcess> {
   const listener = await listen(request.qmpSocket);
@@ -131,5 +125,5 @@ async function listen(path: string): Promise<net.Server> {
 
 function environment(): NodeJS.ProcessEnv {
   const passed = ENVIRONMENT.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]));
-  return { ...Object.fromEntries(passed), ...QUICK_HEAP };
+  return Object.fromEntries(passed);
 }
