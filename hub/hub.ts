@@ -15,7 +15,6 @@ import { ensureFirstAdmin } from './auth/first-admin.ts';
 import { LoopLag } from './auth/loop-lag.ts';
 import { TokenService } from './auth/tokens.ts';
 import type { HubConfig } from './config.ts';
-import { addAcceptors } from './http/acceptors.ts';
 import { createServer, listen, reloadTls } from './http/server.ts';
 import { Strangers } from './http/strangers.ts';
 import type { HubLogger } from './logger.ts';
@@ -64,7 +63,6 @@ interface Running {
   readonly hubId: string;
   readonly service: HubService;
   readonly server: Server;
-  readonly acceptors: Disposable;
   readonly address: HubAddress;
 }
 
@@ -165,19 +163,17 @@ class EmbeddableHub implements Hub {
       answerChallenge: service.answerChallenge,
     });
     const bound = await listen(server, config.listen);
-    const acceptors = addAcceptors(server);
     // It ends with the service from here on.
     scope.move();
-    return { store, tokens, hubId, service, server, acceptors, address: addressOf(bound.address, bound.port, config) };
+    return { store, tokens, hubId, service, server, address: addressOf(bound.address, bound.port, config) };
   }
 
-  async #stop({ service, server, acceptors, store }: Running): Promise<void> {
+  async #stop({ service, server, store }: Running): Promise<void> {
     const startedMs = this.#clock.now();
     this.#logger.info({}, 'hub drains');
     await service.drain(this.#config.drainMs);
     const leftMs = Math.max(0, this.#config.drainMs - (this.#clock.now() - startedMs));
     const { promise, resolve } = Promise.withResolvers<void>();
-    acceptors[Symbol.dispose]();
     server.close(() => resolve());
     server.closeIdleConnections();
     const timer = this.#clock.setTimeout(() => server.closeAllConnections(), leftMs);
