@@ -2,13 +2,12 @@
 import { expect, it } from 'vitest';
 import { Journal } from '../../agent/journal/journal.ts';
 import { newCommandId } from '../../shared/command-id.ts';
-import type { Operation } from '../../shared/protocol/methods-operation.ts';
+import { accepted, done, HOUR_MS, START_MS } from '../support/journal-commands.ts';
 import { journalObserver, MemoryFiles } from '../support/journal-files.ts';
 import { RolloutFleet, reaches } from '../support/rollout-fleet.ts';
 import { stopWriterFor } from '../support/stopped-writer.ts';
 import { silent } from '../support/vm.ts';
 
-const HOUR_MS = 3_600_000;
 const ONCE = 'vm.stop,vm.redefine,vm.start';
 const LEASE_TTL_MS = 150;
 /** `npm run soak` has a minute of it (test/soak/stopped.test.ts). */
@@ -51,26 +50,14 @@ it.each([
   ['back', -HOUR_MS],
 ])('the journal of a host whose clock is set %s by an hour knows what it has accepted and ended', async (_, setMs) => {
   const files = new MemoryFiles();
-  let nowMs = Date.parse('2026-01-01T12:00:00Z');
+  let nowMs = START_MS;
   const open = (): Journal => new Journal({ files, observer: journalObserver().observer, logger: silent, now: () => nowMs });
-  const accepted = (id: string): Operation => {
-    const acceptedAt = new Date(nowMs).toISOString();
-    return {
-      id,
-      method: 'vm.stop',
-      host: 'h',
-      vm: 'web',
-      acceptedAt,
-      paramsDigest: '0'.repeat(64),
-      attempts: 1,
-      state: 'accepted',
-    };
-  };
+  const at = () => new Date(nowMs).toISOString();
   const journal = open();
   const [ended, underWay, never] = [newCommandId(nowMs), newCommandId(nowMs), newCommandId(nowMs)];
-  await journal.accept(accepted(ended));
-  await journal.finish({ ...accepted(ended), state: 'done', endedAt: new Date(nowMs).toISOString(), result: {} });
-  await journal.accept(accepted(underWay));
+  await journal.accept(accepted(ended, { acceptedAt: at() }));
+  await journal.finish(done(ended, { acceptedAt: at(), endedAt: at() }));
+  await journal.accept(accepted(underWay, { acceptedAt: at() }));
   nowMs += setMs;
   for (const seen of [journal, open()]) {
     expect((await seen.find(ended))?.state).toBe('done');

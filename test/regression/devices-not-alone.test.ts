@@ -6,8 +6,8 @@ import { describe, expect, it } from 'vitest';
 import { reconcilerOf } from '../../agent/rpc/reconcile.ts';
 import { deviceReconcilers } from '../../agent/rpc/reconcile-devices.ts';
 import type { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
-import type { Operation } from '../../shared/protocol/methods-operation.ts';
 import { FakeVms, fakeVmInfo } from '../support/fake-vms.ts';
+import { accepted } from '../support/journal-commands.ts';
 
 const DISK = { path: '/d.raw', format: 'raw' };
 const NETWORK = { type: 'user' };
@@ -25,17 +25,7 @@ const COMMANDS = [
 ] as const;
 
 async function settled(method: string, params: object, found: unknown, isAlone: boolean) {
-  const operation: Operation = {
-    id: 'c1',
-    method,
-    host: 'h1',
-    vm: 'web',
-    state: 'accepted',
-    acceptedAt: '2026-01-01T00:00:00.000Z',
-    params: { vm: 'web', ...params },
-    paramsDigest: '0'.repeat(64),
-    attempts: 1,
-  };
+  const operation = accepted('c1', { method, params: { vm: 'web', ...params } });
   const vms = new FakeVms([]);
   vms.infos.push(fakeVmInfo('web'));
   // SAFETY: all that the rules for devices ask of them.

@@ -7,9 +7,9 @@ import { reconcilerOf } from '../../agent/rpc/reconcile.ts';
 import { deviceReconcilers } from '../../agent/rpc/reconcile-devices.ts';
 import type { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import { createOverlay } from '../../agent/vm/snapshot/overlay.ts';
-import type { Operation } from '../../shared/protocol/methods-operation.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import { FakeVms, fakeVmInfo } from '../support/fake-vms.ts';
+import { accepted } from '../support/journal-commands.ts';
 
 const HEX = 'a'.repeat(64);
 const IMAGE = `image:sha256:${HEX}`;
@@ -34,17 +34,7 @@ interface Found {
 
 /** The VM has this device, and QEMU something in each drive. */
 async function outcomeOf(method: string, params: object, device: Found | undefined): Promise<string> {
-  const operation: Operation = {
-    id: 'c1',
-    method,
-    host: 'h1',
-    vm: 'web',
-    state: 'accepted',
-    acceptedAt: '2026-01-01T00:00:00.000Z',
-    params: { vm: 'web', ...params },
-    paramsDigest: '0'.repeat(64),
-    attempts: 1,
-  };
+  const operation = accepted('c1', { method, params: { vm: 'web', ...params } });
   const vms = new FakeVms([]);
   vms.infos.push(fakeVmInfo('web'));
   const live = { spec: { disks: [device] }, execute: async () => [{ qdev: device?.id, inserted: {} }] };

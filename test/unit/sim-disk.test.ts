@@ -6,7 +6,7 @@ import { afterEach, beforeEach, expect, it } from 'vitest';
 import { Journal } from '../../agent/journal/journal.ts';
 import { Fences } from '../../agent/rpc/fences.ts';
 import { SharedDisk } from '../../agent/sim/shared-disk.ts';
-import type { Operation } from '../../shared/protocol/methods-operation.ts';
+import { accepted } from '../support/journal-commands.ts';
 import { journalObserver } from '../support/journal-files.ts';
 import { silent } from '../support/vm.ts';
 
@@ -19,25 +19,11 @@ afterEach(() => rm(directory, { recursive: true, force: true }));
 const journalOf = (disk: SharedDisk, host: string): Journal =>
   new Journal({ files: disk.filesOf(host), observer: journalObserver().observer, logger: silent });
 
-function operation(id: string): Operation {
-  const acceptedAt = new Date().toISOString();
-  return {
-    id,
-    method: 'vm.stop',
-    host: 'h',
-    vm: 'web',
-    acceptedAt,
-    paramsDigest: '0'.repeat(64),
-    attempts: 1,
-    state: 'accepted',
-  };
-}
-
 it('gives each host its own journal and fences back, also to a process that comes later', async () => {
   const path = join(directory, 'disk.log');
   {
     await using disk = await SharedDisk.open(path);
-    await Promise.all(['a', 'b', 'c'].map((host) => journalOf(disk, host).accept(operation(`of-${host}`))));
+    await Promise.all(['a', 'b', 'c'].map((host) => journalOf(disk, host).accept(accepted(`of-${host}`))));
     await new Fences('fences of a', disk.textOf('a', 'fences.json')).admit({ scope: 'r1', epoch: 7 });
   }
   // A process that was killed in the middle of a write.
@@ -56,7 +42,7 @@ it('says that it is damaged', async () => {
   {
     await using disk = await SharedDisk.open(path);
     const journal = journalOf(disk, 'a');
-    for (const id of ['one', 'two']) await journal.accept(operation(id));
+    for (const id of ['one', 'two']) await journal.accept(accepted(id));
   }
   const rotten = await readFile(path);
   rotten[20] = (rotten[20] ?? 0) ^ 1;
