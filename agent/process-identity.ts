@@ -18,22 +18,36 @@ const FALLBACK_INTERVAL_MS = 500;
 
 /** The identity of a process that runs now; undefined when there is none, or only its zombie. */
 export function identityOf(pid: number): ProcessIdentity | undefined {
+  const startTime = look(pid)?.startTime;
+  return startTime === undefined ? undefined : { pid, startTime };
+}
+
+export function isAlive(identity: ProcessIdentity): boolean {
+  return look(identity.pid)?.startTime === identity.startTime;
+}
+
+/** Gone, or on its way out: true before anybody can see that it has closed a descriptor by ending. */
+export function isEnding(identity: ProcessIdentity): boolean {
+  const seen = look(identity.pid);
+  return seen?.startTime !== identity.startTime || seen.isExiting;
+}
+
+/** PF_EXITING, which a process has before it gives anything back (linux/sched.h, kernel/exit.c). */
+const EXITING = 0x4;
+
+function look(pid: number): { readonly startTime: string; readonly isExiting: boolean } | undefined {
   let stat: string;
   try {
     stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
   } catch {
     return undefined;
   }
-  // The command in brackets may hold anything, brackets and spaces included; the fields after the last one are plain.
+  // The command in brackets may hold anything, brackets and spaces included; the fields after the last one are plain (proc(5)).
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
   const [state] = fields;
   const startTime = fields[19];
   if (startTime === undefined || state === 'Z' || state === 'X') return undefined;
-  return { pid, startTime };
-}
-
-export function isAlive(identity: ProcessIdentity): boolean {
-  return identityOf(identity.pid)?.startTime === identity.startTime;
+  return { startTime, isExiting: (Number(fields[6]) & EXITING) !== 0 };
 }
 
 /** Sends a signal to that process and no other; false when it is gone. */

@@ -4,7 +4,7 @@
  *   readable: a chunk is taken from the channel, which gives its credit back, when the reader asks for one
  *   writable: a write resolves when the next may follow; close() ends our direction alone; abort() resets the stream
  *
- * A reset errors both with the same FairleadError. Cancelling the readable resets the stream, since nobody would ever take the rest.
+ * A reset errors both with the same FairleadError, but for a readable whose end has come: that is read to its end. Cancelling the readable resets the stream, since nobody would ever take the rest.
  */
 import type { FairleadError } from '../shared/errors.ts';
 import type { MuxChannel } from '../shared/mux/channel.ts';
@@ -86,11 +86,9 @@ class Pending {
 
   onClose(error: FairleadError | undefined): void {
     if (error !== undefined) {
-      this.#reader?.error(error);
       this.#writer?.error(error);
-      this.#reader = undefined;
+      if (!this.#channel.endReceived) this.#failReader(error);
     }
-    this.#settle();
     this.onDrain();
   }
 
@@ -99,6 +97,12 @@ class Pending {
     if (chunk !== undefined) this.#reader?.enqueue(chunk);
     if (this.#channel.ended) this.#close();
     return chunk !== undefined || this.#channel.ended;
+  }
+
+  #failReader(error: FairleadError): void {
+    this.#reader?.error(error);
+    this.#reader = undefined;
+    this.#settle();
   }
 
   #close(): void {

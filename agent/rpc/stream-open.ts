@@ -71,7 +71,7 @@ export class StreamOpener {
     observer.opened(guest);
     try {
       const channel = MuxChannel.accept(session, stream, result);
-      await joinDuplex(channelDuplex(channel), guest, { halfClose });
+      await joinDuplex(channelDuplex(channel, { deliversEnd: true }), guest, { halfClose });
     } catch (error) {
       logger.debug({ ch: stream.id, err: toFairleadError(error).message }, 'stream ended by an error');
       guest.destroy();

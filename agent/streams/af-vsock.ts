@@ -12,11 +12,14 @@ import type { NativeApi } from '../../native/index.ts';
 import { connectVsock, listenVsock, type VsockServer } from '../../native/vsock-socket.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import type { Logger } from '../vm/api.ts';
+import { keepLastWords } from './last-words.ts';
 import type { VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
 
 /** First CID of guests: 0 to 2 are the hypervisor, the loopback and the host. */
 const FIRST_CID = 3;
 const LAST_CID = 0xffff_fffe;
+/** ECONNRESET on reading says that the VM is gone; a guest that closes, with input unread or not, says so by an end of file. */
+const KERNEL = { resetIsEnd: false } as const;
 
 export interface AfVsockOptions {
   readonly api: NativeApi;
@@ -91,7 +94,7 @@ class AfVsockDevice implements VsockDevice {
     this.#assertUsable();
     try {
       const socket = await connectVsock({ cid: this.cid, port, timeoutMs: Math.max(1, Math.ceil(timeoutMs)), signal });
-      if (!this.#disposed) return socket;
+      if (!this.#disposed) return keepLastWords(socket, KERNEL);
       socket.destroy();
     } catch (error) {
       signal?.throwIfAborted();
@@ -172,7 +175,7 @@ class SharedPorts {
         port,
         onConnection: (socket, peer) => {
           const listener = byCid.get(peer.cid);
-          if (listener !== undefined) return listener.onConnection(socket);
+          if (listener !== undefined) return listener.onConnection(keepLastWords(socket, KERNEL));
           this.#logger.warn({ port, cid: peer.cid }, 'vsock connection from a CID that is no VM of ours, closed');
           socket.destroy();
         },

@@ -11,12 +11,14 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { FairleadError } from '../../shared/errors.ts';
-import { isAlive } from '../process-identity.ts';
+import { isAlive, isEnding } from '../process-identity.ts';
 import type { Logger } from '../vm/api.ts';
 import { orAborted } from '../vm/deadline.ts';
 import { restrictSocket } from '../vm/plain-socket.ts';
 import { DaemonQuiet } from './daemon-quiet.ts';
+import { keepLastWords } from './last-words.ts';
 import type { GuestChange, VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
+import { endsUnless } from './true-end.ts';
 import { adoptDaemon, type Daemon, type DaemonPaths, startDaemon } from './vhost-user-daemon.ts';
 import { type DialOptions, VhostUserDialler } from './vhost-user-dial.ts';
 
@@ -184,7 +186,9 @@ class VhostUserDevice implements VsockDevice {
   }
 
   #own(socket: Socket): Socket {
-    return this.#quiet.guard(withoutHalfClose(socket));
+    const { vm, daemon } = this.#parts;
+    endsUnless(socket, () => (isEnding(daemon.identity) ? resetByDaemonsEnd(vm) : undefined));
+    return keepLastWords(this.#quiet.guard(withoutHalfClose(socket)), { resetIsEnd: true });
   }
 
   #assertUsable(): void {
@@ -193,6 +197,11 @@ class VhostUserDevice implements VsockDevice {
     if (this.#lost === undefined) return;
     throw new FairleadError('GUEST_UNREACHABLE', `the vsock daemon of VM ${vm} ${this.#lost}: stop and start the VM`);
   }
+}
+
+function resetByDaemonsEnd(vm: string): FairleadError {
+  const message = `the stream into VM ${vm} was reset: its vsock daemon ended`;
+  return new FairleadError('STREAM_RESET', message, { details: { reset: 'NO_DEVICE' } });
 }
 
 /** Ending the writable side finishes it without a shutdown(2); the connection closes when the guest ends too, or on destroy. */

@@ -10,6 +10,7 @@
  */
 import type { Duplex } from 'node:stream';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
+import { isEnding } from '../process-identity.ts';
 import { QmpClient } from '../qmp/client.ts';
 import { runCommand } from '../qmp/commands.ts';
 import type { QmpEvent } from '../qmp/messages.ts';
@@ -69,6 +70,9 @@ const RECONNECT_MS = { first: 1_000, most: 10_000 } as const;
 /** The word is a line; a guest that goes on and on would keep the agent busy. */
 const MAX_READY_BYTES = 4096;
 
+/** Why streams end with the VM. */
+const ENDED = ['the VM ended', { reset: 'NO_DEVICE' }] as const;
+
 const CHANGES: Partial<Record<VmInput, GuestChange>> = {
   pause: 'paused',
   panic: 'paused',
@@ -80,7 +84,7 @@ export class Session {
   readonly vm: string;
   readonly generation: number;
   readonly process: QemuProcess;
-  readonly streams = new StreamRegistry();
+  readonly streams: StreamRegistry;
   readonly memory = new MemoryGauge();
   readonly #options: SessionOptions;
   #device: VsockDevice | undefined;
@@ -105,6 +109,7 @@ export class Session {
     this.process = options.process;
     this.#device = options.device;
     this.#options = options;
+    this.streams = new StreamRegistry(() => (isEnding(this.process.identity) ? this.#streamReset(...ENDED) : undefined));
     this.signal.addEventListener('abort', () => this.#gone.resolve(), { once: true });
     void options.process.exited.then((exit) => this.#onExit(exit));
   }
@@ -227,13 +232,17 @@ export class Session {
 
   /** What the guest had open is gone, with its memory unless it is said with what, or is about to be. */
   resetStreams(why = 'the VM was reset', details: JsonObject = {}): void {
-    this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: ${why}`, { details }));
+    this.streams.reset(this.#streamReset(why, details));
+  }
+
+  #streamReset(why: string, details: JsonObject = {}): FairleadError {
+    return new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: ${why}`, { details });
   }
 
   /** The agent leaves and the process stays. */
   async close(): Promise<void> {
     this.#over.abort(new FairleadError('INTERRUPTED', 'the agent is shutting down'));
-    this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the agent is shutting down`));
+    this.resetStreams('the agent is shutting down');
     this.#ended.resolve();
     await Promise.all([this.#qmp?.close(), this.#fallSilent()]);
   }
@@ -301,7 +310,7 @@ export class Session {
     // QMP may have broken before the last words; the trail has them all the same.
     this.catchUp();
     this.#over.abort(new FairleadError('WRONG_STATE', `VM ${this.vm} is not running any more`));
-    this.streams.reset(new FairleadError('STREAM_RESET', `the stream into VM ${this.vm} was reset: the VM ended`));
+    this.resetStreams(...ENDED);
     this.#options.handlers.onEnd({ ...exit, shutdownReason: this.#shutdownReason });
     this.#ended.resolve();
     await Promise.allSettled([this.#qmp?.close(), this.#fallSilent()]);

@@ -4,11 +4,18 @@
  */
 import type { Duplex } from 'node:stream';
 import type { FairleadError } from '../../shared/errors.ts';
+import { endsUnless } from '../streams/true-end.ts';
 
 export class StreamRegistry {
+  readonly #whyOver: () => FairleadError | undefined;
   readonly #streams = new Set<Duplex>();
   #resets = 0;
   #opening = 0;
+
+  /** `whyOver`: why no stream can lead into the guest any more, if so. */
+  constructor(whyOver: () => FairleadError | undefined = () => undefined) {
+    this.#whyOver = whyOver;
+  }
 
   get size(): number {
     return this.#streams.size;
@@ -26,10 +33,11 @@ export class StreamRegistry {
     return { [Symbol.dispose]: () => void this.#opening-- };
   }
 
-  /** Kept until the stream is closed. */
+  /** Kept until the stream is closed. Its end counts for the guest's only while there is a guest. */
   add(stream: Duplex): void {
     if (stream.destroyed) return;
     this.#streams.add(stream);
+    endsUnless(stream, this.#whyOver);
     stream.once('close', () => this.#streams.delete(stream));
   }
 

@@ -6,7 +6,8 @@
  * as long as the channel lives, so that a peer that sends all it may finds room.
  *
  * `onClose` is called exactly once: when both directions have ended in order, and the other end has said that it has all of ours; or with
- * the error that ended both. What was received before an orderly end can still be read after it, what was received before a reset cannot.
+ * the error that ended both. What was received before the other side's end can still be read after it, whatever ends the stream then; what
+ * was received before a reset without that cannot.
  * A line that breaks meanwhile is not noticed, as long as the session's streams are held for the next one.
  */
 import { FairleadError, type JsonObject } from '../errors.ts';
@@ -46,6 +47,8 @@ export class MuxChannel {
   #localEnded = false;
   /** The other end has all that was written, and the end. */
   #isDelivered = false;
+  /** To be reset with, once it is delivered. */
+  #lastWord: { readonly code: number; readonly reason: string } | undefined;
   /** Set when the channel is over: the outcome, kept for a user that comes late. */
   #outcome: { error: FairleadError | undefined } | undefined;
 
@@ -126,6 +129,7 @@ export class MuxChannel {
       onFin: () => this.#onFin(),
       onEnded: () => {
         this.#isDelivered = true;
+        if (this.#lastWord !== undefined) this.reset(this.#lastWord.code, this.#lastWord.reason);
         this.#closeWhenDone();
       },
       onReset: (code, reason) => this.#close(resetError(code, reason)),
@@ -153,6 +157,11 @@ export class MuxChannel {
   /** The other side's end was reached and all was read. */
   get ended(): boolean {
     return this.#remoteEnded && this.#received.length === 0;
+  }
+
+  /** The other side's end has come; what came before it may still wait to be read. */
+  get endReceived(): boolean {
+    return this.#remoteEnded;
   }
 
   /** Credit open to the other side at most, in bytes. */
@@ -189,7 +198,14 @@ export class MuxChannel {
   reset(code: number, reason: string): void {
     if (this.#outcome !== undefined) return;
     this.#stream.reset(code, reason);
+    this.#received.clear();
     this.#close(resetError(code, reason));
+  }
+
+  /** After `end`: as `reset`, once the other side has all that was written, and the end. Nothing is read any more. */
+  resetDelivered(code: number, reason: string): void {
+    if (this.#isDelivered) this.reset(code, reason);
+    else this.#lastWord = { code, reason };
   }
 
   #onData(payload: Uint8Array, exhausted: boolean): void {
@@ -219,7 +235,7 @@ export class MuxChannel {
   #close(error: FairleadError | undefined): void {
     if (this.#outcome !== undefined) return;
     this.#outcome = { error };
-    if (error !== undefined) this.#received.clear();
+    if (error !== undefined && !this.#remoteEnded) this.#received.clear();
     if (this.#received.length === 0) this.#window.release();
     this.#events?.onClose(error);
   }

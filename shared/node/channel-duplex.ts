@@ -3,10 +3,11 @@
  *
  *   readable: chunks are taken from the channel (which gives credit back) only while the stream wants them
  *   writable: the callback of a write waits while too much is queued; end() is a half-close
- *   destroy(error) resets the channel with a code made of the error; a reset destroys the stream with its error
+ *   destroy(error) resets the channel with a code made of the error; a reset destroys the stream with its error, but what came before the
+ *   other side's end is read first: until then writes go nowhere
  */
 import { Duplex } from 'node:stream';
-import { isFairleadError } from '../errors.ts';
+import { type FairleadError, isFairleadError } from '../errors.ts';
 import type { MuxChannel } from '../mux/channel.ts';
 import { RESET_CODES, type ResetName } from '../mux/reset-codes.ts';
 import type { ErrorCode } from '../protocol/error-table.ts';
@@ -14,25 +15,32 @@ import type { ErrorCode } from '../protocol/error-table.ts';
 /** Bytes; one message of the line. */
 const HIGH_WATER_BYTES = 64 * 1024;
 
-export function channelDuplex(channel: MuxChannel): Duplex {
-  return new ChannelDuplex(channel);
+export interface ChannelDuplexOptions {
+  /** A destroy with an error after `end()` lets the other side have all that was written first. */
+  readonly deliversEnd?: boolean;
+}
+
+export function channelDuplex(channel: MuxChannel, options: ChannelDuplexOptions = {}): Duplex {
+  return new ChannelDuplex(channel, options);
 }
 
 class ChannelDuplex extends Duplex {
   readonly #channel: MuxChannel;
+  readonly #deliversEnd: boolean;
   #wanted = false;
   #endPushed = false;
   #endSent = false;
   #writeCallback: ((error?: Error | null) => void) | undefined;
 
-  constructor(channel: MuxChannel) {
+  constructor(channel: MuxChannel, { deliversEnd = false }: ChannelDuplexOptions) {
     super({ allowHalfOpen: true, readableHighWaterMark: HIGH_WATER_BYTES, writableHighWaterMark: HIGH_WATER_BYTES });
     this.#channel = channel;
+    this.#deliversEnd = deliversEnd;
     channel.attach({
       onReadable: () => this.#pushMore(),
       onDrain: () => this.#continueWriting(),
       onClose: (error) => {
-        if (error !== undefined) this.destroy(error);
+        if (error !== undefined) this.#fail(error);
       },
     });
   }
@@ -63,10 +71,19 @@ class ChannelDuplex extends Duplex {
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
     // With both ends said, what is still queued goes out by itself; a reset would lose it.
     if (error !== null || !this.#endSent || !this.#endPushed) {
-      this.#channel.reset(RESET_CODES[resetNameOf(error)], error?.message ?? 'closed before its end');
+      const code = RESET_CODES[resetNameOf(error)];
+      if (error !== null && this.#endSent && this.#deliversEnd) this.#channel.resetDelivered(code, error.message);
+      else this.#channel.reset(code, error?.message ?? 'closed before its end');
     }
     this.#writeCallback = undefined;
     callback(error);
+  }
+
+  #fail(error: FairleadError): void {
+    if (!this.#channel.endReceived || this.readableEnded) return void this.destroy(error);
+    this.once('end', () => this.destroy(error));
+    this.#continueWriting();
+    this.#pushMore();
   }
 
   #pushMore(): void {

@@ -1,4 +1,5 @@
 /** Joins two Duplex streams as if they were one connection. */
+import { Socket } from 'node:net';
 import type { Duplex, Readable, Writable } from 'node:stream';
 import { finished } from 'node:stream/promises';
 
@@ -14,7 +15,8 @@ export interface JoinOptions {
 
 /**
  * Pipes both ways; the end of one side is the end of the other's writing. Resolves when all four ends have come. When either fails
- * or is destroyed early, both are destroyed with that error and it rejects.
+ * or is destroyed early, both are destroyed with that error and it rejects; a connection of TCP is reset, so that its peer does not take
+ * the end for a good one. What `b`, the side that was called, has said to its end is still passed on before that.
  */
 export async function joinDuplex(a: Duplex, b: Duplex, options: JoinOptions = {}): Promise<void> {
   const { halfClose = true, signal } = options;
@@ -30,12 +32,17 @@ export async function joinDuplex(a: Duplex, b: Duplex, options: JoinOptions = {}
   } catch (thrown) {
     const error = signal?.aborted === true && signal.reason instanceof Error ? signal.reason : asError(thrown);
     // Whichever side has not failed hears of it; its own 'error' event has no other listener then.
-    for (const side of [a, b]) {
-      side.on('error', () => {});
-      side.destroy(error);
-    }
+    for (const side of [a, b]) side.on('error', () => {});
+    if (b.readableEnded && !a.destroyed) await finished(a, { readable: false, signal }).catch(() => {});
+    for (const side of [a, b]) fail(side, error, b.readableEnded && side === a);
     throw error;
   }
+}
+
+function fail(side: Duplex, error: Error, hasEnded: boolean): void {
+  // Only TCP has addresses, and only TCP can be reset.
+  if (!hasEnded && side instanceof Socket && side.remoteAddress !== undefined && !side.destroyed) side.resetAndDestroy();
+  else side.destroy(error);
 }
 
 /** `pipe`, but for one thing: the chunks that arrive in one turn go out in one call to the kernel. */
