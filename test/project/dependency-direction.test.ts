@@ -65,6 +65,15 @@ describe('the direction of dependencies', () => {
     expect(listed(found)).toBe('');
   });
 
+  it('the mux has no timer, clock or socket of its own', () => {
+    const own =
+      /(?<![\w.$#])(setTimeout|setInterval|setImmediate|queueMicrotask|performance|Date|WebSocket|fetch|process|Buffer)\s*[.(]/;
+    const found = SOURCES.filter(({ path }) => isBelow(path, 'shared/mux')).flatMap(({ path, codeLines }) =>
+      codeLines.flatMap((code, index) => (own.test(code) ? [`${path}:${index + 1} ${code.trim()}`] : [])),
+    );
+    expect(listed(found)).toBe('');
+  });
+
   it('pure shared does not import shared/node', () => {
     const found = offenders(
       ({ path }, entry) =>
