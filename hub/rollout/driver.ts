@@ -1,14 +1,15 @@
 /**
  * Drives one rollout: takes causes in, lets the core decide, makes its facts durable, and only then does what follows from them.
  *
- *     causes ──▶ step, one after the other ──▶ facts ──▶ one write of the journal ──▶ effects, acknowledgements, watchers
+ *     causes ──▶ heard, and gone on from ──▶ facts ──▶ one write of the journal ──▶ effects, acknowledgements, watchers
  *        ▲                                                  (what arrives meanwhile is the next batch)        │
  *        └───────────────────────────── reports of the executor, ticks, the world ◀─────────────────────────┘
  *
  *     driving ──the write fails──▶ recovering: state and effects anew from the journal, a little later ──▶ driving
  *        └────the lease is lost, a host knows of a later driver, the rollout has ended──▶ stopped
  *
- * An order is acknowledged when it is durable; one that is refused has changed nothing. A driver that dies at any point is replaced by another
+ * Reports of one batch are heard one after the other, and what follows from all of them is decided once, as it is around each order. An order is
+ * acknowledged when it is durable; one that is refused has changed nothing. A driver that dies at any point is replaced by another
  * that reads the journal.
  */
 import type { Clock, Timer } from '../../shared/clock.ts';
@@ -21,7 +22,7 @@ import type { Order } from './core/act.ts';
 import { outstanding } from './core/effects.ts';
 import { replay } from './core/evolve.ts';
 import type { RolloutState } from './core/state.ts';
-import { type Cause, step } from './core/step.ts';
+import { type Cause, goOn, hear, type Step } from './core/step.ts';
 import type { World } from './core/turn.ts';
 import type { Executor } from './executor.ts';
 
@@ -176,23 +177,31 @@ export class RolloutDriver {
     const { log, isOurs, onEvolved, onDurable } = this.#options;
     const state = this.#state;
     const entries: RolloutEntry[] = [];
-    const effects: Parameters<Executor['perform']>[1][] = [];
+    const effects: Step['effects'][number][] = [];
     const acknowledged: Queued['settle'][] = [];
-    for (const { cause, settle } of batch) {
-      const world = this.#world();
+    const world = this.#world();
+    const take = (step: Step): void => {
+      for (const fact of step.facts) entries.push({ t: world.t, atMs: world.atMs, fact });
+      effects.push(...step.effects);
+      if (step.facts.length > 0) onEvolved(state, step.facts);
+    };
+    const proceed = (): void => {
+      const onward = goOn(state, world);
+      this.#blocked = onward.blocked;
+      take(onward);
+    };
+    for (const [index, { cause, settle }] of batch.entries()) {
+      if (cause.kind === 'order' && index > 0) proceed();
       try {
-        const turn = step(state, cause, world);
-        this.#blocked = turn.blocked;
-        entries.push(...turn.facts.map((fact) => ({ t: world.t, atMs: world.atMs, fact })));
-        effects.push(...turn.effects);
+        take(hear(state, cause, world));
         acknowledged.push(settle);
-        if (turn.facts.length > 0) onEvolved(state, turn.facts);
       } catch (error) {
         // An order that is refused; of anything else it is a fault of ours.
         if (settle === undefined) throw error;
         settle.reject(error);
       }
     }
+    proceed();
     if (entries.length > 0) {
       if (await isOurs()) this.#seq = await log.append(this.id, entries);
       else this.stop('fenced');

@@ -42,11 +42,17 @@ export class HubActuator implements Actuator {
     }
   }
 
-  /** Whoever stops waiting does not cancel it: the host ends what it has begun, and its journal answers the next driver. */
+  /**
+   * Whoever stops waiting does not cancel it: the host ends what it has begun, and its journal answers the next driver. So the signal is looked
+   * at and not listened to, for which there are too many of these at once.
+   */
   async command(host: string, method: string, params: JsonObject, options: CommandOptions): Promise<unknown> {
     const { commandId, actor, fence, timeoutMs, signal } = options;
     const meta = { commandId, actor, fence: { ...fence } };
-    return await orAborted(this.#session(host).peer.call(method, params, { timeoutMs, meta }), signal);
+    signal.throwIfAborted();
+    const answer = await this.#session(host).peer.call(method, params, { timeoutMs, meta });
+    signal.throwIfAborted();
+    return answer;
   }
 
   async ask(

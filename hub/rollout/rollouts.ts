@@ -11,7 +11,7 @@ import { forecast } from './core/forecast.ts';
 import { planRollout } from './core/plan.ts';
 import type { RolloutState } from './core/state.ts';
 import { statusOf } from './core/status.ts';
-import { step } from './core/step.ts';
+import { hear } from './core/step.ts';
 import type { World } from './core/turn.ts';
 import { Drivers, type DriversOptions } from './drivers.ts';
 import { type Freeze, FreezeSwitch } from './freeze.ts';
@@ -180,7 +180,7 @@ export class Rollouts {
     const { action } = order;
     const except = action.kind === 'rollback' ? await this.#changedSince(record, state) : [];
     const given: Order = action.kind === 'rollback' ? { ...order, action: { ...action, except } } : order;
-    if (step(state, { kind: 'order', order: given }, NOWHERE).facts.length === 0) return;
+    if (hear(state, { kind: 'order', order: given }, NOWHERE).facts.length === 0) return;
     this.drivers.claims.requireFree(id, hosts);
     await (await this.drivers.drive(record))?.order(given);
   }

@@ -30,8 +30,8 @@ export type Outcome = v.InferOutput<typeof Outcome>;
 const fact = <Name extends string, Entries extends v.ObjectEntries>(type: Name, entries: Entries) =>
   v.strictObject({ type: v.literal(type), ...entries });
 
-/** What is told as it is kept. */
-const PLAIN_FACTS = [
+/** Of all of it; told as it is kept. */
+const OWN_FACTS = [
   fact('stage-begun', { wave: Count, stage: v.picklist(STAGES) }),
   fact('promoted', { wave: Count, ...because }),
   fact('approved', { wave: Count, ...because }),
@@ -40,7 +40,11 @@ const PLAIN_FACTS = [
   fact('aborted', because),
   fact('rate-changed', { maxInFlight: Count, ...because }),
   fact('ended', { outcome: Outcome }),
-  // One host, on its way forward
+] as const;
+
+/** Of one host; likewise. */
+const HOST_FACTS = [
+  // On its way forward
   fact('host-started', { host: Name, attempt: Attempt }),
   fact('host-changed', { host: Name }),
   fact('host-done', { host: Name }),
@@ -55,14 +59,16 @@ const PLAIN_FACTS = [
   fact('undo-failed', { host: Name, error: Words }),
 ] as const;
 
+/** What there is most of comes first, where it is found soonest. */
 export const RolloutFact = v.variant('type', [
+  ...HOST_FACTS,
+  /** One value for each step of the rollout. */
+  fact('host-recorded', { host: Name, previous: v.array(v.unknown()) }),
   fact('planned', { plan: RolloutPlan, by: Initiator }),
   fact('rollback-begun', { scope: RollbackScope, except: v.array(Name), ...because }),
   fact('retried', { hosts: v.array(Name), ...because }),
   fact('joined', { hosts: v.array(PlannedHost) }),
-  /** One value for each step of the rollout. */
-  fact('host-recorded', { host: Name, previous: v.array(v.unknown()) }),
-  ...PLAIN_FACTS,
+  ...OWN_FACTS,
 ]);
 export type RolloutFact = v.InferOutput<typeof RolloutFact>;
 export type FactOf<T extends RolloutFact['type']> = Extract<RolloutFact, { type: T }>;
@@ -74,7 +80,8 @@ const ToldFact = v.variant('type', [
   fact('retried', { hosts: Count, ...because }),
   fact('joined', { hosts: Count }),
   fact('host-recorded', { host: Name }),
-  ...PLAIN_FACTS,
+  ...OWN_FACTS,
+  ...HOST_FACTS,
 ]);
 export type ToldFact = v.InferOutput<typeof ToldFact>;
 

@@ -83,13 +83,18 @@ const scenario = fc.record({
   zones: fc.integer({ min: 1, max: 4 }),
   hosts: fc.array(fc.record({ behaviour, tookMs: fc.integer({ min: 1, max: 4000 }) }), { minLength: 1, maxLength: 30 }),
   deeds: fc.array(deed, { maxLength: 40 }),
+  gatherMs: fc.constantFrom(0, 0, 10, 2000),
 });
 
-function simOf({ spec: { ramp, ...rest }, hosts, zones }: typeof scenario extends fc.Arbitrary<infer T> ? T : never): RolloutSim {
-  return new RolloutSim(
+function simOf(given: typeof scenario extends fc.Arbitrary<infer T> ? T : never): RolloutSim {
+  const { spec, hosts, zones, gatherMs } = given;
+  const { ramp, ...rest } = spec;
+  const sim = new RolloutSim(
     { ...rest, ...(ramp === undefined ? {} : { ramp }) },
     fleetOf(hosts.length, zones, (index) => hosts[index] ?? {}),
   );
+  sim.gatherMs = gatherMs;
+  return sim;
 }
 
 function perform(sim: RolloutSim, deed: Deed): void {

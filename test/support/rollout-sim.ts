@@ -12,7 +12,7 @@ import type { Candidate } from '../../hub/rollout/core/host-order.ts';
 import { planRollout } from '../../hub/rollout/core/plan.ts';
 import { isDisrupted, type RolloutState } from '../../hub/rollout/core/state.ts';
 import { statusOf } from '../../hub/rollout/core/status.ts';
-import { type Cause, step } from '../../hub/rollout/core/step.ts';
+import { type Cause, goOn, hear, type Step } from '../../hub/rollout/core/step.ts';
 import type { World } from '../../hub/rollout/core/turn.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import type { RolloutEntry, RolloutFact } from '../../shared/protocol/rollout-events.ts';
@@ -56,6 +56,8 @@ export class RolloutSim {
   blocked: string | undefined;
   t = 0;
   closed: string | undefined;
+  /** Answers of so long are heard together. */
+  gatherMs = 0;
   joiners: Candidate[] = [];
   /** What the gate of a wave, or a webhook, answers. */
   gateAnswer: 'success' | 'failure' | 'inconclusive' = 'success';
@@ -119,19 +121,19 @@ export class RolloutSim {
     this.apply({ kind: 'tick' });
   }
 
-  /** Time goes on; answers come when they are due. */
+  /** Time goes on; answers come when they are due, or together with those that are due within `gatherMs`. */
   advance(ms: number, tickMs = 1000): void {
     const end = this.t + ms;
     while (this.t < end) {
-      const next = this.#answers
+      const awaited = this.#answers
         .filter(({ host }) => host === undefined || this.#host(host).up)
-        .toSorted((a, b) => a.dueT - b.dueT)[0];
-      const at = Math.min(end, next === undefined ? end : Math.max(this.t, next.dueT), this.t + tickMs);
-      this.t = at;
-      if (next !== undefined && next.dueT <= at) {
-        this.#answers.splice(this.#answers.indexOf(next), 1);
-        this.apply({ kind: 'report', report: next.report() });
-      } else this.apply({ kind: 'tick' });
+        .toSorted((a, b) => a.dueT - b.dueT);
+      const [next] = awaited;
+      this.t = Math.min(end, next === undefined ? end : Math.max(this.t, next.dueT + this.gatherMs), this.t + tickMs);
+      const due = awaited.filter(({ dueT }) => dueT <= this.t).slice(0, this.gatherMs === 0 ? 1 : undefined);
+      this.#answers = this.#answers.filter((answer) => !due.includes(answer));
+      if (due.length > 0) this.apply(...due.map(({ report }) => ({ kind: 'report', report: report() }) as const));
+      else this.apply({ kind: 'tick' });
     }
   }
 
@@ -141,17 +143,22 @@ export class RolloutSim {
     return this;
   }
 
-  apply(cause: Cause): void {
-    const { facts, effects, blocked } = step(this.state, cause, this.#world());
-    this.blocked = blocked;
-    const before = this.log.length;
+  /** As a driver does: what is there together is heard one after the other, and gone on from once. */
+  apply(...causes: readonly Cause[]): void {
+    const effects = causes.flatMap((cause) => this.#take(hear(this.state, cause, this.#world())));
+    const onward = goOn(this.state, this.#world());
+    this.blocked = onward.blocked;
+    for (const effect of [...effects, ...this.#take(onward)]) this.#perform(effect);
+  }
+
+  #take({ facts, effects }: Step): readonly Effect[] {
     for (const fact of facts) {
       this.log.push({ t: this.t, atMs: this.t, fact });
       this.#watch(fact);
     }
-    if (this.log.length > before) this.#count();
+    if (facts.length > 0) this.#count();
     this.checkPromises(facts);
-    for (const effect of effects) this.#perform(effect);
+    return effects;
   }
 
   /** The rules that hold at every moment. @throws Error */

@@ -1,6 +1,6 @@
 /**
  * What the rollout does by itself: fail what is overdue, stop at a threshold, start and take back hosts, go from stage to stage, and end. Called
- * after whatever happened and from time to time.
+ * after whatever happened, be it much at once, and from time to time.
  */
 import { failHost } from './hear-report.ts';
 import { react } from './react.ts';
@@ -45,7 +45,7 @@ function goForward(turn: Turn): string | undefined {
   }
 }
 
-function heedThresholds(turn: Turn): void {
+export function heedThresholds(turn: Turn): void {
   const { phase, tallies, acceptedFailures } = turn.state;
   if (phase.kind !== 'forward' || tallies.all.failed <= acceptedFailures) return;
   const tripped = trippedThreshold(turn.state);

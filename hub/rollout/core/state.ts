@@ -53,7 +53,10 @@ export interface HostState {
   /** Place in the order of the first starts. */
   order: number;
   touched: boolean;
-  /** What it was like before the first attempt, one value a step. It is recorded once, so that a repeat never records what a failure left. */
+  /**
+   * What it was like before the first attempt, one value a step. It is recorded once, so that a repeat never records what a failure left; where
+   * no step needs it, it is there from the beginning.
+   */
   previous: readonly unknown[] | undefined;
   failure: { readonly class: FailureClass; readonly error: string } | undefined;
   /** Why it was skipped or could not be restored, or that nobody has watched its health to the end. */
@@ -163,7 +166,7 @@ export function addHost(state: RolloutState, { host, zone, wave }: { host: strin
     begunAtMs: state.atMs,
     order: 0,
     touched: false,
-    previous: undefined,
+    previous: recordedAlready(state.spec),
     failure: undefined,
     note: undefined,
     checks: undefined,
@@ -171,6 +174,11 @@ export function addHost(state: RolloutState, { host, zone, wave }: { host: strin
   state.hosts.set(host, added);
   for (const tally of state.tallies.of(added)) tally.planned += 1;
   enqueue(state, added);
+}
+
+/** A call is taken back by another call, whatever was there before. */
+function recordedAlready({ steps }: RolloutSpec): HostState['previous'] {
+  return steps.every(({ kind }) => kind === 'call') ? steps.map(() => ({})) : undefined;
 }
 
 /** Behind those of its zone that wait already. */

@@ -1,7 +1,7 @@
 /** A rollout in a word, and in figures. */
 
 import { FAILURE_CLASSES } from '../../../shared/protocol/rollout-spec.ts';
-import type { RolloutHost, RolloutStatus, RolloutSummary } from '../../../shared/protocol/rollout-status.ts';
+import type { HostPhase, RolloutHost, RolloutStatus, RolloutSummary } from '../../../shared/protocol/rollout-status.ts';
 import { HOST_PHASES } from '../../../shared/protocol/rollout-status.ts';
 import type { HostState, RolloutState } from './state.ts';
 
@@ -23,9 +23,10 @@ export function statusOf({ phase, paused, stage }: RolloutState): RolloutStatus 
 
 /** Without what the record of the rollout has, such as its name and times. */
 export function figuresOf(state: RolloutState) {
-  const counts = Map.groupBy(state.hosts.values(), ({ phase }) => phase);
+  const counts = new Map<HostPhase, number>();
+  for (const { phase } of state.hosts.values()) counts.set(phase, (counts.get(phase) ?? 0) + 1);
   const phases = HOST_PHASES.flatMap((phase) => {
-    const count = counts.get(phase)?.length ?? 0;
+    const count = counts.get(phase) ?? 0;
     return count === 0 ? [] : [[phase, count] as const];
   });
   const { all } = state.tallies;
