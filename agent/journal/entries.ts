@@ -1,5 +1,6 @@
 /** What is known in memory of each command, and how it is read from the records: the newest revision counts. */
 import { isDeepStrictEqual } from 'node:util';
+import { timeOfCommandId } from '../../shared/command-id.ts';
 import type { Operation, OperationSummary } from '../../shared/protocol/methods-operation.ts';
 import type { Place, StoredRecord } from './recovery.ts';
 
@@ -7,6 +8,8 @@ export interface Entry {
   summary: OperationSummary;
   /** It did nothing. */
   isRefusal: boolean;
+  /** Its id is of a time that had not come yet on this host. */
+  isAhead: boolean;
   revision: number;
   place: Place;
 }
@@ -43,7 +46,14 @@ export function indexRecord(entries: Map<string, Entry>, { place, kind, value }:
 export function entryOf(operation: Operation, revision: number, place: Place): Entry {
   const { state, error, before, after } = operation;
   const isRefusal = state === 'failed' && REFUSALS.includes(error?.code ?? '') && isDeepStrictEqual(before, after);
-  return { summary: summaryOf(operation), isRefusal, revision, place };
+  return { summary: summaryOf(operation), isRefusal, isAhead: isAhead(operation), revision, place };
+}
+
+/** How far the clock that a command id was made by may go before this host's without being noticed. */
+const AHEAD_MS = 60_000;
+
+export function isAhead({ id, acceptedAt }: Pick<Operation, 'id' | 'acceptedAt'>): boolean {
+  return (timeOfCommandId(id) ?? 0) > Date.parse(acceptedAt) + AHEAD_MS;
 }
 
 function summaryOf({ id, method, vm, actor, state, acceptedAt, endedAt, error }: Operation): OperationSummary {

@@ -1,7 +1,8 @@
 /**
  * Which commands leave a full journal before their day is over: only such as have ended. Those of whoever has the most go first, so that a
  * noisy actor forgets its own and nobody else's; and of one actor the oldest, by what their ids say of it, so that "forgotten up to" lies
- * as far back as it can. Ids that tell no time go last: once one of them is forgotten, no new one of that kind can be told from it.
+ * as far back as it can. Ids that tell no time go last: once one of them is forgotten, no new one of that kind can be told from it. Ids of a time
+ * to come stay: with one of them forgotten, every other command until then would have to be refused. So there may be only so many (journal.ts).
  */
 import { timeOfCommandId } from '../../shared/command-id.ts';
 import type { Entry } from './entries.ts';
@@ -33,7 +34,7 @@ export function chooseToForget(entries: Iterable<Entry>, excess: number, measure
 
 function shareOf(entries: readonly Entry[], measure: Measure): Share {
   // Oldest last here already, for those of one millisecond.
-  const ended = entries.filter(({ summary }) => summary.endedAt !== undefined).toReversed();
+  const ended = entries.filter(({ summary, isAhead }) => summary.endedAt !== undefined && !isAhead).toReversed();
   const ages = new Map(ended.map((entry) => [entry, timeOfCommandId(entry.summary.id) ?? Number.POSITIVE_INFINITY]));
   const byAge = (a: Entry, b: Entry): number => {
     const [ageOfA = 0, ageOfB = 0] = [ages.get(a), ages.get(b)];

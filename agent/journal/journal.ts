@@ -15,7 +15,7 @@ import { Operation, type OperationSummary } from '../../shared/protocol/methods-
 import { parseWith } from '../../shared/protocol/parse-with.ts';
 import type { Logger } from '../vm/api.ts';
 import { compact } from './compact.ts';
-import { type Entry, entryOf, indexRecord } from './entries.ts';
+import { type Entry, entryOf, indexRecord, isAhead } from './entries.ts';
 import { isNotThere, type JournalFiles } from './files.ts';
 import { type Absence, type Forgotten, Gone } from './gone.ts';
 import type { JournalObserver } from './observer.ts';
@@ -34,6 +34,8 @@ export interface JournalLimits {
 }
 
 const HOUR_MS = 3_600_000;
+/** Of all commands and bytes, how much may be of commands whose id is of a time to come: they are kept for their whole day. */
+const SHARE_AHEAD = 1 / 4;
 
 export const JOURNAL_LIMITS: JournalLimits = {
   maxOperations: 20_000,
@@ -141,6 +143,7 @@ export class Journal {
    */
   async accept(operation: Operation): Promise<void> {
     const opened = await this.#open();
+    if (isAhead(operation)) this.#requireRoomAhead(opened, operation.id);
     await this.#takeRoom(opened);
     try {
       await this.#save(opened, operation);
@@ -213,6 +216,15 @@ export class Journal {
       if (!(await this.#makingRoom) && isFull()) throw fullOfWhatRuns({ ...this.usage, maxOperations, maxBytes });
     }
     this.#accepting += 1;
+  }
+
+  #requireRoomAhead({ entries }: Opened, id: string): void {
+    const { maxOperations, maxBytes } = this.#limits;
+    const others = [...entries.values()].filter((entry) => entry.isAhead && entry.summary.id !== id && !this.#isExpired(entry));
+    const bytes = others.reduce((sum, { place }) => sum + place.bytes, 0);
+    if (others.length < Math.ceil(maxOperations * SHARE_AHEAD) && bytes < maxBytes * SHARE_AHEAD) return;
+    const message = `the journal of this host has ${others.length} commands whose ids are of a time to come, and takes no more of them: set the clock of whoever makes them, or this host's`;
+    throw new FairleadError('LIMIT_EXCEEDED', message, { details: { ahead: others.length } });
   }
 
   /** Whether there is more than before. */

@@ -1,5 +1,6 @@
 /** Commands as a journal keeps them, and a journal to keep them in. */
 import { Journal, type JournalOptions } from '../../agent/journal/journal.ts';
+import { timeOfCommandId } from '../../shared/command-id.ts';
 import type { Operation } from '../../shared/protocol/methods-operation.ts';
 import { journalObserver, MemoryFiles } from './journal-files.ts';
 import { silent } from './vm.ts';
@@ -14,7 +15,7 @@ export function accepted(id: string, more: Partial<Operation> = {}): Operation {
     host: 'edge-1',
     vm: 'web',
     state: 'accepted',
-    acceptedAt: new Date(START_MS).toISOString(),
+    acceptedAt: new Date(timeOfCommandId(id) ?? START_MS).toISOString(),
     paramsDigest: '0'.repeat(64),
     attempts: 1,
     ...more,

@@ -55,6 +55,30 @@ describe('a journal that is full', () => {
     expect(await journal.absenceOf('another')).toBeUndefined();
   });
 
+  it('of ids of a time to come takes some and keeps them, so that they push out nobody else', async () => {
+    const { journal, clock, open } = journalOf({ maxOperations: 8 });
+    const acceptedAt = new Date(clock.nowMs).toISOString();
+    const ahead = Array.from({ length: 2 }, () => newCommandId(clock.nowMs + 1000 * 365 * 24 * HOUR_MS));
+    for (const id of ahead) {
+      await journal.accept(accepted(id, { acceptedAt, actor: 'mallory' }));
+      await journal.finish(done(id, { acceptedAt, actor: 'mallory' }));
+    }
+    const another = accepted(newCommandId(clock.nowMs + HOUR_MS), { acceptedAt, actor: 'mallory' });
+    for (const one of [journal, open()]) {
+      await expect(one.accept(another)).rejects.toMatchObject({
+        code: 'LIMIT_EXCEEDED',
+        message: expect.stringContaining('2 commands whose ids are of a time to come'),
+      });
+    }
+    for (let n = 0; n < 20; n++) {
+      clock.nowMs += 1_000;
+      const id = newCommandId(clock.nowMs);
+      expect(await journal.absenceOf(id)).toBeUndefined();
+      await live(journal, id, { actor: 'mallory' });
+    }
+    for (const id of ahead) expect(await journal.find(id)).toBeDefined();
+  });
+
   it('makes room once for many that come together, and lets in no more than fit', async () => {
     const { journal } = journalOf({ maxOperations: 10 });
     for (let n = 0; n < 10; n++) await live(journal, `old${n}`);
