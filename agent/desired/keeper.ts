@@ -28,6 +28,8 @@ export interface KeeperOptions {
   readonly handlers: Pick<Handlers, 'vm.create' | 'vm.start' | 'vm.stop' | 'vm.delete'>;
   readonly policy: Pick<Policy, 'checkMethod'>;
   readonly logger: Logger;
+  /** Milliseconds that never go back; for tests. */
+  readonly now?: (() => number) | undefined;
 }
 
 /** What the host's policy must allow for a step. */
@@ -43,6 +45,13 @@ const METHODS_OF = {
   conflict: [],
 } as const satisfies Record<Step['do'], readonly (keyof KeeperOptions['handlers'])[]>;
 
+/** A start that was taken here. By no clock that can be set. */
+interface Start {
+  readonly atMs: number;
+  /** Until it crashed or was stopped; undefined while it runs. */
+  ranMs: number | undefined;
+}
+
 interface Trouble {
   readonly failures: number;
   readonly untilMs: number;
@@ -53,8 +62,8 @@ export class DesiredKeeper implements AsyncDisposable {
   readonly #options: KeeperOptions;
   readonly #working = new Map<string, Promise<void>>();
   readonly #troubles = new Map<string, Trouble>();
-  /** When each was last started here, by the host's clock: of a VM that has no process nobody else tells. */
-  readonly #startedAt = new Map<string, number>();
+  /** Of each VM the last: of one that has no process nobody else tells how long it ran. */
+  readonly #starts = new Map<string, Start>();
   readonly #stop = new AbortController();
   readonly #listener: Disposable;
   #kept: KeptDesired;
@@ -65,7 +74,10 @@ export class DesiredKeeper implements AsyncDisposable {
   private constructor(options: KeeperOptions, kept: KeptDesired) {
     this.#options = options;
     this.#kept = kept;
-    this.#listener = options.vms.events.listen(() => this.#wake());
+    this.#listener = options.vms.events.listen(({ vm, type }) => {
+      if (type === 'vm.crashed' || type === 'vm.stopped') this.#ended(vm);
+      this.#wake();
+    });
   }
 
   /** @throws FairleadError STORAGE_FAILED */
@@ -137,7 +149,7 @@ export class DesiredKeeper implements AsyncDisposable {
     try {
       logger.info({ vm: name, step: step.do }, `desired state: ${step.do} VM ${name}`);
       await this.#take(name, step, desired, actual);
-      if (step.do === 'start') this.#startedAt.set(name, Date.now());
+      if (step.do === 'start') this.#starts.set(name, { atMs: this.#now(), ranMs: undefined });
       if (step.do !== 'start' && step.do !== 'create') this.#troubles.delete(name);
     } catch (error) {
       if (this.#stop.signal.aborted) return;
@@ -167,7 +179,8 @@ export class DesiredKeeper implements AsyncDisposable {
         return void (await handlers['vm.stop']({ vm: name, graceMs }, context));
       case 'remove':
         await handlers['vm.stop']({ vm: name, graceMs }, context);
-        await handlers['vm.delete']({ vm: name, force: false }, context);
+        // Whoever deleted it meanwhile may have made another of its name.
+        if (this.#actual().get(name)?.uuid === actual?.uuid) await handlers['vm.delete']({ vm: name, force: false }, context);
         return await this.#own(name, undefined);
       case 'forget':
         return await this.#own(name, undefined);
@@ -194,32 +207,41 @@ export class DesiredKeeper implements AsyncDisposable {
 
   /** A VM that crashes as soon as it is started is not started without end. */
   #minding(name: string, step: Step, actual: VmInfo | undefined): void {
-    const startedAt = this.#startedAt.get(name);
+    const start = this.#starts.get(name);
     // A start that fails is none that the VM has run since.
-    this.#startedAt.delete(name);
+    this.#starts.delete(name);
     if (step.do !== 'start' || actual?.state !== 'crashed') return;
     // Started by somebody else, or another keeper: it has this one attempt.
-    if (startedAt === undefined || actual.exit === undefined) return;
-    const ranMs = Math.max(0, Date.parse(actual.exit.at) - startedAt);
+    if (start === undefined) return;
+    const { ranMs = this.#now() - start.atMs } = start;
     if (ranMs > HEALTHY_MS) this.#troubles.delete(name);
     else this.#hold(name, `it crashed ${Math.round(ranMs / 1000)} s after it was started`);
+  }
+
+  #ended(name: string): void {
+    const start = this.#starts.get(name);
+    if (start !== undefined) start.ranMs ??= this.#now() - start.atMs;
+  }
+
+  #now(): number {
+    return (this.#options.now ?? (() => performance.now()))();
   }
 
   #hold(name: string, reason: string): Trouble {
     const failures = (this.#troubles.get(name)?.failures ?? 0) + 1;
     const waitMs = Math.min(MAX_BACKOFF_MS, MIN_BACKOFF_MS * 2 ** (failures - 1));
-    const trouble = { failures, untilMs: performance.now() + waitMs, reason };
+    const trouble = { failures, untilMs: this.#now() + waitMs, reason };
     this.#troubles.set(name, trouble);
     return trouble;
   }
 
   #isTooSoon(name: string): boolean {
-    return (this.#troubles.get(name)?.untilMs ?? 0) > performance.now();
+    return (this.#troubles.get(name)?.untilMs ?? 0) > this.#now();
   }
 
   #setTimer(): void {
     clearTimeout(this.#timer);
-    const now = performance.now();
+    const now = this.#now();
     const next = Math.min(...[...this.#troubles.values()].map(({ untilMs }) => untilMs).filter((untilMs) => untilMs > now));
     if (Number.isFinite(next)) this.#timer = setTimeout(() => this.#wake(), next - now + 1).unref();
   }

@@ -9,6 +9,7 @@ import { type FairleadError, type JsonObject, toFairleadError } from '../../shar
 import type { VmExit, VmInfo, VmState } from '../../shared/protocol/vm.ts';
 import type { NewVmEvent, VmEventData, VmEventType } from '../../shared/protocol/vm-events.ts';
 import { failpoint } from '../failpoint.ts';
+import { ageOf } from '../process-age.ts';
 import { settledWithin } from './deadline.ts';
 import { judgeEnd } from './ending.ts';
 import type { EventLog } from './events.ts';
@@ -264,7 +265,7 @@ export class VmLife {
     const exit: VmExit = { at: new Date().toISOString(), reason, code, signal, stderrTail: this.#lastWords() };
     const { stop, process } = this.#record;
     const isByHand = stop !== undefined || this.rung !== undefined;
-    const ranMs = process === undefined ? 0 : Date.now() - Date.parse(process.startedAt);
+    const ranMs = process === undefined ? 0 : ageOf(process);
     const wasAwake = !SLEEP_STATES.includes(this.#state);
     const restarts = this.#plan({ isClean: isClean && wasAwake, isByHand, ranMs });
     this.#session = undefined;

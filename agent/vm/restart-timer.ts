@@ -10,14 +10,19 @@ export class RestartTimer {
     this.#onDue = onDue;
   }
 
-  /** In place of what was planned before; nothing is due without a time. */
-  set(plan: RestartPlan | undefined): void {
+  /**
+   * In place of what was planned before; nothing is due without a time. No plan waits for longer than `mostMs`: what is due later than that was
+   * planned before the host's clock was set back.
+   */
+  set(plan: RestartPlan | undefined, mostMs: number): void {
     this.cancel();
-    if (plan?.dueAt === undefined) return;
-    const waitMs = waitOf(plan.dueAt, Date.now());
-    // A wait that is too long for one timer is made of several.
-    const onTime = waitMs > MAX_TIMER_MS ? () => this.set(plan) : this.#onDue;
-    this.#timer = setTimeout(onTime, Math.min(waitMs, MAX_TIMER_MS)).unref();
+    if (plan?.dueAt !== undefined) this.#wait(Math.min(waitOf(plan.dueAt, Date.now()), mostMs));
+  }
+
+  /** A wait that is too long for one timer is made of several. */
+  #wait(leftMs: number): void {
+    const thisMs = Math.min(leftMs, MAX_TIMER_MS);
+    this.#timer = setTimeout(() => (leftMs > thisMs ? this.#wait(leftMs - thisMs) : this.#onDue()), thisMs).unref();
   }
 
   cancel(): void {

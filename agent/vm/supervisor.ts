@@ -60,7 +60,7 @@ export class Supervisor {
       this.#restarting = this.#startAgain();
     });
     this.#life = new VmLife(context, record, {
-      onRest: () => this.#restart.set(this.#life.record.restarts),
+      onRest: () => this.#planRestart(),
       onDialled: (stream) => this.#useUntilClosed(stream),
     });
     this.#ending = { context, life: this.#life, live: () => this.#live() };
@@ -302,7 +302,7 @@ export class Supervisor {
       await adopt(this.#context, this.#life, { strays, leaving });
       await this.#sleeper.recover(leaving);
     });
-    this.#restart.set(this.record.restarts);
+    this.#planRestart();
     const { stop } = this.record;
     if (stop === undefined || this.#life.session === undefined) return;
     // Nobody waits for it, and it was asked for.
@@ -310,6 +310,11 @@ export class Supervisor {
       const { message } = toFairleadError(error);
       if (!leaving.aborted) this.#context.logger.error({ vm: this.name, error: message }, 'could not finish the stop of a VM');
     });
+  }
+
+  #planRestart(): void {
+    const { restarts, spec } = this.#life.record;
+    this.#restart.set(restarts, spec.restart.maxDelayMs);
   }
 
   /** The agent leaves; the VM stays. */
@@ -395,7 +400,7 @@ export class Supervisor {
       // The plan is in the record, for the next agent.
       if (signal.aborted || this.#deleted) return;
       this.#context.logger.warn({ vm: this.name, error: toFairleadError(error).message }, 'could not start a VM again');
-      this.#restart.set(this.record.restarts);
+      this.#planRestart();
     }
   }
 

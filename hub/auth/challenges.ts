@@ -14,43 +14,55 @@ export interface IssuedChallenge {
   readonly expiresAt: string;
 }
 
+export interface ChallengesOptions {
+  readonly maxOutstanding: number;
+  /** Unix milliseconds, for what is told. */
+  readonly now: () => number;
+  /** Milliseconds that never go back, by which a challenge lives: else one would be good for an hour where the clock is set back by one. */
+  readonly elapsedMs: () => number;
+}
+
+interface Outstanding {
+  readonly expiresAt: string;
+  readonly untilMs: number;
+}
+
 export type ChallengeCheck = 'fresh' | 'expired' | 'unknown';
 
 export class Challenges {
-  readonly #maxOutstanding: number;
-  readonly #now: () => number;
-  /** Nonce to expiry in Unix milliseconds. All live equally long, so the oldest entry is the first to expire. */
-  readonly #outstanding = new Map<string, number>();
+  readonly #options: ChallengesOptions;
+  /** By nonce. All live equally long, so the oldest entry is the first to expire. */
+  readonly #outstanding = new Map<string, Outstanding>();
 
-  constructor(options: { readonly maxOutstanding: number; readonly now: () => number }) {
-    this.#maxOutstanding = options.maxOutstanding;
-    this.#now = options.now;
+  constructor(options: ChallengesOptions) {
+    this.#options = options;
   }
 
   /** @throws FairleadError LIMIT_EXCEEDED */
   issue(): IssuedChallenge {
     this.#dropExpired();
-    if (this.#outstanding.size >= this.#maxOutstanding) {
-      throw new FairleadError('LIMIT_EXCEEDED', `${this.#maxOutstanding} challenges are outstanding; try again later`);
+    const { maxOutstanding, now, elapsedMs } = this.#options;
+    if (this.#outstanding.size >= maxOutstanding) {
+      throw new FairleadError('LIMIT_EXCEEDED', `${maxOutstanding} challenges are outstanding; try again later`);
     }
     const nonce = randomBytes(NONCE_BYTES).toString('base64url');
-    const expiresAtMs = this.#now() + CHALLENGE_TTL_MS;
-    this.#outstanding.set(nonce, expiresAtMs);
-    return { nonce, expiresAt: new Date(expiresAtMs).toISOString() };
+    const expiresAt = new Date(now() + CHALLENGE_TTL_MS).toISOString();
+    this.#outstanding.set(nonce, { expiresAt, untilMs: elapsedMs() + CHALLENGE_TTL_MS });
+    return { nonce, expiresAt };
   }
 
   /** Uses the nonce up, whatever the answer. A nonce that was used already is unknown. */
   take(nonce: string, expiresAt: string): ChallengeCheck {
-    const expiresAtMs = this.#outstanding.get(nonce);
+    const outstanding = this.#outstanding.get(nonce);
     this.#outstanding.delete(nonce);
-    if (expiresAtMs === undefined || new Date(expiresAtMs).toISOString() !== expiresAt) return 'unknown';
-    return expiresAtMs <= this.#now() ? 'expired' : 'fresh';
+    if (outstanding?.expiresAt !== expiresAt) return 'unknown';
+    return outstanding.untilMs <= this.#options.elapsedMs() ? 'expired' : 'fresh';
   }
 
   #dropExpired(): void {
-    const now = this.#now();
-    for (const [nonce, expiresAtMs] of this.#outstanding) {
-      if (expiresAtMs > now) return;
+    const nowMs = this.#options.elapsedMs();
+    for (const [nonce, { untilMs }] of this.#outstanding) {
+      if (untilMs > nowMs) return;
       this.#outstanding.delete(nonce);
     }
   }

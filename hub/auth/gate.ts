@@ -38,7 +38,7 @@ export class Gate {
   constructor(options: GateOptions) {
     this.#options = options;
     const { config, clock, lagMs, now } = options;
-    this.#challenges = new Challenges({ maxOutstanding: maxChallenges(config), now });
+    this.#challenges = new Challenges({ maxOutstanding: maxChallenges(config), now, elapsedMs: () => clock.now() });
     this.#admission = new Admission({
       pace: new Pace({
         floorPerSecond: config.minHandshakesPerSecond,

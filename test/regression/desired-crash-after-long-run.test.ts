@@ -24,6 +24,7 @@ async function kept() {
   vms.infos.push(vm);
   let started = Promise.withResolvers<void>();
   let failures = 0;
+  let elapsedMs = 0;
   const start: KeeperOptions['handlers']['vm.start'] = () => {
     if (failures > 0) {
       failures -= 1;
@@ -42,7 +43,14 @@ async function kept() {
   await writeDesired(stateDir, { state: { generation: 1, hold: false, vms: [desired] }, owned: { web: vm.uuid } });
   // SAFETY: no other step is taken here.
   const handlers = { 'vm.start': start } as KeeperOptions['handlers'];
-  const keeper = await DesiredKeeper.open({ stateDir, vms, handlers, policy: { checkMethod: () => {} }, logger: silent });
+  const keeper = await DesiredKeeper.open({
+    stateDir,
+    vms,
+    handlers,
+    policy: { checkMethod: () => {} },
+    logger: silent,
+    now: () => elapsedMs,
+  });
   onTestFinished(() => keeper[Symbol.asyncDispose]());
   await started.promise;
   await setImmediate();
@@ -54,10 +62,12 @@ async function kept() {
       data: { generation: 1, reason: 'killed', code: null, signal: null },
     });
   return {
-    crash(afterMs: number) {
+    /** `clockMs` is what the host's clock says of the same time. */
+    crash(afterMs: number, clockMs = afterMs) {
       started = Promise.withResolvers();
+      elapsedMs += afterMs;
       vm.state = 'crashed';
-      vm.exit = { at: new Date(Date.now() + afterMs).toISOString(), reason: 'killed', code: null, signal: null, stderrTail: '' };
+      vm.exit = { at: new Date(Date.now() + clockMs).toISOString(), reason: 'killed', code: null, signal: null, stderrTail: '' };
       tell();
     },
     failOnce() {
@@ -95,4 +105,15 @@ it('a VM that crashes as soon as it is started waits, and it is told why', async
   await web.started();
   web.crash(0);
   expect(web.status()).toEqual({ vm: 'web', upkeep: 'waiting', reason: 'it crashed 0 s after it was started' });
+});
+
+it('how long a VM ran is told by no clock that can be set', async () => {
+  const web = await kept();
+  web.crash(1_800_000, -1_800_000);
+  expect(web.status()).toEqual({ vm: 'web', upkeep: 'working' });
+  await web.started();
+  web.crash(0, 3_600_000);
+  await web.started();
+  web.crash(0, 3_600_000);
+  expect(web.status()).toMatchObject({ upkeep: 'waiting', reason: 'it crashed 0 s after it was started' });
 });

@@ -152,14 +152,14 @@ describe('enrolment', () => {
 
 describe('challenges', () => {
   it('are good once', () => {
-    const challenges = new Challenges({ maxOutstanding: 10, now: () => nowMs });
+    const challenges = new Challenges({ maxOutstanding: 10, now: () => nowMs, elapsedMs: () => nowMs });
     const { nonce, expiresAt } = challenges.issue();
     expect(challenges.take(nonce, expiresAt)).toBe('fresh');
     expect(challenges.take(nonce, expiresAt)).toBe('unknown');
   });
 
   it('expire, and cannot be given a later expiry', () => {
-    const challenges = new Challenges({ maxOutstanding: 10, now: () => nowMs });
+    const challenges = new Challenges({ maxOutstanding: 10, now: () => nowMs, elapsedMs: () => nowMs });
     const [first, second] = [challenges.issue(), challenges.issue()];
     nowMs += CHALLENGE_TTL_MS;
     expect(challenges.take(first.nonce, first.expiresAt)).toBe('expired');
@@ -167,12 +167,28 @@ describe('challenges', () => {
   });
 
   it('are limited in number until old ones expire', () => {
-    const challenges = new Challenges({ maxOutstanding: 2, now: () => nowMs });
+    const challenges = new Challenges({ maxOutstanding: 2, now: () => nowMs, elapsedMs: () => nowMs });
     challenges.issue();
     challenges.issue();
     expect(() => challenges.issue()).toThrow(code('LIMIT_EXCEEDED'));
     nowMs += CHALLENGE_TTL_MS;
     expect(challenges.issue().nonce).toHaveLength(43);
+  });
+
+  it.each([
+    ['forward', 3_600_000],
+    ['back', -3_600_000],
+  ])('live as long, and no longer, when the clock is set %s by an hour', (_, setMs) => {
+    let elapsedMs = 0;
+    const challenges = new Challenges({ maxOutstanding: 2, now: () => nowMs, elapsedMs: () => elapsedMs });
+    const [first] = [challenges.issue(), challenges.issue()];
+    nowMs += setMs;
+    expect(challenges.take(first.nonce, first.expiresAt)).toBe('fresh');
+    challenges.issue();
+    elapsedMs += CHALLENGE_TTL_MS;
+    const { nonce, expiresAt } = challenges.issue();
+    elapsedMs += CHALLENGE_TTL_MS;
+    expect(challenges.take(nonce, expiresAt)).toBe('expired');
   });
 });
 
