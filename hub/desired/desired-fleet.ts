@@ -23,7 +23,15 @@ import { changesOn, digestOf, type PlannedHost, vmsOfHost } from './plan.ts';
 const AppliedDocument = v.strictObject({ document: FleetDocument, by: v.string(), appliedAtMs: Count });
 const DOCUMENTS = defineCollection('documents', AppliedDocument);
 
-const HostUpkeep = v.strictObject({ host: Name, generation: Count, digest: v.string(), acknowledged: Count, vms: Count });
+const HostUpkeep = v.strictObject({
+  host: Name,
+  generation: Count,
+  digest: v.string(),
+  acknowledged: Count,
+  vms: Count,
+  /** Of the store that gave the generation: from another one, nobody knows what the host was given since. */
+  history: v.optional(v.string()),
+});
 type HostUpkeep = v.InferOutput<typeof HostUpkeep>;
 const UPKEEP = defineCollection('host_upkeep', HostUpkeep);
 
@@ -33,7 +41,7 @@ const SET_TIMEOUT_MS = 30_000;
 const RETRY_MS = 30_000;
 const HOSTS_AT_ONCE = 64;
 
-export interface DesiredFleetOptions extends Pick<HubState, 'store' | 'inventory' | 'bus'> {
+export interface DesiredFleetOptions extends Pick<HubState, 'store' | 'inventory' | 'bus' | 'eventEpoch'> {
   /** A tag stands for what it stood for when the document was applied. */
   readonly images: Pick<Images, 'resolvedSpec'>;
   peerOf(host: string): JsonRpcPeer | undefined;
@@ -51,6 +59,8 @@ export class DesiredFleet implements Disposable {
   readonly #retries = new Map<string, NodeJS.Timeout>();
   readonly #scope = new DisposableStack();
   #applying: Promise<unknown> = Promise.resolve();
+  /** As they were read last; undefined once one is changed, which is done here alone. A fleet that connects asks for them once a host. */
+  #applied: Promise<readonly FleetDocument[]> | undefined;
 
   constructor(options: DesiredFleetOptions) {
     this.#options = options;
@@ -70,7 +80,7 @@ export class DesiredFleet implements Disposable {
 
   async remove(name: string): Promise<void> {
     await this.#find(name);
-    await this.#documents.discard(name);
+    await this.#documents.discard(name).finally(() => this.#forgetApplied());
     await this.#seeAll();
   }
 
@@ -108,9 +118,25 @@ export class DesiredFleet implements Disposable {
     const { generation } = recorded.upkeep;
     if (recorded.upkeep.acknowledged >= generation) return;
     const meta = { commandId: newCommandId(), actor: 'desired-state' };
-    const answer = await peer.call('desired.set', { ...recorded.state }, { timeoutMs: SET_TIMEOUT_MS, meta });
-    const { generation: acknowledged } = v.parse(Acknowledged, answer);
-    await this.#upkeep.modify(host, (upkeep) => ({ ...upkeep, acknowledged }));
+    try {
+      const answer = await peer.call('desired.set', { ...recorded.state }, { timeoutMs: SET_TIMEOUT_MS, meta });
+      const { generation: acknowledged } = v.parse(Acknowledged, answer);
+      await this.#upkeep.modify(host, (upkeep) => ({ ...upkeep, acknowledged }));
+    } catch (thrown) {
+      await this.#goBeyond(host, toFairleadError(thrown));
+      throw thrown;
+    }
+  }
+
+  /** A host that has a later generation than it was given (the clock that numbered it was set back) is given one beyond that the next time. */
+  async #goBeyond(host: string, { code, details }: FairleadError): Promise<void> {
+    const had = v.safeParse(Acknowledged, details);
+    if (code !== 'CONFLICT' || !had.success) return;
+    const generation = had.output.generation + 1;
+    const raised = await this.#upkeep.modify(host, (upkeep) =>
+      upkeep.generation < generation ? { ...upkeep, generation } : undefined,
+    );
+    if (raised !== undefined) this.#see(host);
   }
 
   [Symbol.dispose](): void {
@@ -127,7 +153,8 @@ export class DesiredFleet implements Disposable {
       changesOn(host.host, document.name, this.#wantedBy(host, documents), inventory.vmsOf(host.host)),
     );
     if (!dryRun) {
-      await this.#documents.put(document.name, { document, by, appliedAtMs: this.#options.now() });
+      const applied = { document, by, appliedAtMs: this.#options.now() };
+      await this.#documents.put(document.name, applied).finally(() => this.#forgetApplied());
       await this.#seeAll();
     }
     const changes = [...fitting(rows.filter(({ change }) => change !== 'keep'))];
@@ -152,8 +179,14 @@ export class DesiredFleet implements Disposable {
   }
 
   /** All that are applied. */
-  async documents(): Promise<FleetDocument[]> {
-    return (await this.#documents.list()).map(({ value }) => value.document);
+  documents(): Promise<readonly FleetDocument[]> {
+    this.#applied ??= this.#documents.list().then((stored) => stored.map(({ value }) => value.document));
+    this.#applied.catch(() => this.#forgetApplied());
+    return this.#applied;
+  }
+
+  #forgetApplied(): void {
+    this.#applied = undefined;
   }
 
   async #hosts(): Promise<PlannedHost[]> {
@@ -181,9 +214,11 @@ export class DesiredFleet implements Disposable {
     if (before === undefined && vms.length === 0) return undefined;
     const hold = host.cordoned?.drained === true;
     const digest = digestOf({ hold, vms });
-    if (before?.digest === digest) return { upkeep: before, state: { generation: before.generation, hold, vms } };
+    const { eventEpoch: history } = this.#options;
+    if (before?.digest === digest && before.history === history)
+      return { upkeep: before, state: { generation: before.generation, hold, vms } };
     const generation = Math.max((before?.generation ?? 0) + 1, this.#options.now());
-    const upkeep = { host: host.host, generation, digest, acknowledged: before?.acknowledged ?? 0, vms: vms.length };
+    const upkeep = { host: host.host, generation, digest, acknowledged: before?.acknowledged ?? 0, vms: vms.length, history };
     await this.#upkeep.put(host.host, upkeep);
     return { upkeep, state: { generation, hold, vms } };
   }

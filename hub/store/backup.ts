@@ -83,7 +83,7 @@ function leapOver(database: DatabaseSync): void {
   for (const row of database.prepare('SELECT key, value FROM leases').all()) {
     const key = String(row['key']);
     const lease = codec.decode(key, String(row['value']));
-    update.run(codec.encode(key, { ...lease, epoch: lease.epoch + EPOCH_LEAP, expiresAtMs: 0 }), key);
+    update.run(codec.encode(key, { ...lease, epoch: lease.epoch + EPOCH_LEAP, expiresAtMs: 0 }).text, key);
   }
 }
 

@@ -11,8 +11,11 @@ import * as v from 'valibot';
 import { FairleadError } from '../../shared/errors.ts';
 
 export interface Codec<T> {
-  /** `key` names the record within its table. @throws FairleadError INTERNAL when the value is not what the table holds */
-  encode(key: string, value: T): string;
+  /**
+   * `key` names the record within its table. The value comes back as it will be read again.
+   * @throws FairleadError INTERNAL when the value is not what the table holds
+   */
+  encode(key: string, value: T): { readonly text: string; readonly value: T };
   /** @throws FairleadError INTERNAL when the record is damaged */
   decode(key: string, text: string): T;
 }
@@ -24,7 +27,11 @@ export function codecOf<T>(table: string, schema: v.GenericSchema<unknown, T>): 
   return {
     encode: (key, value) => {
       const checked = v.safeParse(schema, value);
-      if (checked.success) return sealed(table, key, JSON.stringify(checked.output));
+      if (checked.success) {
+        const json = JSON.stringify(checked.output);
+        // SAFETY: what the schema has let through once, it lets through again.
+        return { text: sealed(table, key, json), value: JSON.parse(json) as T };
+      }
       throw new FairleadError('INTERNAL', `record ${key} of ${table} was not written: ${v.summarize(checked.issues)}`);
     },
     decode: (key, text) => {

@@ -4,6 +4,7 @@
  */
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { Codec } from './codec.ts';
+import { LatelyRead } from './lately-read.ts';
 import type { Collection, KeyRange, Stored } from './store.ts';
 import type { WriteQueue } from './write-queue.ts';
 
@@ -12,6 +13,8 @@ interface Pending<T> {
   /** Undefined for a record that is being removed. */
   readonly value: T | undefined;
   readonly revision: number;
+  /** Of its text. */
+  readonly chars: number;
   /** Rejects when it did not happen. */
   readonly committed: Promise<void>;
 }
@@ -27,6 +30,7 @@ export class SqliteCollection<T> implements Collection<T> {
   readonly #list: StatementSync;
   readonly #count: StatementSync;
   readonly #pending = new Map<string, Pending<T>>();
+  readonly #lately = new LatelyRead<Stored<T>>();
 
   constructor(database: DatabaseSync, table: string, codec: Codec<T>, queue: WriteQueue) {
     this.#table = table;
@@ -37,7 +41,10 @@ export class SqliteCollection<T> implements Collection<T> {
       `SELECT key, value, revision FROM ${table} WHERE key > ? AND key >= ? AND key < ? ORDER BY key LIMIT ?`,
     );
     this.#count = database.prepare(`SELECT count(*) AS count FROM ${table}`);
-    queue.onRolledBack(() => this.#pending.clear());
+    queue.onRolledBack(() => {
+      this.#pending.clear();
+      this.#lately.clear();
+    });
   }
 
   async get(key: string): Promise<Stored<T> | undefined> {
@@ -53,11 +60,11 @@ export class SqliteCollection<T> implements Collection<T> {
   }
 
   async create(key: string, value: T): Promise<boolean> {
-    const text = this.#codec.encode(key, value);
+    const encoded = this.#codec.encode(key, value);
     return await this.#writeIf(
       key,
       (latest) => latest === undefined,
-      () => this.#put(key, text),
+      () => this.#put(key, encoded),
     );
   }
 
@@ -84,11 +91,11 @@ export class SqliteCollection<T> implements Collection<T> {
   }
 
   async update(key: string, value: T, revision: number): Promise<boolean> {
-    const text = this.#codec.encode(key, value);
+    const encoded = this.#codec.encode(key, value);
     return await this.#writeIf(
       key,
       (latest) => latest?.revision === revision,
-      () => this.#put(key, text),
+      () => this.#put(key, encoded),
     );
   }
 
@@ -129,27 +136,38 @@ export class SqliteCollection<T> implements Collection<T> {
 
   #read(key: string): Stored<T> | undefined {
     this.#queue.requireOpen();
+    const known = this.#lately.get(key);
+    if (known !== undefined) return known;
     const row = this.#get.get(key);
-    return row === undefined ? undefined : this.#decode(row);
+    if (row === undefined) return undefined;
+    const stored = this.#decode(row);
+    // What is about to be replaced is read no more.
+    if (!this.#pending.has(key)) this.#lately.set(key, stored, String(row['value']).length);
+    return stored;
   }
 
-  async #put(key: string, text: string): Promise<void> {
+  async #put(key: string, { text, value }: ReturnType<Codec<T>['encode']>): Promise<void> {
     const revision = this.#queue.nextRevision();
     const committed = this.#queue.write({ kind: 'put', table: this.#table, key, value: text, revision });
-    await this.#keep(key, { value: this.#codec.decode(key, text), revision, committed });
+    await this.#keep(key, { value, revision, committed, chars: text.length });
   }
 
   async #remove(key: string): Promise<void> {
     const committed = this.#queue.write({ kind: 'remove', table: this.#table, key });
-    await this.#keep(key, { value: undefined, revision: this.#queue.nextRevision(), committed });
+    await this.#keep(key, { value: undefined, revision: this.#queue.nextRevision(), committed, chars: 0 });
   }
 
   async #keep(key: string, pending: Pending<T>): Promise<void> {
+    const { value, revision, chars, committed } = pending;
     this.#pending.set(key, pending);
+    this.#lately.delete(key);
+    const isLast = (): boolean => this.#pending.get(key) === pending;
     try {
-      await pending.committed;
+      await committed;
+      // In the very turn in which it is pending no more: of two writes that end together the later one counts.
+      if (isLast() && value !== undefined) this.#lately.set(key, { value, revision }, chars);
     } finally {
-      if (this.#pending.get(key) === pending) this.#pending.delete(key);
+      if (isLast()) this.#pending.delete(key);
     }
   }
 

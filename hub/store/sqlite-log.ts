@@ -42,7 +42,7 @@ export class SqliteLog<T> implements Log<T> {
     const first = this.#last + 1;
     const rows = values.map((value, index): LogRow => {
       const seq = first + index;
-      return [seq, subject, atMs, codec.encode(keyOf(seq, subject, atMs), value)];
+      return [seq, subject, atMs, codec.encode(keyOf(seq, subject, atMs), value).text];
     });
     this.#last += rows.length;
     const last = this.#last;

@@ -1,0 +1,36 @@
+/**
+ * What was read or written last, so that a record that is looked at several times within moments (a host that connects) is read and checked
+ * once: each commit of the thread that writes makes the next read look at the file anew. Of so many characters of text; the oldest goes.
+ */
+
+/** Of a fleet that comes back, more than are in their handshakes at once. */
+const MOST_CHARS = 1024 * 1024;
+
+export class LatelyRead<T> {
+  readonly #kept = new Map<string, { readonly value: T; readonly chars: number }>();
+  #chars = 0;
+
+  get(key: string): T | undefined {
+    return this.#kept.get(key)?.value;
+  }
+
+  set(key: string, value: T, chars: number): void {
+    this.delete(key);
+    this.#kept.set(key, { value, chars });
+    this.#chars += chars;
+    for (const [oldest] of this.#kept) {
+      if (this.#chars <= MOST_CHARS) return;
+      this.delete(oldest);
+    }
+  }
+
+  delete(key: string): void {
+    this.#chars -= this.#kept.get(key)?.chars ?? 0;
+    this.#kept.delete(key);
+  }
+
+  clear(): void {
+    this.#kept.clear();
+    this.#chars = 0;
+  }
+}
