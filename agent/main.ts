@@ -7,6 +7,7 @@ import { type Agent, createAgent } from './agent.ts';
 import { type AgentConfig, redactConfig } from './config.ts';
 import { type AgentCommandLine, agentUsage, readAgentCommandLine } from './config-source.ts';
 import { LAUNCHED_VARIABLE } from './launcher/messages.ts';
+import type { LinkStatus } from './link/link.ts';
 import { notifyServiceManager } from './service-manager.ts';
 import { trimMemorySoon } from './trim-memory.ts';
 import type { LauncherLine } from './update/launcher-line.ts';
@@ -44,7 +45,9 @@ async function serve(config: AgentConfig): Promise<number> {
   const launcher = await openLauncher();
   const left = launcher?.leaving.then((why) => logger.info({ why }, 'agent stops'));
   const ended = left === undefined ? told : Promise.race([told, left]);
-  const agent = createAgent({ config, logger, searchPath: process.env['PATH'] ?? '', onSpent: trimMemorySoon, launcher });
+  const searchPath = process.env['PATH'] ?? '';
+  const onLink = launcher === undefined ? undefined : tellOnce(launcher);
+  const agent = createAgent({ config, logger, searchPath, onSpent: trimMemorySoon, launcher, onLink });
   using manager = notifyServiceManager(process.env, logger, { takesOver: launcher !== undefined });
   logger.info({ version: VERSION, pid: process.pid, hub: config.hub }, 'agent starts');
   try {
@@ -73,6 +76,15 @@ async function openLauncher(): Promise<LauncherLine | undefined> {
   if (process.env[LAUNCHED_VARIABLE] === undefined || process.send === undefined) return undefined;
   const { LauncherLine } = await import('./update/launcher-line.ts');
   return new LauncherLine(process);
+}
+
+/** The launcher, of the first line to the hub. */
+function tellOnce(launcher: LauncherLine): (status: LinkStatus) => void {
+  let isTold = false;
+  return ({ state }) => {
+    if (state === 'up' && !isTold) launcher.connected();
+    isTold ||= state === 'up';
+  };
 }
 
 /** A release that cannot is ended by its launcher, in its time. */

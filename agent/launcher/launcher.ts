@@ -7,7 +7,7 @@
  *          │   ▲                            │
  *          │   └── it ended, or its time ───┘   (record.ts says what is durable when)
  *          │
- *          ├ crashed ──▶ a wait ──▶ running
+ *          ├ crashed ──▶ a wait ──▶ running      five times in a row, before it was of use: the release before it
  *          └ told to stop, or ended in order ──▶ done
  *
  * It knows nothing of hubs, VMs and archives, and imports nothing but Node, so that it need not change when the agent does. A release that
@@ -25,15 +25,18 @@ import type { ToLauncher } from './messages.ts';
 import { endOrphan, noteChild } from './orphan.ts';
 import {
   begin,
+  crashed,
   FIRST_RECORD,
   fail,
   INSTALLED,
   keep,
   type LauncherRecord,
+  MAX_CRASHES,
   type Release,
   releaseDirectory,
   stage,
   type Update,
+  wasOfUse,
 } from './record.ts';
 import { RecordFile } from './record-file.ts';
 
@@ -52,6 +55,11 @@ const FAILED_LEAVE_MS = 3_000;
 const RESTART_MS = { first: 1_000, most: 30_000 } as const;
 /** One that ran so long begins anew with the short wait. */
 const STEADY_MS = 60_000;
+/**
+ * A release is of use once it has been connected for so long, which is time enough to give it another one; or when it has run so long without,
+ * for its hub may be away.
+ */
+const OF_USE_MS = { connected: 30_000, alone: 600_000 } as const;
 const EXIT_USAGE = 2;
 
 interface Running {
@@ -59,6 +67,9 @@ interface Running {
   readonly isTrial: boolean;
   /** Why the trial has failed, or would if it ended now. */
   waitsFor: string | undefined;
+  /** Runs out when it is of use. */
+  untilOfUse: NodeJS.Timeout;
+  isOfUse: boolean;
 }
 
 /** Runs until it is told to stop, or the agent ends in order. Says how the process is to end. */
@@ -116,7 +127,9 @@ class Launcher {
       if (isFailedTrial || this.#record.update?.stage === 'staged') continue;
       if (ending.code === 0 || ending.code === EXIT_USAGE) return ending.code;
       if (performance.now() - startedAt > STEADY_MS) waitMs = RESTART_MS.first;
-      say('warn', `the agent ${wordsOf(ending)}: it is started again`, { release, waitMs });
+      const { current, crashes } = this.#record;
+      if (current === release) say('warn', `the agent ${wordsOf(ending)}: it is started again`, { release, waitMs, crashes });
+      else waitMs = RESTART_MS.first;
       await sleep(waitMs, undefined, { signal: this.#stopping.signal }).catch(() => {});
       waitMs = Math.min(waitMs * 2, RESTART_MS.most);
     }
@@ -138,7 +151,8 @@ class Launcher {
     const { update } = this.#record;
     say('info', isTrial ? 'a release is on trial' : 'a release runs', { release });
     const child = new Child(entryOf(this.#directory, release), this.#args, (message) => this.#hear(running, message));
-    const running: Running = { child, isTrial, waitsFor: undefined };
+    const untilOfUse = setTimeout(() => this.#ofUse(running), OF_USE_MS.alone);
+    const running: Running = { child, isTrial, waitsFor: undefined, untilOfUse, isOfUse: false };
     this.#running = running;
     if (child.pid !== undefined && !noteChild(this.#directory, child.pid)) {
       say('warn', 'the pid of the agent could not be written down: no other launcher could end it if it hung', {
@@ -149,8 +163,11 @@ class Launcher {
     const trial = isTrial && update !== undefined ? this.#limit(running, update) : undefined;
     const ending = await child.ended;
     clearTimeout(trial);
+    clearTimeout(running.untilOfUse);
     this.#running = undefined;
-    if (isTrial && !this.#stopping.signal.aborted) this.#endTrial(running, ending);
+    if (this.#stopping.signal.aborted) return ending;
+    if (this.#record.update?.stage === 'trying') this.#endTrial(running, ending);
+    else if (this.#isCrash(release, running, ending)) this.#countCrash(ending);
     return ending;
   }
 
@@ -164,7 +181,6 @@ class Launcher {
   }
 
   #endTrial({ waitsFor }: Running, ending: Ending): void {
-    if (this.#record.update?.stage !== 'trying') return;
     this.#fail(`it ${wordsOf(ending)} before it was healthy${waitsFor === undefined ? '' : `: ${waitsFor}`}`);
   }
 
@@ -173,6 +189,36 @@ class Launcher {
     if (message.type === 'stage') this.#stage(running, message.update);
     if (message.type === 'waits') running.waitsFor = message.why;
     if (message.type === 'healthy') this.#keep(running);
+    if (message.type === 'connected') {
+      clearTimeout(running.untilOfUse);
+      running.untilOfUse = setTimeout(() => this.#ofUse(running), OF_USE_MS.connected);
+    }
+  }
+
+  #ofUse(running: Running): void {
+    running.isOfUse = true;
+    const settled = wasOfUse(this.#record);
+    if (settled !== this.#record) this.#change(settled);
+  }
+
+  /** Of the release that is settled on, before it was of use. */
+  #isCrash(release: Release, { isOfUse }: Running, { code }: Ending): boolean {
+    const { current, update } = this.#record;
+    return update === undefined && current === release && !isOfUse && code !== 0 && code !== EXIT_USAGE;
+  }
+
+  /** In memory too where the disk refuses it. */
+  #countCrash(ending: Ending): void {
+    const { current } = this.#record;
+    const counted = crashed(this.#record, `it ${wordsOf(ending)}`, now());
+    this.#change(counted);
+    this.#record = counted;
+    if (counted.current === current) return;
+    const goesOnWith = counted.current;
+    say('error', `the release crashed ${MAX_CRASHES} times in a row, and is left for the one before`, {
+      release: current,
+      goesOnWith,
+    });
   }
 
   #stage({ child }: Running, update: Update): void {

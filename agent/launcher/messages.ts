@@ -9,6 +9,7 @@
  *        │◀───────── waits {why} ──────────────│  on trial: what it is not healthy for, each time that this changes
  *        │◀───────── healthy ──────────────────│  on trial: it is
  *        │── kept {record} ───────────────────▶│  durable: it stays
+ *        │◀───────── connected ────────────────│  once in its life: it has a line to the hub
  *        │── stop ────────────────────────────▶│  end in order; VMs go on
  *
  * A release whose launcher is gone ends as if it were told to stop: the next launcher begins the next agent.
@@ -28,9 +29,20 @@ export type ToRelease =
 export type ToLauncher =
   | { readonly type: 'stage'; readonly update: Update }
   | { readonly type: 'waits'; readonly why: string }
-  | { readonly type: 'healthy' };
+  | { readonly type: 'healthy' }
+  | { readonly type: 'connected' };
 
-const TYPES: ReadonlySet<unknown> = new Set(['stage', 'waits', 'healthy', 'hello', 'staged', 'refused', 'kept', 'stop']);
+const TYPES: ReadonlySet<unknown> = new Set([
+  'stage',
+  'waits',
+  'healthy',
+  'connected',
+  'hello',
+  'staged',
+  'refused',
+  'kept',
+  'stop',
+]);
 
 /** Undefined for what is not known here. The other end is of this program, and known by the channel. */
 export function knownMessage<Message extends ToRelease | ToLauncher>(value: unknown): Message | undefined {

@@ -8,6 +8,8 @@
  *        │                     the old one leaves         the new starts │ it ended, was not healthy in time, or whoever tried it
  *        └───────────────────── on the old one ◀─────────────────────────┘ died (fail; begin finds it `trying`)
  *
+ *     settled ── crashed, MAX_CRASHES times in a row before it was of use ──▶ settled on the one before it, if there is one (crashed, wasOfUse)
+ *
  * These are functions of records alone: each step is one durable write, and what a crash leaves between any two is what `begin` starts from.
  */
 
@@ -37,9 +39,21 @@ export interface Outcome {
   readonly at: string;
 }
 
+/** A release that had proved itself once, and was left later because it crashed over and over. */
+export interface Fallback {
+  readonly release: Release;
+  /** How it ended the last time. */
+  readonly failure: string;
+  readonly at: string;
+}
+
 export interface LauncherRecord {
   readonly current: Release;
   readonly previous?: Release;
+  /** How often in a row `current` has crashed before it was of use; not there for never. */
+  readonly crashes?: number;
+  /** Until another release is kept. */
+  readonly fallback?: Fallback;
   readonly update?: Update & { readonly stage: 'staged' | 'trying' };
   /** The newest last. */
   readonly outcomes: readonly Outcome[];
@@ -49,6 +63,9 @@ export const FIRST_RECORD: LauncherRecord = { current: INSTALLED, outcomes: [] }
 
 /** Whoever wants to know asks within moments: the journal has what is older. */
 const KEPT_OUTCOMES = 16;
+
+/** With the waits between them (launcher.ts) half a minute, and as long as the runs themselves took. */
+export const MAX_CRASHES = 5;
 
 /** Where a release is unpacked. */
 export function releaseDirectory(directory: string, release: Release): string {
@@ -86,6 +103,24 @@ export function fail(record: LauncherRecord, failure: string, at: string): Launc
   if (update === undefined) return record;
   const { id, release } = update;
   return { ...settled, outcomes: withOutcome(record, { id, release, failure, at }) };
+}
+
+/**
+ * The settled release has crashed, and was of no use before: it is counted, and after MAX_CRASHES the release before it takes its place. That one
+ * has no other to go back to, so two releases that both crash do not take turns.
+ */
+export function crashed(record: LauncherRecord, failure: string, at: string): LauncherRecord {
+  const { current, previous, outcomes, update } = record;
+  if (update !== undefined) return record;
+  const crashes = (record.crashes ?? 0) + 1;
+  if (crashes < MAX_CRASHES || previous === undefined) return { ...record, crashes };
+  return { current: previous, outcomes, fallback: { release: current, failure, at } };
+}
+
+/** The settled release is of use: what it did before does not count. */
+export function wasOfUse(record: LauncherRecord): LauncherRecord {
+  const { crashes, ...rest } = record;
+  return crashes === undefined ? record : rest;
 }
 
 /** Undefined for a text that is no record. Fields that are not known here go with the next write. */

@@ -88,6 +88,10 @@ export class LauncherLine {
     await this.#kept.promise;
   }
 
+  connected(): void {
+    this.#tell({ type: 'connected' });
+  }
+
   #hear(message: ToRelease): void {
     if (message.type === 'hello') this.#hello.resolve(message);
     if (message.type === 'stop') this.#leaving.resolve('told to stop');

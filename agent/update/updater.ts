@@ -44,7 +44,7 @@ export class Updater implements Updates {
     const { launcher } = this.#options;
     if (launcher === undefined) return { version: VERSION, updatable: false, release: INSTALLED, onTrial: false };
     const { release } = await launcher.self();
-    const { previous, outcomes } = await launcher.record();
+    const { previous, crashes, fallback, outcomes } = await launcher.record();
     const onTrial = (await launcher.trial()) !== undefined;
     const last = outcomes.at(-1);
     return {
@@ -53,6 +53,8 @@ export class Updater implements Updates {
       release,
       onTrial,
       ...(previous === undefined ? {} : { previous }),
+      ...(crashes === undefined ? {} : { crashes }),
+      ...(fallback === undefined ? {} : { fallback }),
       ...(last === undefined ? {} : { lastUpdate: withoutId(last) }),
     };
   }

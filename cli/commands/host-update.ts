@@ -42,13 +42,15 @@ export function registerHostUpdate(host: Command, app: App): void {
     .action(async (name: string, _options: object, command: Command) =>
       withHub(app, command, async ({ hub, output }) => {
         const told = await hub.call('agent.release', {}, name);
-        const { lastUpdate } = told;
+        const { lastUpdate, fallback } = told;
         output.record(told, [
           ['release', told.release],
           ['version', told.version],
           ['before', told.previous],
           ['on trial', told.onTrial ? 'yes' : undefined],
           ['can be updated', told.updatable ? 'yes' : 'no: its agent was not begun by `fairlead launch`'],
+          ['crashes in a row', told.crashes],
+          ['fell back', fallback && `${fallback.at} from ${fallback.release}: ${fallback.failure}`],
           ['last update', lastUpdate && `${lastUpdate.at} ${lastUpdate.release}: ${lastUpdate.failure ?? 'kept'}`],
         ]);
       }),

@@ -15,6 +15,10 @@ export const AgentRelease = v.strictObject({
   previous: v.optional(ReleaseName),
   /** Until it has proved itself. */
   onTrial: v.boolean(),
+  /** How often in a row it has crashed lately before it was connected for half a minute. */
+  crashes: v.optional(Count),
+  /** A release that had been kept, and was left for this one because it crashed over and over. */
+  fallback: v.optional(v.strictObject({ release: ReleaseName, failure: v.string(), at: Timestamp })),
   /** The newest. */
   lastUpdate: v.optional(
     v.strictObject({ commandId: v.string(), release: ReleaseName, failure: v.optional(v.string()), at: Timestamp }),
