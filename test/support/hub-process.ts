@@ -44,6 +44,11 @@ export class HubProcess implements AsyncDisposable {
     await promise;
   }
 
+  /** Stopped, it stands still with its port open; continued, it goes on. */
+  signal(signal: 'SIGSTOP' | 'SIGCONT'): void {
+    this.#child?.kill(signal);
+  }
+
   /** Resolves when it is gone. */
   async end(signal: 'SIGKILL' | 'SIGTERM'): Promise<void> {
     const child = this.#child;
