@@ -1,6 +1,6 @@
 /** The agent changed for another release of itself: real launchers and agents as processes, on a real hub; what is killed is killed for good. */
 import { execFile } from 'node:child_process';
-import { readdir } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
@@ -154,8 +154,8 @@ describe.concurrent('an update that something ends in the middle', { timeout: TI
   });
 });
 
-describe('a launcher', { timeout: TIMEOUT_MS }, () => {
-  it('starts an agent again that was killed, and leaves none behind when it is killed itself', async () => {
+describe.concurrent('a launcher', { timeout: TIMEOUT_MS }, () => {
+  it('starts an agent again that was killed, and leaves none behind when it is killed itself', async ({ expect }) => {
     await using host = await LaunchedHost.open();
     const launched = await host.launch();
     await host.connected();
@@ -168,6 +168,32 @@ describe('a launcher', { timeout: TIMEOUT_MS }, () => {
     const second = await host.agentPid();
     await launched.end('SIGKILL');
     await processExit(identityOf(second) ?? { pid: second, startTime: '' });
+  });
+
+  it('leaves a release that was kept, and crashes over and over before it is connected, for the one before it', async ({ expect }) => {
+    await using host = await LaunchedHost.open();
+    const launched = await host.launch();
+    await host.connected();
+    const release = await host.push({ version: '2.0.0', entry: 'fragile' });
+    expect(await host.update({ release })).toMatchObject({ release, previous: 'installed' });
+    await writeFile(join(host.directory, 'state/trap'), '');
+    process.kill(await host.agentPid(), 'SIGKILL');
+    const runs = () => host.release().catch(() => undefined);
+    await expect.poll(runs, { timeout: TIMEOUT_MS, interval: 500 }).toMatchObject({
+      release: 'installed',
+      fallback: { release, failure: 'it ended with code 9' },
+    });
+    expect(await host.release()).not.toHaveProperty('crashes');
+    // Each of its crashes was told, and waited longer for.
+    const waits = launched.log.flatMap(({ waitMs }) => waitMs ?? []);
+    expect(waits).toEqual([1000, 2000, 4000, 8000]);
+    expect(await host.cli('host', 'release', 'edge-1')).toMatch(
+      new RegExp(`fell back +.* from ${release}: it ended with code 9`),
+    );
+    // It can be given again.
+    await rm(join(host.directory, 'state/trap'));
+    expect(await host.update({ release })).toMatchObject({ release, previous: 'installed' });
+    expect(await host.release()).not.toHaveProperty('fallback');
   });
 
   it('ends with its agent, in order, when it is told to', async () => {

@@ -6,13 +6,16 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import {
   begin,
+  crashed,
   FIRST_RECORD,
   fail,
   keep,
   type LauncherRecord,
+  MAX_CRASHES,
   parseRecord,
   stage,
   type Update,
+  wasOfUse,
 } from '../../agent/launcher/record.ts';
 
 const AT = '2026-01-01T00:00:00.000Z';
@@ -20,6 +23,7 @@ const AT = '2026-01-01T00:00:00.000Z';
 const event = fc.oneof(
   fc.record({ kind: fc.constant('stage' as const), release: fc.constantFrom('installed', 'sha256:a', 'sha256:b', 'sha256:c') }),
   fc.record({ kind: fc.constantFrom('ends' as const, 'healthy' as const, 'late' as const, 'host crashes' as const) }),
+  fc.record({ kind: fc.constantFrom('crashes' as const, 'is of use' as const) }),
   fc.record({ kind: fc.constantFrom('next write is lost' as const) }),
 );
 
@@ -88,10 +92,24 @@ class World {
     this.isTrial = false;
   }
 
-  /** What runs ends by itself, crashes or is killed. */
+  /** What runs ends by itself or is killed. */
   end(): void {
     if (this.isTrial && this.memory.update?.stage === 'trying') this.failTrial();
     else this.start();
+  }
+
+  /** It crashes before it was of use. */
+  crashByItself(): void {
+    if (this.memory.update === undefined) {
+      const counted = crashed(this.memory, 'it crashed', AT);
+      this.write(counted);
+      this.memory = counted;
+    }
+    this.end();
+  }
+
+  beOfUse(): void {
+    this.write(wasOfUse(this.memory));
   }
 }
 
@@ -107,6 +125,8 @@ describe('the record of a launcher', () => {
             taken.push(...[world.stage(more.release)].filter((id) => id !== undefined));
           if (kind === 'healthy') world.keep();
           if (kind === 'ends') world.end();
+          if (kind === 'crashes') world.crashByItself();
+          if (kind === 'is of use') world.beOfUse();
           if (kind === 'late' && world.isTrial) world.failTrial();
           if (kind === 'host crashes') world.crash();
           // Settled is only what was healthy; whatever else runs is on trial.
@@ -136,6 +156,30 @@ describe('the record of a launcher', () => {
     world.crash();
     world.crash();
     expect(world.begun).toEqual(['installed', 'sha256:a', 'installed', 'installed']);
+  });
+
+  it('leaves a release for the one before when it has crashed so often in a row, and does not take turns with that one', () => {
+    const world = new World();
+    world.stage('sha256:a');
+    world.end();
+    world.keep();
+    for (let n = 1; n < MAX_CRASHES; n++) world.crashByItself();
+    world.beOfUse();
+    for (let n = 1; n < MAX_CRASHES; n++) world.crashByItself();
+    // The host or the launcher began anew meanwhile.
+    world.crash();
+    expect([world.runs, world.memory.crashes]).toEqual(['sha256:a', MAX_CRASHES - 1]);
+    world.crashByItself();
+    expect(world.memory).toMatchObject({
+      current: 'installed',
+      fallback: { release: 'sha256:a', failure: 'it crashed', at: AT },
+    });
+    for (let n = 1; n <= 2 * MAX_CRASHES; n++) world.crashByItself();
+    expect([world.runs, world.memory.crashes]).toEqual(['installed', 2 * MAX_CRASHES]);
+    world.stage('sha256:a');
+    world.end();
+    world.keep();
+    expect(world.memory).toEqual({ current: 'sha256:a', previous: 'installed', outcomes: world.memory.outcomes });
   });
 
   it('refuses a second update beside the first, and one to what runs', () => {

@@ -31,6 +31,12 @@ const TIMEOUT_MS = 120_000;
 export const ENTRIES = {
   good: `await import(${JSON.stringify(ENTRY)});`,
   crashing: 'process.exit(7);',
+  /** Sound until the host changes: then it crashes at its start, as one would that cannot read what it finds. */
+  fragile: `
+    import { existsSync } from 'node:fs';
+    const directory = process.argv[process.argv.indexOf('--state-dir') + 1];
+    if (existsSync(directory + '/trap')) process.exit(9);
+    await import(${JSON.stringify(ENTRY)});`,
   hanging: 'setInterval(() => {}, 1e6);',
   /** An agent that is whole, and knows no hub. */
   lost: `process.argv[process.argv.indexOf('--hub') + 1] = 'ws://127.0.0.1:9'; await import(${JSON.stringify(ENTRY)});`,
@@ -64,9 +70,16 @@ export function archiveOf({ version, entry = 'good', manifest = {}, files = [] }
   return gzipSync(Buffer.concat([...tarOf(all)]));
 }
 
+interface LogLine {
+  readonly level: string;
+  readonly msg: string;
+  readonly release?: string;
+  readonly waitMs?: number;
+}
+
 export class Launched {
   readonly #child: ChildProcess;
-  readonly #lines: { level: string; msg: string; release?: string }[] = [];
+  readonly #lines: LogLine[] = [];
   readonly #ended: Promise<unknown>;
   readonly atFailpoint: Promise<void>;
 
@@ -86,7 +99,7 @@ export class Launched {
     });
   }
 
-  get log(): readonly { level: string; msg: string; release?: string }[] {
+  get log(): readonly LogLine[] {
     return this.#lines;
   }
 
