@@ -9,6 +9,8 @@ import { COMMANDS, hasEnded, type KeptCommand } from './kept-command.ts';
 const KEEP_MS = 24 * 3600 * 1000;
 /** Commands that have not ended: each is a promise to somebody. */
 const MAX_OPEN = 20_000;
+/** Of one actor, so that whoever gives commands without end to hosts that are away leaves room for the others. */
+const MAX_OPEN_OF_ONE = MAX_OPEN / 2;
 
 export interface CommandBookOptions {
   readonly store: Store;
@@ -57,6 +59,11 @@ export class CommandBook {
         'LIMIT_EXCEEDED',
         `${MAX_OPEN} commands wait for their hosts or run; cancel some, or try again later`,
       );
+    }
+    const own = this.#open.values().reduce((count, { actor }) => (actor === command.actor ? count + 1 : count), 0);
+    if (own >= MAX_OPEN_OF_ONE) {
+      const message = `${own} commands of ${command.actor} wait for their hosts or run, and the others need room too; cancel some, or try again later`;
+      throw new FairleadError('LIMIT_EXCEEDED', message, { details: { open: own } });
     }
     this.#remember(command);
     try {

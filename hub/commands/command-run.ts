@@ -60,6 +60,8 @@ export class CommandRun {
   readonly #answered = Promise.withResolvers<unknown>();
   readonly #ended = Promise.withResolvers<KeptCommand>();
   #expiry: NodeJS.Timeout | undefined;
+  /** Its deadline, by a clock that nobody sets: what the record says of it counts when it is taken up. Infinity for none. */
+  readonly #endsAtMs: number;
 
   /** `context` is that of the call that gave it, if there is one: for progress and trace. `isFresh`: it was given just now. */
   constructor(
@@ -72,6 +74,7 @@ export class CommandRun {
     this.#options = options;
     this.#context = context;
     this.#isFresh = isFresh && command.state === 'sent';
+    this.#endsAtMs = performance.now() + ((command.expiresAtMs ?? Number.POSITIVE_INFINITY) - options.now());
     this.#answered.promise.catch(() => {});
     if (command.state === 'settling') this.#stopped = interrupted(command);
   }
@@ -204,8 +207,7 @@ export class CommandRun {
 
   /** At least 1, for 0 would lift the deadline. */
   #remainingMs(): number {
-    const { expiresAtMs } = this.#command;
-    return expiresAtMs === undefined ? 0 : Math.max(1, expiresAtMs - this.#options.now());
+    return this.#endsAtMs === Number.POSITIVE_INFINITY ? 0 : Math.max(1, this.#endsAtMs - performance.now());
   }
 
   /** Its callers are told why; what came of it is found out without them. */
@@ -234,9 +236,9 @@ export class CommandRun {
   }
 
   #watchTime(): void {
-    const { expiresAtMs, method } = this.#command;
-    if (expiresAtMs === undefined) return;
-    const leftMs = Math.max(0, expiresAtMs - this.#options.now());
+    if (this.#endsAtMs === Number.POSITIVE_INFINITY) return;
+    const { method } = this.#command;
+    const leftMs = Math.max(0, this.#endsAtMs - performance.now());
     this.#expiry = setTimeout(() => this.stop(new FairleadError('TIMEOUT', `${method} did not end within its deadline`)), leftMs);
     this.#expiry.unref();
   }

@@ -98,6 +98,29 @@ describe('a command for a host that is away', () => {
     expect(host.asked).toEqual([]);
   });
 
+  it.each([
+    ['forward', 3_600_000],
+    ['back', -3_600_000],
+  ])('has the time that it was given, also when the clock of the hub is set %s by an hour', async (_, setMs) => {
+    let nowMs = Date.now();
+    await using hub = await startTestHub({}, { now: () => nowMs });
+    await using host = new Host();
+    const left: (number | undefined)[] = [];
+    host.stop = (_params, context) => {
+      left.push(context.remainingMs());
+      return { vm: fakeVmInfo('web', 'stopped'), endedBy: 'quit' };
+    };
+    await host.connect(hub);
+    await host.drop(hub);
+    await result(hub, 'command.submit', { ...STOP, id: 'c1', timeoutMs: 60_000 });
+    nowMs += setMs;
+    await host.connect(hub);
+    expect(await result(hub, 'command.wait', { id: 'c1' })).toMatchObject({ state: 'done' });
+    expect(left).toHaveLength(1);
+    expect(left[0]).toBeGreaterThan(1_000);
+    expect(left[0]).toBeLessThanOrEqual(60_000);
+  });
+
   it('fails at once where its caller does not want to wait, and leaves nothing behind', async () => {
     await using hub = await startTestHub();
     await using host = new Host();
