@@ -170,7 +170,9 @@ describe.concurrent('a launcher', { timeout: TIMEOUT_MS }, () => {
     await processExit(identityOf(second) ?? { pid: second, startTime: '' });
   });
 
-  it('leaves a release that was kept, and crashes over and over before it is connected, for the one before it', async ({ expect }) => {
+  it('leaves a release that was kept, and crashes over and over before it is connected, for the one before it', async ({
+    expect,
+  }) => {
     await using host = await LaunchedHost.open();
     const launched = await host.launch();
     await host.connected();

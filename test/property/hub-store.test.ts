@@ -4,6 +4,7 @@ import { copyFile, mkdtemp, open, readFile, rm, stat, truncate, writeFile } from
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setImmediate } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import * as fc from 'fast-check';
 import * as v from 'valibot';
@@ -74,6 +75,46 @@ const WHOLE = { lost: [], wrong: [] };
 const mask = fc.nat(7).map((bit) => 1 << bit);
 /** Where in a file, as a share of its length. */
 const share = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
+
+const step = fc.record({
+  key: fc.constantFrom('a', 'b'),
+  kind: fc.constantFrom('put', 'remove', 'modify', 'read', 'wait'),
+  turns: fc.integer({ min: 0, max: 2 }),
+});
+
+describe('a record that is written and read by many at once', () => {
+  it('is as it was written last, and never as it was before that', { timeout: 60_000 }, async () => {
+    const path = join(directory, 'many.db');
+    const store = openSqliteStore(path);
+    const records = store.collection(RECORDS);
+    let last = 0;
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 30 }), async (steps) => {
+        await Promise.all([records.discard('a'), records.discard('b')]);
+        const expected = new Map<string, number>();
+        const writes: Promise<unknown>[] = [];
+        for (const { key, kind, turns } of steps) {
+          last += 1;
+          const value = last;
+          if (kind === 'put') writes.push(records.put(key, value));
+          if (kind === 'remove') writes.push(records.discard(key));
+          if (kind === 'modify') writes.push(records.modify(key, () => value));
+          if (kind === 'read') writes.push(records.get(key));
+          if (kind === 'wait') await Promise.all(writes);
+          if (kind === 'put' || (kind === 'modify' && expected.has(key))) expected.set(key, value);
+          if (kind === 'remove') expected.delete(key);
+          for (let turn = 0; turn < turns; turn++) await setImmediate();
+        }
+        await Promise.all(writes);
+        for (const key of ['a', 'b']) expect((await records.get(key))?.value).toBe(expected.get(key));
+        // What is told from memory is what the file says.
+        expect((await records.list()).map(({ value }) => value)).toEqual(['a', 'b'].flatMap((key) => expected.get(key) ?? []));
+      }),
+      { numRuns: 100 },
+    );
+    await store.close();
+  });
+});
 
 describe("the hub's store", () => {
   it('is whole after a kill, with its log and with the file taken over from it', async () => {
