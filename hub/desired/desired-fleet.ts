@@ -18,7 +18,7 @@ import type { HubLogger } from '../logger.ts';
 import type { HubState } from '../state.ts';
 import { HOSTS } from '../store/records.ts';
 import { type Collection, defineCollection } from '../store/store.ts';
-import { changesOn, digestOf, type PlannedHost, vmsOfHost } from './plan.ts';
+import { changesOn, digestOf, type PlannedHost, requireFitting, vmsOfHost } from './plan.ts';
 
 const AppliedDocument = v.strictObject({ document: FleetDocument, by: v.string(), appliedAtMs: Count });
 const DOCUMENTS = defineCollection('documents', AppliedDocument);
@@ -149,9 +149,11 @@ export class DesiredFleet implements Disposable {
     const documents = [...others, document];
     const hosts = await this.#hosts();
     const { inventory } = this.#options;
-    const rows = hosts.flatMap((host) =>
-      changesOn(host.host, document.name, this.#wantedBy(host, documents), inventory.vmsOf(host.host)),
-    );
+    const rows = hosts.flatMap((host) => {
+      const wanted = this.#wantedBy(host, documents);
+      requireFitting(host.host, wanted);
+      return changesOn(host.host, document.name, wanted, inventory.vmsOf(host.host));
+    });
     if (!dryRun) {
       const applied = { document, by, appliedAtMs: this.#options.now() };
       await this.#documents.put(document.name, applied).finally(() => this.#forgetApplied());

@@ -38,6 +38,17 @@ export function vmsOfHost(host: PlannedHost, documents: readonly FleetDocument[]
   return [...vms.values()].map(({ vm }) => vm).sort((a, b) => (a.spec.name < b.spec.name ? -1 : 1));
 }
 
+/** What one host is to have goes to it in one message (262,144 bytes), of which this leaves room for the rest. */
+const MAX_STATE_BYTES = 248 * 1024;
+
+/** @throws FairleadError LIMIT_EXCEEDED for more than can be given to the host */
+export function requireFitting(host: string, vms: readonly DesiredVm[]): void {
+  const bytes = Buffer.byteLength(JSON.stringify(vms));
+  if (bytes <= MAX_STATE_BYTES) return;
+  const message = `host ${host} would be to have ${vms.length} VMs of ${bytes} bytes in all, and ${MAX_STATE_BYTES} can be given to it: choose fewer for it, or shorter specs`;
+  throw new FairleadError('LIMIT_EXCEEDED', message, { details: { host, vms: vms.length, bytes } });
+}
+
 /** What a document changes on a host that has these VMs. */
 export function changesOn(host: string, name: string, wanted: readonly DesiredVm[], has: readonly ReportedVm[]): FleetChange[] {
   const byName = new Map(has.map((vm) => [vm.name, vm]));

@@ -98,7 +98,7 @@ export const DESIRED_METHODS = {
       'Let hosts have the VMs of a document, in place of those of its earlier version; a dry run only tells what would change',
     params: v.strictObject({ document: FleetDocument, dryRun: v.optional(v.boolean(), false) }),
     result: v.strictObject({ changes: v.array(Change), hosts: Count, omitted: Count }),
-    errors: ['CONFLICT', 'INVALID_PARAMS', 'STORAGE_FAILED'],
+    errors: ['CONFLICT', 'INVALID_PARAMS', 'LIMIT_EXCEEDED', 'STORAGE_FAILED'],
   },
   'fleet.list': {
     ...hubCall,

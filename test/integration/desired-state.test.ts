@@ -143,6 +143,17 @@ describe('a document', () => {
     await becomes(host, 'other created', 'web created');
   });
 
+  it('is refused where a host would be to have more than one message takes, also of several documents', async () => {
+    await using fleet = await fleetOf(['h1']);
+    const rows = (name: string, count: number) => Array.from({ length: count }, (_, n) => ({ spec: { name: `${name}-${n}` } }));
+    await expect(fleet.apply(rows('many', 900), { dryRun: true })).rejects.toThrow(
+      /LIMIT_EXCEEDED: host h1 would be to have 900 VMs/,
+    );
+    await fleet.apply(rows('a', 100), {}, 'a');
+    await expect(fleet.apply(rows('b', 800), {}, 'b')).rejects.toThrow(/LIMIT_EXCEEDED: host h1 would be to have 900 VMs/);
+    expect(((await fleet.call('fleet.list', {}))['documents'] as readonly object[]).length).toBe(1);
+  });
+
   it('is refused where two documents want a VM of one name on one host', async () => {
     await using fleet = await fleetOf(['h1']);
     await fleet.apply([web()]);
