@@ -268,6 +268,8 @@ class FairleadAgent implements Agent {
 
   #openSnapshots(vms: Vms, guests: Guests, checkPolicy: (spec: VmSpec) => Promise<void>): Snapshots {
     const { config, logger } = this.#options;
+    const seedGuest: SnapshotsOptions['seedGuest'] = async (...clone) =>
+      (await import('./vm/guest-agent/seed-guest.ts')).seedGuest(guests, ...clone);
     const setClock = (vm: string, options: CallOptions) =>
       guests.setTime(parseParams('guest.setTime', { vm, answerTimeoutMs: options.timeoutMs }), options);
     const nameGuest: SnapshotsOptions['nameGuest'] = async (...clone) =>
@@ -275,7 +277,8 @@ class FairleadAgent implements Agent {
     const vsockKind = this.#vsock?.available === true ? this.#vsock.transport.kind : undefined;
     const { snapshotDir: directory, untestedSuspend } = config;
     const observer = this.#telemetry;
-    return new Snapshots({ vms, directory, checkPolicy, vsockKind, setClock, nameGuest, untestedSuspend, logger, observer });
+    const introduction = { seedGuest, setClock, nameGuest };
+    return new Snapshots({ vms, directory, checkPolicy, vsockKind, ...introduction, untestedSuspend, logger, observer });
   }
 
   #openImages(vms: Vms): ImagesOnDemand {

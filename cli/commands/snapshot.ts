@@ -26,6 +26,7 @@ export function registerVmClone(vm: Command, app: App): void {
       withHub(app, command, async ({ hub, output }) => {
         const { host, names, count } = options;
         const made = await hub.call('vm.clone', { snapshot: name, count, ...(names && { names }) }, host);
+        for (const [vm, why] of Object.entries(made.randomSeeds)) output.say(`${vm} may share random numbers for now: ${why}`);
         for (const [vm, why] of Object.entries(made.clocks)) output.say(`the clock of ${vm} was not set: ${why}`);
         for (const [vm, why] of Object.entries(made.hostNames)) output.say(`the guest of ${vm} was not told its name: ${why}`);
         if (made.why !== undefined) output.say(`each has a copy of the memory: ${made.why}`);

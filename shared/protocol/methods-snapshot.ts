@@ -114,6 +114,8 @@ export const SNAPSHOT_METHODS = {
       /** `shared`: its RAM is the snapshot's until it is written to. `copied`: each has a copy of its own, for the reason given. */
       memory: v.picklist(['shared', 'copied']),
       why: v.optional(v.string()),
+      /** Clones whose kernel could not be given random numbers of its own, and why. Where there is no guest agent nothing is tried. */
+      randomSeeds: v.optional(v.record(v.string(), v.string()), {}),
       /** Clones whose clock could not be set, and why. */
       clocks: v.record(v.string(), v.string()),
       /** Clones whose guest could not be told its name, and why. Where there is no guest agent nothing is tried. */

@@ -10,6 +10,7 @@ export function snapshotsOf({ manager, options }: TestHost, more: Partial<Snapsh
     directory: join(stateDir, 'snapshots'),
     checkPolicy: async () => {},
     vsockKind: vsock.available ? vsock.transport.kind : undefined,
+    seedGuest: async () => {},
     setClock: async () => {},
     nameGuest: async () => {},
     logger: silent,

@@ -55,6 +55,7 @@ function setUp(policyConfig: Partial<PolicyConfig> = {}, vms = new FakeVms()) {
     checkPolicy: (spec) => policy.checkSpec(spec),
     vsockKind: undefined,
     setClock: async () => {},
+    seedGuest: async () => {},
     nameGuest: async () => {},
     logger: silent,
   });

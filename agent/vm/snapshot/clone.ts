@@ -5,6 +5,7 @@
  *     disks                  an overlay of its own on the frozen one
  *     RAM                    the snapshot's, copy on write; or a copy, where a device needs memory that others see, or gives memory back
  *     networks, vsock        not in the saved guest; plugged when it runs, with MAC addresses and a CID of their own
+ *     random numbers         seeded anew by vmgenid, and where an agent in the guest answers by that
  *     clock, host name       set, where an agent in the guest answers
  *
  * All of them are made or none is, also when the agent dies meanwhile (clone-intent.ts).
@@ -26,9 +27,14 @@ import { plugBack, type Unplugged, withoutLostAgent } from './unplug.ts';
 export interface CloneTools extends SnapshotTools {
   /** The transport of this host, where it has one. */
   readonly vsockKind: 'vhost-vsock' | 'vhost-user' | undefined;
-  /** Sets the clock of a guest by its agent. @throws FairleadError where it does not answer. */
+  /** Gives a guest random numbers of its own by its agent. @throws FairleadError where it does not answer, or cannot. */
+  readonly seedGuest: (
+    vm: string,
+    options: { timeoutMs: number; answerTimeoutMs: number; signal: AbortSignal },
+  ) => Promise<unknown>;
+  /** Sets its clock, likewise. */
   readonly setClock: (vm: string, options: CallOptions) => Promise<unknown>;
-  /** Tells a guest who it is, likewise. */
+  /** Tells it who it is, likewise. */
   readonly nameGuest: (
     clone: { vm: string; uuid: string },
     options: { timeoutMs: number; signal: AbortSignal },
@@ -41,8 +47,9 @@ export interface CloneRequest {
 }
 
 const AT_ONCE = 4;
-const CLOCK_TIMEOUT_MS = 5_000;
-const NAME_TIMEOUT_MS = 20_000;
+/** An agent that has not answered by then is not waited for. */
+const ANSWER_TIMEOUT_MS = 5_000;
+const SCRIPT_TIMEOUT_MS = 20_000;
 /** Codes of a guest whose agent says nothing. */
 const MUTE: readonly string[] = ['GUEST_UNREACHABLE', 'GUEST_UNRESPONSIVE', 'TIMEOUT'];
 const PLUG_TIMEOUT_MS = 60_000;
@@ -55,8 +62,7 @@ export async function cloneSnapshot(
 ): Promise<Result<'vm.clone'>> {
   requireClonable(manifest);
   const why = whyCopied(manifest, tools);
-  const clocks: Record<string, string> = {};
-  const hostNames: Record<string, string> = {};
+  const untold: Untold = { randomSeeds: {}, clocks: {}, hostNames: {} };
   using deadline = new Deadline(`cloning snapshot ${manifest.name}`, options);
   const made: string[] = [];
   const log = await CloneLog.begin(tools.catalogue.directoryOf(manifest.name), names);
@@ -70,12 +76,10 @@ export async function cloneSnapshot(
       await log.made(name, uuid);
       await runClone(tools, manifest, { name, sharesRam: why === undefined, deadline });
       await failpoint('clone.running');
-      const { clock, hostName } = await introduce(tools, manifest, { vm: name, uuid, signal: deadline.signal });
-      if (clock !== undefined) clocks[name] = clock;
-      if (hostName !== undefined) hostNames[name] = hostName;
+      await introduce(tools, manifest, { vm: name, uuid, signal: deadline.signal }, untold);
     });
     const memory = why === undefined ? 'shared' : 'copied';
-    const answer = { memory, ...(why === undefined ? {} : { why }), clocks, hostNames } as const;
+    const answer = { memory, ...(why === undefined ? {} : { why }), ...untold } as const;
     await log.finished(answer);
     await failpoint('clone.finished');
     return { vms: names.map((name): VmInfo => tools.vms.get(name)), ...answer };
@@ -160,23 +164,33 @@ function atFirst(spec: VmSpec, name: string): VmSpec {
   return withoutLostAgent({ ...spec, name, disks: [] });
 }
 
-/** What could not be set, and why: the clone runs all the same. */
+/** What could not be set in a guest, and why, by the name of its clone. */
+type Untold = Pick<Required<Result<'vm.clone'>>, 'randomSeeds' | 'clocks' | 'hostNames'>;
+
+/** Whatever of it comes to nothing, the clone runs all the same. */
 async function introduce(
-  { setClock, nameGuest }: CloneTools,
+  { seedGuest, setClock, nameGuest }: CloneTools,
   { spec }: Manifest,
-  { signal, ...clone }: { readonly vm: string; readonly uuid: string; readonly signal: AbortSignal },
-): Promise<{ readonly clock?: string; readonly hostName?: string }> {
-  if (spec.guestAgent === undefined) return {};
-  const problem = (call: Promise<unknown>): Promise<FairleadError | undefined> => call.then(() => undefined, toFairleadError);
-  const clock = await problem(setClock(clone.vm, { timeoutMs: CLOCK_TIMEOUT_MS, signal }));
+  { vm, uuid, signal }: { readonly vm: string; readonly uuid: string; readonly signal: AbortSignal },
+  untold: Untold,
+): Promise<void> {
+  if (spec.guestAgent === undefined) return;
+  const script = { timeoutMs: SCRIPT_TIMEOUT_MS, signal };
+  // Random numbers first: until then each that is drawn may be another's, too.
+  const steps = {
+    randomSeeds: () => seedGuest(vm, { ...script, answerTimeoutMs: ANSWER_TIMEOUT_MS }),
+    clocks: () => setClock(vm, { timeoutMs: ANSWER_TIMEOUT_MS, signal }),
+    hostNames: () => nameGuest({ vm, uuid }, script),
+  } as const;
   // One that has not answered is not waited for a second time.
-  const isMute = clock !== undefined && MUTE.includes(clock.code);
-  const hostName = isMute ? clock : await problem(nameGuest(clone, { timeoutMs: NAME_TIMEOUT_MS, signal }));
-  signal.throwIfAborted();
-  return {
-    ...(clock === undefined ? {} : { clock: clock.message }),
-    ...(hostName === undefined ? {} : { hostName: hostName.message }),
-  };
+  let mute: FairleadError | undefined;
+  for (const what of ['randomSeeds', 'clocks', 'hostNames'] as const) {
+    const problem = mute ?? (await steps[what]().then(() => undefined, toFairleadError));
+    signal.throwIfAborted();
+    if (problem === undefined) continue;
+    untold[what][vm] = problem.message;
+    if (MUTE.includes(problem.code)) mute = problem;
+  }
 }
 
 /** The first failure is thrown when those that had begun have ended. */

@@ -28,6 +28,7 @@ export interface SnapshotsOptions {
   readonly directory: string;
   readonly checkPolicy: CheckPolicy;
   readonly vsockKind: CloneTools['vsockKind'];
+  readonly seedGuest: CloneTools['seedGuest'];
   readonly setClock: CloneTools['setClock'];
   readonly nameGuest: CloneTools['nameGuest'];
   readonly untestedSuspend?: boolean | undefined;
