@@ -61,7 +61,7 @@ export class CommandPipeline {
   readonly #unanswered = new Map<number, Pending>();
   #interruption: FairleadError | undefined;
   #inBand = 0;
-  /** QEMU reads its monitor byte by byte, at some microseconds each, so ids are short: each is used again once QEMU has answered it. */
+  /** QEMU reads its monitor byte by byte, at some microseconds each, so commands are short: an id is used again once QEMU has answered it. */
   readonly #freeIds: number[] = [];
   #highestId = 0;
   #commands = 0;
@@ -86,7 +86,7 @@ export class CommandPipeline {
     const id = this.#freeIds.pop() ?? ++this.#highestId;
     let text: string;
     try {
-      text = `${JSON.stringify({ [oob ? 'exec-oob' : 'execute']: command, arguments: args, id })}\n`;
+      text = `${JSON.stringify({ [oob ? 'exec-oob' : 'execute']: command, arguments: isEmpty(args) ? undefined : args, id })}\n`;
     } catch (cause) {
       this.#freeIds.push(id);
       reject(notSerializable({ command, monitor: this.#options.monitor, sent: false }, cause));
@@ -203,4 +203,8 @@ export class CommandPipeline {
   #facts(pending: Pending): CommandFacts {
     return { command: pending.command, monitor: this.#options.monitor, sent: pending.state === 'sent' };
   }
+}
+
+function isEmpty(args: object | undefined): boolean {
+  return args !== undefined && Object.keys(args).length === 0;
 }

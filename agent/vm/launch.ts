@@ -114,7 +114,8 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
   const vhostFd = cold?.vhostFd;
   const { binary } = qemu;
   const { qmpSocket, qemuLog: logFile, trail: trailFile } = paths;
-  const process = await spawnQemu({ binary, argv, qmpSocket, vhostFd, logFile, trailFile, guard });
+  const isIncoming = incoming !== undefined;
+  const process = await spawnQemu({ binary, argv, qmpSocket, vhostFd, isIncoming, logFile, trailFile, guard });
   undo.defer(() => kill(process));
   cold?.spawned();
   await failpoint('start.spawned');
@@ -150,6 +151,7 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
       connect(session, paths, deadline, context),
       incoming?.commit === undefined ? save({ process: about }) : undefined,
       session.listenToGuest(readyPort),
+      incoming?.check?.(about),
     ]);
     await failpoint('start.process-recorded');
     await incoming?.load(session, deadline);

@@ -38,6 +38,9 @@ export interface FoundEnd {
 /** Longer than a sound disk takes; nobody's stop waits for one that hangs. */
 const SAVE_MS = 2_000;
 
+/** Two syncs at a time take longer than one after the other: a call whose answer is being journalled has got it by then. */
+const SOON_MS = 50;
+
 /** Of an error's message in an event: QEMU's last words may be many. */
 const MAX_TOLD_CHARS = 1_000;
 
@@ -60,6 +63,8 @@ export class VmLife {
   #state: VmState;
   #session: Session | undefined;
   #saved: Promise<void> = Promise.resolve();
+  /** Something of the record is to be saved that is not yet. */
+  #due: NodeJS.Timeout | undefined;
   #cleaned: Promise<void> = Promise.resolve();
 
   constructor(context: LifeContext, record: VmRecord, hooks: LifeHooks) {
@@ -140,6 +145,8 @@ export class VmLife {
 
   /** The record changes at once; the promise is for those who need it on disk. */
   save(change: Partial<VmRecord>): Promise<void> {
+    clearTimeout(this.#due);
+    this.#due = undefined;
     this.#record = { ...this.#record, ...change };
     const record = this.#record;
     const saved = this.#saved.then(() => this.#context.store.save(record));
@@ -149,6 +156,12 @@ export class VmLife {
 
   saveLater(change: Partial<VmRecord>): void {
     void this.saveIfPossible(change);
+  }
+
+  /** The record changes at once, the disk a little later: for what a crash may undo and whose caller waits for the disk himself. */
+  saveSoon(change: Partial<VmRecord>): void {
+    this.#record = { ...this.#record, ...change };
+    this.#due ??= setTimeout(() => this.saveLater({}), SOON_MS);
   }
 
   /** For what must go on without a disk, such as a stop: settles when it is saved, cannot be, or takes too long. Never rejects. */
@@ -239,6 +252,7 @@ export class VmLife {
   async close(): Promise<void> {
     await this.#session?.close();
     await this.#cleaned;
+    if (this.#due !== undefined) this.saveLater({});
     await this.#saved;
   }
 

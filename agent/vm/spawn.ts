@@ -13,6 +13,7 @@ import net from 'node:net';
 import { socketFd } from '../../native/socket-fd.ts';
 import { FairleadError } from '../../shared/errors.ts';
 import { identityOf, isAlive, type ProcessIdentity, processExit, signalProcess } from '../process-identity.ts';
+import { INCOMING_FD } from './argv/host.ts';
 import { type ProcessGuard, spawnGuarded } from './confinement/guarded-spawn.ts';
 import { openPlainSync } from './logs/plain-file.ts';
 import { restrictSocket } from './plain-socket.ts';
@@ -31,6 +32,8 @@ export interface QemuProcess {
   hasExited(): boolean;
   /** Sent to this process and to no other that may have its pid by then. */
   signal(name: 'SIGTERM' | 'SIGKILL'): void;
+  /** What INCOMING_FD of a process is that a saved guest is to go into. Destroyed at its end at the latest. */
+  readonly incoming?: net.Socket | undefined;
 }
 
 export interface SpawnRequest {
@@ -39,6 +42,8 @@ export interface SpawnRequest {
   readonly qmpSocket: string;
   /** Becomes VHOST_FD of the process; stays open here, for its owner to close. */
   readonly vhostFd: number | undefined;
+  /** A saved guest is to go into it. */
+  readonly isIncoming: boolean;
   /** Gets standard error, appended. */
   readonly logFile: string;
   /** Gets standard output, on which QEMU tells its events (trail.ts). */
@@ -55,8 +60,8 @@ export async function spawnQemu(request: SpawnRequest): Promise<QemuProcess> {
   const log = openPlainSync(request.logFile, 'append');
   const trail = openPlainSync(request.trailFile, 'append');
   try {
-    const { binary, argv, vhostFd, guard } = request;
-    const descriptors = [trail, log, socketFd(listener), ...(vhostFd === undefined ? [] : [vhostFd])];
+    const { binary, argv, vhostFd, isIncoming, guard } = request;
+    const descriptors = [trail, log, socketFd(listener), vhostFd, isIncoming ? ('pipe' as const) : undefined];
     const child = spawnGuarded({ binary, argv, env: environment(), input: 'pipe', descriptors, guard });
     const process = await ownProcess(child, binary);
     beginTrail(child);
@@ -101,7 +106,16 @@ async function ownProcess(child: ChildProcess, binary: string): Promise<QemuProc
   const identity = identityOf(pid) ?? { pid, startTime: '' };
   // Until its exit has been collected, the pid of a child cannot be another's; after that, `kill` does nothing.
   const hasExited = (): boolean => child.exitCode !== null || child.signalCode !== null;
-  return { identity, exited, hasExited, signal: (name) => void child.kill(name) };
+  const incoming = incomingOf(child);
+  void exited.then(() => incoming?.destroy());
+  return { identity, exited, hasExited, signal: (name) => void child.kill(name), incoming };
+}
+
+function incomingOf({ stdio }: ChildProcess): net.Socket | undefined {
+  const socket = stdio.at(INCOMING_FD);
+  if (!(socket instanceof net.Socket)) return undefined;
+  // Who sends through it is told; nobody is missed by what ends otherwise.
+  return socket.on('error', () => {});
 }
 
 /** Kept open for as long as the agent lives: an end of input that overtakes the request would undo it, and one that comes later does not. */

@@ -262,11 +262,11 @@ describe.skipIf(missing !== undefined)('a suspend', () => {
 
     test('stays so where its QEMU ends before the guest runs', async () => {
       // A state that is whole and that QEMU will not have: the RAM that it is for has another size.
-      await rewrite((record) => record.replaceAll(String(64 * MIB), String(32 * MIB)));
+      await rewrite((record) => record.replaceAll(String(64 * MIB), String(32 * MIB)).replaceAll('"64M"', '"32M"'));
       await truncate(pathsOf().ramFile, 32 * MIB);
       await expect(host.manager.resume('web')).rejects.toMatchObject({ code: 'PROCESS_FAILED' });
       expect(stateOf()).toBe('suspended');
-      await rewrite((record) => record.replaceAll(String(32 * MIB), String(64 * MIB)));
+      await rewrite((record) => record.replaceAll(String(32 * MIB), String(64 * MIB)).replaceAll('"32M"', '"64M"'));
       await truncate(pathsOf().ramFile, 64 * MIB);
       expect(await host.manager.resume('web')).toMatchObject({ state: 'running' });
     });

@@ -4,6 +4,8 @@ import type { VsockQemuBackend } from '../../streams/transport.ts';
 /** Numbers of the inherited descriptors in the QEMU process. */
 export const QMP_FD = 3;
 export const VHOST_FD = 4;
+/** Through which a saved guest comes. */
+export const INCOMING_FD = 5;
 
 export const MIB = 1024 ** 2;
 

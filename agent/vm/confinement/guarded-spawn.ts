@@ -28,8 +28,8 @@ export interface GuardedSpawn {
   readonly env: NodeJS.ProcessEnv;
   /** `pipe` becomes the child's `stdin`, for the caller to write to and to end. */
   readonly input: 'none' | 'pipe';
-  /** From standard output on. */
-  readonly descriptors: readonly number[];
+  /** From standard output on. `pipe` becomes one of the child's `stdio`, likewise; undefined is nothing. */
+  readonly descriptors: readonly (number | 'pipe' | undefined)[];
   readonly guard: ProcessGuard;
 }
 
@@ -102,7 +102,7 @@ function isClosedOnExec(descriptor: number): boolean {
 }
 
 /** With `nothing` in the place of each stranger that is not given a meaning of its own. */
-function covered(given: (number | 'pipe' | 'ignore')[], strangers: readonly number[], nothing: number): StdioOptions {
+function covered(given: (number | 'pipe' | 'ignore' | undefined)[], strangers: readonly number[], nothing: number): StdioOptions {
   const length = Math.max(given.length, ...strangers.map((number) => number + 1));
   return Array.from({ length }, (_, number) => given[number] ?? (strangers.includes(number) ? nothing : 'ignore'));
 }

@@ -1,20 +1,21 @@
 /**
  * The state of a guest's devices and CPUs, out of a QEMU into a file and back: a migration that leaves out the RAM, which stays where it
- * is (`x-ignore-shared`). Both ways go through a unix socket in the VM's run directory; no shell, no path that QEMU would have to open.
+ * is (`x-ignore-shared`). No shell, no path that QEMU would have to open.
  *
- *     save   the agent listens ── migrate ──▶ QEMU connects and sends ──▶ file (0600, hashed on the way, fsynced where asked)
- *     load   file, checked ──▶ QEMU listens ── migrate-incoming ──▶ the agent connects and sends
+ *     save   the agent listens in the run directory ── migrate ──▶ QEMU connects and sends ──▶ file (0600, hashed on the way, fsynced where asked)
+ *     load   file, checked ──▶ the agent sends through a socket that QEMU was started with ── migrate-incoming ──▶ QEMU reads
  *
  * QEMU's guest does not run meanwhile, on either side.
  */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { open, readFile, rm } from 'node:fs/promises';
-import { createConnection, createServer, type Server, type Socket } from 'node:net';
+import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
 import { runCommand } from '../../qmp/commands.ts';
 import type { QmpListener } from '../../qmp/events.ts';
+import { INCOMING_FD } from '../argv/host.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { restrictSocket } from '../plain-socket.ts';
 import type { Session } from '../session.ts';
@@ -104,23 +105,34 @@ export async function readDeviceState(vm: string, path: string, sum: DeviceState
   return bytes;
 }
 
-/** Into a QEMU that was started with `-incoming defer`. */
-export async function loadDeviceState(
-  vm: MigratingVm,
-  state: Buffer,
-  { runDir, limits }: Omit<Transfer, 'owner'>,
+/** Into a QEMU that was started with `-incoming defer`. @throws FairleadError QMP_FAILED with QEMU's reason. */
+export async function loadDeviceState(session: Session, state: Buffer, limits: CommandLimits): Promise<void> {
+  await loadThrough(session, limits, async (socket) => {
+    const finished = once(socket, 'finish', { signal: limits.signal });
+    socket.end(state);
+    await finished;
+  });
+}
+
+/** Has QEMU read what `send` sends it; that ends early where QEMU does not like it. */
+export async function loadThrough(
+  session: Session,
+  limits: CommandLimits,
+  send: (socket: Socket) => Promise<void>,
 ): Promise<void> {
-  const socketPath = join(runDir, SOCKET);
-  using events = vm.listen({ names: ['MIGRATION'] });
-  await vm.execute('migrate-incoming', { uri: `unix:${socketPath}` }, limits);
-  const ended = migrationEnd(vm, events, limits);
-  ended.catch(() => {});
-  const socket = createConnection(socketPath);
+  const vm = migratingVm(session);
+  const { incoming: socket } = session.process;
+  if (socket === undefined) throw new FairleadError('INTERNAL', `QEMU of VM ${vm.name} was not started for a saved guest`);
   try {
-    await bothOf(send(socket, state, limits.signal), ended);
+    using events = vm.listen({ names: ['MIGRATION'] });
+    const asked = vm.execute('migrate-incoming', { uri: `fd:${INCOMING_FD}` }, limits);
+    const ended = asked.then(() => migrationEnd(vm, events, limits));
+    ended.catch(() => {});
+    const sent = send(socket);
+    sent.catch(() => {});
+    await Promise.all([Promise.race([sent, ended.then(() => sent)]), ended]);
   } finally {
     socket.destroy();
-    await rm(socketPath, { force: true });
   }
 }
 
@@ -172,13 +184,6 @@ async function receive(
     signal.removeEventListener('abort', giveUp);
     socket.destroy();
   }
-}
-
-async function send(socket: Socket, bytes: Buffer, signal: AbortSignal): Promise<void> {
-  await once(socket, 'connect', { signal });
-  const finished = once(socket, 'finish', { signal });
-  socket.end(bytes);
-  await finished;
 }
 
 /** Of two that end together or not at all: the first failure ends the wait. */

@@ -1,7 +1,8 @@
 /**
  * A start that goes on from a saved guest instead of from the reset vector. `launch` does with it what it does without, and besides:
  *
- *     RAM as `ram` says → spawn with `-incoming defer` → QMP session → `load` → `commit`, `meanwhile` (side by side) → `cont` (or not: `after`)
+ *     RAM as `ram` says → spawn with `-incoming defer` → QMP session, `check` (side by side) → `load` → `commit`, `meanwhile` (side by side)
+ *     → `cont` (or not: `after`)
  *
  * Until `commit` begins a failure leaves what was saved as it is, to be tried again; from there on it is the guest's crash.
  */
@@ -32,6 +33,8 @@ export interface Incoming {
   readonly ram: IncomingRam;
   /** Default: as for a first start. */
   readonly facts?: MachineFacts | undefined;
+  /** Whether what was saved goes into that machine; there is nothing of it in the process yet. @throws FairleadError UNSUPPORTED with what differs. */
+  check?(process: ProcessRecord): Promise<void>;
   /** Fills a QEMU that waits. It is paused afterwards. */
   load(session: Session, limits: CommandLimits): Promise<void>;
   /**

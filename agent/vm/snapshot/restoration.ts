@@ -94,13 +94,12 @@ export async function restorationOf(request: RestorationRequest, paths: VmPaths)
       after,
       async load(session, limits) {
         const vm = migratingVm(session);
-        const transfer = { runDir: paths.runDir, limits };
         if (state === undefined) {
-          await loadStream(vm, join(directory, STATE), manifest.state, transfer);
+          await loadStream(session, join(directory, STATE), manifest.state, limits);
         } else {
           if (!sharesRam) await fillRam(manifest, directory, paths, limits);
           await ignoreSharedRam(vm, true, limits);
-          await loadDeviceState(vm, state, transfer);
+          await loadDeviceState(session, state, limits);
           await ignoreSharedRam(vm, false, limits);
         }
         await failpoint('restore.loaded');

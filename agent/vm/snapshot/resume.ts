@@ -46,32 +46,30 @@ export async function incomingOf({ vm, suspension, paths, commit, owed, spec, lo
       { details: { vm, saved: qemuVersion, now: now.qemuVersion } },
     );
   }
-  const [state] = await Promise.all([
-    readDeviceState(vm, paths.deviceState, suspension.deviceState),
-    checkRamFiles(vm, suspension.ram),
-    checkDiskFiles(vm, suspension.disks),
-  ]);
+  // Read while QEMU starts, which gets it once it is known to be what was saved.
+  const state = readDeviceState(vm, paths.deviceState, suspension.deviceState);
+  state.catch(() => {});
+  // Before there is a QEMU: it would make a file that is gone.
+  await Promise.all([checkRamFiles(vm, suspension.ram), checkDiskFiles(vm, suspension.disks)]);
   return {
     ram: { kind: 'kept' },
     facts: { machine, accelerator, ports },
     vsock: owed,
+    check: (process) => requireSameMachine(vm, suspension.abi, process),
     async load(session, limits) {
       await failpoint('resume.spawned');
-      await loadInto(session, state, paths.runDir, limits);
+      await loadInto(session, await state, limits);
       await failpoint('resume.loaded');
     },
     async commit(process, generation) {
-      await requireSameMachine(vm, suspension.abi, process);
       await commit(process, generation);
       await failpoint('resume.committed');
     },
     /** While the commit is written, nothing else is asked of QEMU, and the guest finds all of it when it goes on. */
     async meanwhile(session, limits) {
       await settleAll([
-        // A later migration to elsewhere must take the RAM along.
-        ignoreSharedRam(migratingVm(session), false, limits),
-        // What it had come to was saved with it.
-        session.measureMemory(),
+        // What it had come to was saved with it, where it can come to something else.
+        spec.devices.balloon || spec.memory.maxBytes !== undefined ? session.measureMemory() : undefined,
         owed === undefined ? undefined : plugInto(session, spec, limits, logger),
       ]);
     },
@@ -87,10 +85,9 @@ async function requireSameMachine(vm: string, saved: GuestAbi, { argv, qemuVersi
   throw new FairleadError('UNSUPPORTED', message, { details: { vm, differences } });
 }
 
-async function loadInto(session: Session, state: Buffer, runDir: string, limits: CommandLimits): Promise<void> {
-  const vm = migratingVm(session);
+async function loadInto(session: Session, state: Buffer, limits: CommandLimits): Promise<void> {
   // One after the other in QEMU, without a round trip between.
-  await settleAll([ignoreSharedRam(vm, true, limits), loadDeviceState(vm, state, { runDir, limits })]);
+  await settleAll([ignoreSharedRam(migratingVm(session), true, limits), loadDeviceState(session, state, limits)]);
 }
 
 /** A guest without it runs all the same. */

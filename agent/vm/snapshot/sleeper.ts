@@ -30,6 +30,7 @@ import { checkFiles } from '../spec-check.ts';
 import { endAtOnce, LADDER_TIMES, type LadderTimes } from '../stop-ladder.ts';
 import type { ProcessRecord, VmRecord } from '../store.ts';
 import { cpusOf } from './abi-here.ts';
+import { ignoreSharedRam } from './device-state.ts';
 import { type GuestAbi, guestAbiOf } from './guest-abi.ts';
 import type { MachineFacts } from './incoming.ts';
 import { incomingOf } from './resume.ts';
@@ -151,7 +152,8 @@ export class Sleeper {
       throw error;
     }
     life.apply('resume');
-    life.saveLater({ state: 'running', ...(life.session?.device === undefined ? this.#withoutVsock(record.spec) : {}) });
+    // An agent that finds it `resuming` lets it go on as well.
+    life.saveSoon({ state: 'running', ...(life.session?.device === undefined ? this.#withoutVsock(record.spec) : {}) });
     await failpoint('resume.running');
     await this.#awake();
     context.observer?.onResumed?.({ durationMs: performance.now() - startedAt });
@@ -262,8 +264,23 @@ export class Sleeper {
     const { context, life } = this.#options;
     // Used up: nobody is to find in it what the guest knew.
     await rm(context.store.paths(life.name).deviceState, { force: true });
+    void this.#takeRamAlong();
     await this.#replug();
     void this.#setClock();
+  }
+
+  /** In a migration that somebody else begins in this process; each of ours says for itself. Best effort. */
+  async #takeRamAlong(): Promise<void> {
+    const { life, live, context } = this.#options;
+    const { session } = life;
+    if (session === undefined) return;
+    try {
+      await ignoreSharedRam(live(), false, { signal: session.signal, remainingMs: REPLUG_MS });
+    } catch (error) {
+      if (session.signal.aborted) return;
+      const { message } = toFairleadError(error);
+      context.logger.warn({ vm: life.name, error: message }, 'a migration of a VM that is begun by hand would leave out its RAM');
+    }
   }
 
   /** A VM that cannot be reached runs all the same; the next one who wants to reach it tries again. */

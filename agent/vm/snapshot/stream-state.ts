@@ -10,14 +10,23 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { constants } from 'node:fs';
 import { type FileHandle, open, rm } from 'node:fs/promises';
-import { createConnection, type Socket } from 'node:net';
+import type { Socket } from 'node:net';
 import { join } from 'node:path';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
 import { Deadline, orAborted } from '../deadline.ts';
 import type { CommandLimits } from '../live-vm.ts';
 import { migrationOf } from '../migration/migration-status.ts';
+import type { Session } from '../session.ts';
 import type { Content } from './content.ts';
-import { ignoreSharedRam, listenOnce, type MigratingVm, migrationEnd, type Transfer } from './device-state.ts';
+import {
+  ignoreSharedRam,
+  listenOnce,
+  loadThrough,
+  type MigratingVm,
+  migratingVm,
+  migrationEnd,
+  type Transfer,
+} from './device-state.ts';
 
 export interface StreamProgress {
   readonly savedBytes: number;
@@ -103,30 +112,10 @@ class Stall implements Disposable {
 }
 
 /** Into a QEMU that waits. @throws FairleadError WRONG_STATE for a file that is not what was saved, and then nothing of it counts. */
-export async function loadStream(
-  vm: MigratingVm,
-  path: string,
-  saved: Content,
-  transfer: Omit<Transfer, 'owner'>,
-): Promise<void> {
-  const { runDir, limits } = transfer;
-  const socketPath = join(runDir, SOCKET);
-  using events = vm.listen({ names: ['MIGRATION'] });
-  await ignoreSharedRam(vm, false, limits);
-  await vm.execute('migrate-incoming', { uri: `unix:${socketPath}` }, limits);
-  const ended = migrationEnd(vm, events, limits);
-  ended.catch(() => {});
+export async function loadStream(session: Session, path: string, saved: Content, limits: CommandLimits): Promise<void> {
+  await ignoreSharedRam(migratingVm(session), false, limits);
   await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  const socket = createConnection(socketPath);
-  try {
-    const sending = send(socket, file, { path, saved, signal: limits.signal });
-    sending.catch(() => {});
-    // A QEMU that does not like what it gets says so before all is sent.
-    await Promise.all([Promise.race([sending, ended.then(() => sending)]), ended]);
-  } finally {
-    socket.destroy();
-    await rm(socketPath, { force: true });
-  }
+  await loadThrough(session, limits, (socket) => send(socket, file, { path, saved, signal: limits.signal }));
 }
 
 interface Receiving {
@@ -196,7 +185,6 @@ async function send(
   file: FileHandle,
   { path, saved, signal }: { readonly path: string; readonly saved: Content; readonly signal: AbortSignal },
 ): Promise<void> {
-  await once(socket, 'connect', { signal });
   const hash = createHash('sha256');
   let bytes = 0;
   let held: Buffer | undefined;
