@@ -11,12 +11,14 @@ import { createServer, type Server, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { FairleadError } from '../../shared/errors.ts';
+import type { ResetName } from '../../shared/mux/reset-codes.ts';
 import { isAlive, isEnding } from '../process-identity.ts';
 import type { Logger } from '../vm/api.ts';
 import { orAborted } from '../vm/deadline.ts';
 import { restrictSocket } from '../vm/plain-socket.ts';
 import { DaemonQuiet } from './daemon-quiet.ts';
 import { keepLastWords } from './last-words.ts';
+import { endWhenStopped } from './stopped-stream.ts';
 import type { GuestChange, VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
 import { endsUnless } from './true-end.ts';
 import { adoptDaemon, type Daemon, type DaemonPaths, startDaemon } from './vhost-user-daemon.ts';
@@ -31,9 +33,11 @@ export interface VhostUserOptions {
   /** Path of vhost-device-vsock. */
   readonly binary: string;
   readonly logger: Logger;
+  /** How often a connection that may have been stopped for good is looked at, in milliseconds; 10 s. */
+  readonly lookMs?: number | undefined;
 }
 
-export function vhostUserTransport({ binary, logger }: VhostUserOptions): VsockTransport {
+export function vhostUserTransport({ binary, logger, lookMs }: VhostUserOptions): VsockTransport {
   return {
     kind: 'vhost-user',
     halfClose: false,
@@ -41,7 +45,7 @@ export function vhostUserTransport({ binary, logger }: VhostUserOptions): VsockT
     async prepare({ vm, runDir, guard, signal }) {
       const paths = pathsIn(runDir);
       const daemon = await startDaemon({ vm, binary, cid: GUEST_CID, paths, guard, signal });
-      return new VhostUserDevice({ vm, paths, daemon, logger });
+      return new VhostUserDevice({ vm, paths, daemon, logger, lookMs });
     },
     adopt: async ({ vm, runDir, state }) => {
       if (state.daemon === undefined || !isAlive(state.daemon)) {
@@ -50,7 +54,7 @@ export function vhostUserTransport({ binary, logger }: VhostUserOptions): VsockT
           `the vsock daemon of VM ${vm} ended while the agent was away: stop and start the VM`,
         );
       }
-      return new VhostUserDevice({ vm, paths: pathsIn(runDir), daemon: adoptDaemon(state.daemon), logger });
+      return new VhostUserDevice({ vm, paths: pathsIn(runDir), daemon: adoptDaemon(state.daemon), logger, lookMs });
     },
   };
 }
@@ -72,6 +76,7 @@ interface DeviceParts {
   readonly paths: DaemonPaths;
   readonly daemon: Daemon;
   readonly logger: Logger;
+  readonly lookMs: number | undefined;
 }
 
 class VhostUserDevice implements VsockDevice {
@@ -186,8 +191,13 @@ class VhostUserDevice implements VsockDevice {
   }
 
   #own(socket: Socket): Socket {
-    const { vm, daemon } = this.#parts;
-    endsUnless(socket, () => (isEnding(daemon.identity) ? resetByDaemonsEnd(vm) : undefined));
+    const { vm, daemon, lookMs } = this.#parts;
+    endsUnless(socket, () => (isEnding(daemon.identity) ? resetOf(vm, 'its vsock daemon ended', 'NO_DEVICE') : undefined));
+    endWhenStopped(socket, {
+      isQuiet: () => this.#quiet.reason !== undefined,
+      error: () => resetOf(vm, 'vhost-device-vsock stopped carrying it, jammed both ways', 'TIMEOUT'),
+      lookMs,
+    });
     return keepLastWords(this.#quiet.guard(withoutHalfClose(socket)), { resetIsEnd: true });
   }
 
@@ -199,9 +209,8 @@ class VhostUserDevice implements VsockDevice {
   }
 }
 
-function resetByDaemonsEnd(vm: string): FairleadError {
-  const message = `the stream into VM ${vm} was reset: its vsock daemon ended`;
-  return new FairleadError('STREAM_RESET', message, { details: { reset: 'NO_DEVICE' } });
+function resetOf(vm: string, why: string, reset: ResetName): FairleadError {
+  return new FairleadError('STREAM_RESET', `the stream into VM ${vm} was reset: ${why}`, { details: { reset } });
 }
 
 /** Ending the writable side finishes it without a shutdown(2); the connection closes when the guest ends too, or on destroy. */

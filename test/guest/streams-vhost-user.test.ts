@@ -129,14 +129,28 @@ describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () =
     expect(await echo(await adopted.connect({ port: ECHO_PORT, timeoutMs: 5000 }), bytes)).toHaveLength(64);
   });
 
-  it('leaves no process and no socket when it is disposed', async () => {
+  it('ends a connection that the daemon carries no further, jammed both ways', async () => {
+    const impatient = vhostUserTransport({ binary: VHOST_DEVICE_VSOCK, logger: silent, lookMs: 200 });
+    const adopted = await impatient.adopt({ vm: 'web', runDir: directory.path, state: device.state });
+    const stream = await adopted.connect({ port: ECHO_PORT, timeoutMs: 5000 });
+    const failed = once(stream, 'error');
+    stream.pause().write(randomBytes(4 * 1024 ** 2));
+    // Nobody takes any more of it: the same number after a second.
+    const waiting = [Number.NaN];
+    const stands = (): boolean => waiting.push(stream.writableLength) > 1 && waiting.at(-1) === waiting.at(-2);
+    await expect.poll(stands, { interval: 1000, timeout: 60_000 }).toBe(true);
+    stream.resume();
+    const [error] = await failed;
+    expect(error).toMatchObject({ code: 'STREAM_RESET', message: expect.stringContaining('vhost-device-vsock') });
+  });
+
+  it('leaves no process and no socket when it is disposed, and what was open ends with an error', async () => {
     const { daemon } = device.state;
     const stream = await device.connect({ port: ECHO_PORT, timeoutMs: 5000 });
     stream.resume();
-    const closed = once(stream, 'close');
+    const failed = once(stream, 'error');
     await device[Symbol.asyncDispose]();
-    stream.end();
-    await closed;
+    expect(await failed).toMatchObject([{ code: 'STREAM_RESET', details: { reset: 'NO_DEVICE' } }]);
     expect(daemon !== undefined && isAlive(daemon)).toBe(false);
     expect(await readdir(directory.path)).toEqual(['vsock.log']);
     await expect(device.connect({ port: ECHO_PORT, timeoutMs: 100 })).rejects.toMatchObject({ code: 'GUEST_UNREACHABLE' });

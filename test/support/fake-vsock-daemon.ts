@@ -16,7 +16,10 @@ export interface FakeVsockDaemon extends AsyncDisposable {
 }
 
 /** `serve` gets the guest's end of each connection that the host makes, once it is accepted. */
-export async function startFakeVsockDaemon(serve: (guest: Socket) => void): Promise<FakeVsockDaemon> {
+export async function startFakeVsockDaemon(
+  serve: (guest: Socket) => void,
+  options: { readonly lookMs?: number } = {},
+): Promise<FakeVsockDaemon> {
   await using scope = new AsyncDisposableStack();
   const directory = scope.use(await shortDirectory());
   const open = new Set<Socket>();
@@ -38,7 +41,7 @@ export async function startFakeVsockDaemon(serve: (guest: Socket) => void): Prom
   await once(child, 'spawn');
   const daemon = identityOf(child.pid ?? 0);
   if (daemon === undefined) throw new Error('the process that stands for the daemon has not started');
-  const transport = vhostUserTransport({ binary: '', logger: silent });
+  const transport = vhostUserTransport({ binary: '', logger: silent, ...options });
   const device = scope.use(
     await transport.adopt({ vm: 'web', runDir: directory.path, state: { kind: 'vhost-user', cid: 3, daemon } }),
   );
