@@ -2,6 +2,7 @@
  * `fairlead cp SRC DST`: one file into a guest or out of it, by its guest agent; nothing else is needed there. It arrives whole and checked by
  * its SHA-256, in place of what was there, or nothing changes. `-` is standard input or output.
  */
+import { once } from 'node:events';
 import { createReadStream } from 'node:fs';
 import { chmod, open, rename, rm, stat } from 'node:fs/promises';
 import { basename, dirname, join } from 'node:path';
@@ -91,7 +92,8 @@ async function out(
   if (target.kind !== 'local') {
     const { stdout } = app.streams;
     for await (const chunk of counted) {
-      if (!stdout.write(chunk)) await new Promise((resolve) => stdout.once('drain', resolve));
+      // It may never drain: its reader has gone, or its disk is full.
+      if (!stdout.write(chunk)) await once(stdout, 'drain', { signal: app.signal });
     }
     return { bytes: progress.bytes, to: 'standard output' };
   }
@@ -112,7 +114,9 @@ async function writeWhole(path: string, chunks: AsyncIterable<Uint8Array>, mode:
   } catch (error) {
     await rm(temporary, { force: true });
     if (error instanceof Error && 'syscall' in error) {
-      throw new FairleadError('NOT_FOUND', `could not write ${path}: ${error.message}`, { cause: error });
+      const isMissing = 'code' in error && (error.code === 'ENOENT' || error.code === 'ENOTDIR');
+      const code = isMissing ? 'NOT_FOUND' : 'STORAGE_FAILED';
+      throw new FairleadError(code, `could not write ${path}: ${error.message}`, { cause: error });
     }
     throw error;
   }

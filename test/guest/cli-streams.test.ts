@@ -118,6 +118,20 @@ describe.skipIf(reason !== undefined)('a guest, for the programs that people hav
   });
 
   it.each([
+    { what: 'cannot be written', sink: '> /dev/full', code: 1, says: /could not write the output/ },
+    { what: 'is not read any more', sink: '| head -c 10 > /dev/null', code: 0, says: /^$/ },
+  ])('cp to an output that $what ends at once', async ({ sink, code, says }) => {
+    const script = `"$0" "$@" ${sink}\nexit \${PIPESTATUS[0]}`;
+    const child = spawn('bash', ['-c', script, process.execPath, ENTRY, 'cp', 'web:/tmp/in/big', '-'], {
+      env: { ...process.env, FAIRLEAD_CONTEXT: fleet.up.contextFile },
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+    const closed = once(child, 'close');
+    expect(await text(child.stderr)).toMatch(says);
+    expect(await closed).toEqual([code, null]);
+  });
+
+  it.each([
     { what: 'a file that is not there', args: ['web:/nowhere', '-'], says: /No such file/ },
     { what: 'a directory of the guest', args: ['web:/tmp', '-'], says: /could not carry out/ },
     { what: 'a place that is a directory', args: ['-', 'web:/tmp/in'], says: /a directory has that name/ },
