@@ -8,22 +8,29 @@
  *     opening ── twice as much each round trip, until one takes TARGET_MS longer than the shortest ──▶ steady ── REMEMBER_MS ──▶ resting
  *                                                                                                          ▲                      │
  *                                                                                                          └── a quarter of it ───┘
- *     steady:  what passes at the greatest rate in the shortest round trip and TARGET_MS; but more, by a quarter each round trip, while it
- *              is used up and the way runs dry, or is nearly empty
+ *     steady:  what passes at the greatest rate in the shortest round trip and TARGET_MS; on a fast line more, by a quarter each round
+ *              trip, while it is used up and the way runs dry, or is nearly empty
  *     resting: the shortest round trip is old; nothing goes out until all was read, so that it can be measured anew
  *
  * The way ran dry when all that was asked for is answered and data has been waiting: on a busy machine the programs are away for longer than
- * the line takes, and it would idle as long. Hence also the greatest rate of the last while, and not that of now.
+ * the line takes, and it would idle as long. Hence also the greatest rate of the last while, and not that of now. On a slow line it may
+ * idle: what is on its way there to fill such a gap costs each call more than the gap does.
  *
- * Control frames and RPC do not wait for this, only data does: a side that waits could not say PONG otherwise.
+ * A program that was away then reads in one go what its kernel kept for it, which is no rate of the line: rates are taken over RATE_MS.
+ *
+ * Control frames and RPC do not wait for this, only data does: a side that waits could not say PONG otherwise. Control frames are not
+ * counted either: who only gives credit has sent nothing that entitles it to ask.
  */
 const MIN_BYTES = 32 * 1024;
 const FIRST_BYTES = 64 * 1024;
 const MAX_BYTES = 16 * 1024 * 1024;
 /** What may wait on top of the round trip, in milliseconds. */
 const TARGET_MS = 5;
-/** The same where the way runs dry otherwise. */
-const MOST_MS = 40;
+/** The same where the way runs dry otherwise and the line is fast, in bytes a millisecond: 400 Mbit/s. */
+const MOST_MS = 10;
+const FAST_BYTES_PER_MS = 50_000;
+/** The least time that a rate is taken over. What a program that was away finds in its kernel, TARGET_MS' worth, is little in it. */
+const RATE_MS = 32;
 /** More that may be on its way, for each byte that was read; 1 doubles it in a round trip. */
 const GROWTH = 0.25;
 const HOLD = { growth: 0, upTo: 0 };
@@ -46,9 +53,6 @@ interface Probe {
   readonly sentBytes: number;
   /** What of it had been read, by the last answer. */
   readonly readBytes: number;
-  /** When that answer came, and when it was asked for. */
-  readonly answeredAt: number;
-  readonly askedAt: number;
 }
 
 export class Flight {
@@ -69,18 +73,18 @@ export class Flight {
   #waitedMs = Number.POSITIVE_INFINITY;
   /** What was sent when the limit last changed: the next change waits for what was sent after that. */
   #changedAt = 0;
-  #answeredAt: number;
-  #askedAt: number;
   #leastMs = Number.POSITIVE_INFINITY;
   #leastSince = 0;
   readonly #rate = new Greatest(REMEMBER_MS);
+  /** From when the rate is taken that comes next, and what had been read then. */
+  #rateSince: number;
+  #rateFrom = 0;
   /** The shortest time is being measured anew by what is sent from this offset on. */
   #restsFrom: number | undefined;
 
   constructor(now: () => number) {
     this.#now = now;
-    this.#answeredAt = now();
-    this.#askedAt = this.#answeredAt;
+    this.#rateSince = now();
   }
 
   /** Bytes that one message should have at most: several fit into what may be on its way. */
@@ -97,7 +101,7 @@ export class Flight {
     return this.#restsFrom === undefined ? this.#limitBytes : 0;
   }
 
-  /** So much went out, of whatever kind. */
+  /** So much went out, data or text. */
   sent(bytes: number): void {
     this.#sentBytes += bytes;
   }
@@ -117,8 +121,7 @@ export class Flight {
   asked(value: number): void {
     this.#isAsking = false;
     this.#probedBytes = this.#sentBytes;
-    const [sentBytes, readBytes, answeredAt, askedAt] = [this.#sentBytes, this.#readBytes, this.#answeredAt, this.#askedAt];
-    this.#probes.push({ value, at: this.#now(), sentBytes, readBytes, answeredAt, askedAt });
+    this.#probes.push({ value, at: this.#now(), sentBytes: this.#sentBytes, readBytes: this.#readBytes });
   }
 
   /** Its PONG came. */
@@ -128,13 +131,9 @@ export class Flight {
     if (probe === undefined) return;
     this.#probes = this.#probes.slice(index + 1);
     const now = this.#now();
-    // What was sent in one go may be answered in one go: neither of the two may be taken for the time in which it passed.
-    const passedMs = Math.max(now - probe.answeredAt, probe.at - probe.askedAt);
-    if (passedMs > 0) this.#rate.add((probe.sentBytes - probe.readBytes) / passedMs, now);
     const readBytes = probe.sentBytes - this.#readBytes;
     this.#readBytes = probe.sentBytes;
-    this.#answeredAt = now;
-    this.#askedAt = probe.at;
+    this.#takeRate(now);
     const tookMs = now - probe.at;
     if (this.#restsFrom !== undefined) return this.#rest(tookMs, now, probe);
     if (tookMs <= this.#leastMs) this.#remember(tookMs, now);
@@ -144,6 +143,14 @@ export class Flight {
     this.#waitedMs = Math.min(this.#waitedMs, tookMs - this.#leastMs);
     if (probe.sentBytes >= this.#changedAt) this.#change(this.#waitedMs);
     this.#grow(readBytes);
+  }
+
+  #takeRate(now: number): void {
+    const passedMs = now - this.#rateSince;
+    if (passedMs < RATE_MS) return;
+    this.#rate.add((this.#readBytes - this.#rateFrom) / passedMs, now);
+    this.#rateSince = now;
+    this.#rateFrom = this.#readBytes;
   }
 
   /** Until an answer to what was asked when all had been read. */
@@ -164,12 +171,14 @@ export class Flight {
   /** Once a round trip. */
   #change(waitedMs: number): void {
     const isLate = waitedMs > TARGET_MS;
+    // On a longer way, what goes out in a round trip goes out in heaps, which wait for themselves.
+    const isShort = this.#leastMs < TARGET_MS;
     const passes = this.#passesIn(TARGET_MS);
     if (isLate) this.#isOpening = false;
     if (this.#isOpening && this.#wasFull) this.#course = { growth: 1, upTo: MAX_BYTES };
-    else if (!isLate && this.#limitBytes < passes) this.#course = { growth: 1, upTo: passes };
+    else if (!(isLate && isShort) && this.#limitBytes < passes) this.#course = { growth: 1, upTo: passes };
     else if (this.#ranDry || (this.#wasFull && waitedMs < TARGET_MS / 2)) {
-      this.#course = { growth: GROWTH, upTo: this.#passesIn(MOST_MS) };
+      this.#course = { growth: GROWTH, upTo: this.#passesIn(this.#rate.value < FAST_BYTES_PER_MS ? TARGET_MS : MOST_MS) };
     } else {
       this.#course = HOLD;
       if (isLate) this.#limitBytes = Math.min(this.#limitBytes, Math.max(this.#limitBytes * DECAY, passes));

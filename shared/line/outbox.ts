@@ -97,10 +97,12 @@ export class Outbox {
     const dataRoom = Math.min(room, this.#flight.roomBytes);
     const limit = this.#messageBytes(dataRoom);
     const textFirst = this.#texts.length > 0 && (this.#textRun < TEXT_RUN_BYTES || dataRoom <= 0);
+    const { dataBytes } = this.#mux;
     const parts = textFirst || dataRoom <= 0 ? this.#mux.pullControl(limit) : this.#mux.pull(limit);
     if (!textFirst) this.#textRun = 0;
     if (parts === undefined) return this.#sendText();
-    this.#count(parts.reduce((sum, part) => sum + part.length, 0));
+    this.#sentBytes += parts.reduce((sum, part) => sum + part.length, 0);
+    this.#flight.sent(this.#mux.dataBytes - dataBytes);
     this.#socket.sendBinary(parts);
     return true;
   }
@@ -110,17 +112,13 @@ export class Outbox {
     return Math.min(bytes, this.#mux.peerHello?.limits.maxMessageBytes ?? bytes);
   }
 
-  #count(bytes: number): void {
-    this.#sentBytes += bytes;
-    this.#flight.sent(bytes);
-  }
-
   #sendText(): boolean {
     const text = this.#texts.shift();
     if (text === undefined) return false;
     this.#textLength -= text.length;
     this.#textRun += text.length;
-    this.#count(text.length);
+    this.#sentBytes += text.length;
+    this.#flight.sent(text.length);
     this.#socket.sendText(text);
     return true;
   }

@@ -13,8 +13,44 @@ import { PROCESS_POOL_BYTES } from './limits.ts';
 const LOW_AT = 1 / 2;
 const SHORT_AT = 3 / 4;
 
+/** Time in which each window that runs dry counts once, in milliseconds. */
+const DRY_SLOT_MS = 50;
+
+/**
+ * What the windows of a session that ran dry lately have on average. Only those below it grow, so that streams which want the same get the
+ * same: where a window is what a stream waits for, twice the window is twice the share of the line.
+ */
+export class DryWindows {
+  #slot = Number.NEGATIVE_INFINITY;
+  #count = 0;
+  #bytes = 0;
+  #meanBytes = Number.POSITIVE_INFINITY;
+
+  /** Of the time before this one; infinite when fewer than two ran dry then. */
+  get meanBytes(): number {
+    return this.#meanBytes;
+  }
+
+  /** One of `bytes` ran dry, which was last noted at `lastSlot`. Returns what to say the next time. */
+  note(bytes: number, lastSlot: number, now: number): number {
+    const slot = Math.floor(now / DRY_SLOT_MS);
+    if (slot !== this.#slot) {
+      this.#meanBytes = slot === this.#slot + 1 && this.#count > 1 ? this.#bytes / this.#count : Number.POSITIVE_INFINITY;
+      this.#slot = slot;
+      this.#count = 0;
+      this.#bytes = 0;
+    }
+    if (slot !== lastSlot) {
+      this.#count += 1;
+      this.#bytes += bytes;
+    }
+    return slot;
+  }
+}
+
 export class MemoryPool {
   readonly limitBytes: number;
+  readonly dryWindows = new DryWindows();
   readonly #parent: MemoryPool | undefined;
   #usedBytes = 0;
 

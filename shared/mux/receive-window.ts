@@ -2,7 +2,8 @@
  * How much the other side may send on one channel. Memory is reserved before credit is given; credit comes back on consumption alone.
  *
  *   the window doubles    when it is dry (the sender said by EXHAUSTED that it had used all its credit, and yet the reader has read
- *                         everything), and the bytes of a whole window came within two round trips, or within HOLD_MS
+ *                         everything), the bytes of a whole window came within two round trips, or within HOLD_MS, and it is not
+ *                         greater than those of the session that run dry are on average
  *   the window halves     when WINDOWS_TO_SHRINK windows' worth of bytes have come without that
  *
  * A slow reader never lets its window run dry: credit is renewed at a quarter of it, long before the rest is read. A line that is shared
@@ -54,6 +55,8 @@ export class ReceiveWindow {
   /** Where the window's worth of bytes began that is coming now, and when. */
   #spanAt = 0;
   #spanSince: number;
+  /** When it was last counted among the windows that ran dry. */
+  #drySlot = -1;
 
   constructor({ pool, initialBytes, maxBytes, now }: ReceiveWindowOptions) {
     this.#pool = pool;
@@ -107,7 +110,9 @@ export class ReceiveWindow {
     this.#senderExhausted = false;
     if (this.#consumedBytes - this.#spanAt < this.#targetBytes) return;
     const holdMs = Math.max(HOLD_MS, WINDOW_ROUND_TRIPS * this.#leastRoundTripMs);
-    if (now - this.#spanSince < holdMs) this.#grow();
+    const { dryWindows } = this.#pool;
+    this.#drySlot = dryWindows.note(this.#windowBytes, this.#drySlot, now);
+    if (now - this.#spanSince < holdMs && this.#windowBytes <= dryWindows.meanBytes) this.#grow();
     this.#spanAt = this.#consumedBytes;
     this.#spanSince = now;
   }

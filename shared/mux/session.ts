@@ -123,6 +123,7 @@ export class MuxSession {
   #resuming = false;
   #leaving = false;
   #peerLeaving = false;
+  #dataBytes = 0;
 
   constructor(options: MuxSessionOptions) {
     this.#options = options;
@@ -166,6 +167,11 @@ export class MuxSession {
 
   get closedWith(): FairleadError | undefined {
     return this.#closedWith;
+  }
+
+  /** Of DATA and FIN, headers included, that `pull` has given. */
+  get dataBytes(): number {
+    return this.#dataBytes;
   }
 
   /** Smoothed round trip of PING and PONG in milliseconds. */
@@ -264,6 +270,7 @@ export class MuxSession {
       if (stream === undefined) return;
       const taken = stream.pull(parts, Math.min(maxFrameBytes, maxMessageBytes - bytes - WIRE.headerBytes));
       this.#scheduler.charge(stream, taken);
+      this.#dataBytes += taken;
       this.#floods.window.give();
       bytes += taken;
     }

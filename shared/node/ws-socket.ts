@@ -119,11 +119,17 @@ class WsSocket implements MessageSocket {
     if (first === undefined || !this.#isOpen) return;
     if (parts.length === 1) return this.#socket.send(first, this.#onSent);
     const { message, piece } = gather(parts);
-    countYoungBuffer(message.length);
+    let spare = piece;
+    const release = (): void => {
+      giveBack(spare);
+      spare = undefined;
+    };
     this.#socket.send(message, (error) => {
-      giveBack(piece);
+      release();
       this.#onSent(error);
     });
+    // Taken by the kernel at once; the callback says so in a later turn, when all messages of this one would have a piece each.
+    if (this.#socket.bufferedAmount === 0) release();
   }
 
   close(code: number, reason: string): void {

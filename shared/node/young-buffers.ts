@@ -2,25 +2,53 @@
  * Frees the buffers of messages that were read and passed on.
  *
  * They lie outside V8's heap, where its collector of young objects does not count them: a line at full speed hands over hundreds of
- * megabytes before the few objects around them make it run. V8 then sees its limit for outside memory and collects the whole heap, over
- * and over, which costs more than moving the bytes. So the young are collected by their bytes, which takes a fraction of a millisecond.
+ * megabytes before the few objects around them make it run. So the young are collected by what lies outside, which takes a fraction of a
+ * millisecond.
+ *
+ * V8 counts what lies outside as old when it asks whether the whole heap is to be collected, and it asks for little more than the heap
+ * was after the last time: once that is a few megabytes, each burst that waits for a slow line makes it collect everything, ten times a
+ * second and more, and each time it finds the same little heap. That costs several times what moving the bytes does. So a process that
+ * moves bulk data leaves V8 room for as much again as may lie outside.
  */
-import { setFlagsFromString } from 'node:v8';
+import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
-/** Well below V8's limit of 64 MiB, since a byte read is held up to three times: as it came, as a message, as it goes out. */
-const COLLECT_EVERY_BYTES = 4 * 1024 * 1024;
+/** Bytes of messages after which it is looked how much lies outside. */
+const LOOK_EVERY_BYTES = 1024 * 1024;
+/**
+ * Bytes outside, beyond those that were left the last time, at which the young are collected. More than wait in a busy hub, or each of
+ * them would be seen twice, and become old.
+ */
+const COLLECT_AT_BYTES = 12 * 1024 * 1024;
+/** Bytes by which the heap and what lies outside may grow before V8 collects all of it. */
+const ROOM_BYTES = 64 * 1024 * 1024;
 
 let collectYoung: ((options: { type: 'minor' }) => void) | undefined;
 let sinceBytes = 0;
+/** The least that lay outside since the last collection. */
+let leftBytes = Number.POSITIVE_INFINITY;
+let growthPercent = 0;
 
 /** To be told of each message of bulk data, read or sent. */
 export function countYoungBuffer(bytes: number): void {
   sinceBytes += bytes;
-  if (sinceBytes < COLLECT_EVERY_BYTES) return;
+  if (sinceBytes < LOOK_EVERY_BYTES) return;
   sinceBytes = 0;
+  const { external_memory: outsideBytes, used_heap_size: heapBytes } = getHeapStatistics();
+  leftBytes = Math.min(leftBytes, outsideBytes);
+  if (outsideBytes - leftBytes < COLLECT_AT_BYTES) return;
   collectYoung ??= exposeCollector();
   collectYoung({ type: 'minor' });
+  leftBytes = getHeapStatistics().external_memory;
+  leaveRoom(heapBytes);
+}
+
+/** V8 takes it as a share of the heap. Not set again for each small change. */
+function leaveRoom(heapBytes: number): void {
+  const percent = Math.ceil((100 * ROOM_BYTES) / heapBytes);
+  if (Math.abs(percent - growthPercent) <= growthPercent / 4) return;
+  growthPercent = percent;
+  setFlagsFromString(`--heap-growing-percent=${percent}`);
 }
 
 /** V8 has it for whoever asks; a context of its own keeps the name `gc` out of the program. */
