@@ -108,6 +108,20 @@ describe.skipIf(reason !== undefined)('a guest through hub and agent', () => {
     const stopped = await fleet.hub.call('vm.stop', { vm: 'web' });
     expect(stopped).toMatchObject({ endedBy: 'guest', vm: { state: 'stopped', exit: { reason: 'guest-shutdown' } } });
   });
+
+  it('whose QEMU is killed ends its streams with an error, never as if the guest had', async () => {
+    await fleet.hub.call('vm.start', { vm: 'web' });
+    const streams = await Promise.all(
+      Array.from({ length: 8 }, () => fleet.hub.openStream({ vm: 'web', port: ECHO_PORT, connectTimeoutMs: 60_000 })),
+    );
+    const ends = streams.map(({ stream }) => text(stream));
+    const { pid } = await fleet.hub.call('vm.get', { vm: 'web' });
+    process.kill(pid ?? 0, 'SIGKILL');
+    const outcomes = await Promise.allSettled(ends);
+    for (const outcome of outcomes) {
+      expect(outcome).toMatchObject({ reason: { code: 'STREAM_RESET', details: { reset: 'NO_DEVICE' } } });
+    }
+  });
 });
 
 describe.skipIf(reason !== undefined)('bad input is told clearly and leaves nothing behind', () => {
