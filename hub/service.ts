@@ -223,6 +223,9 @@ export function createService(options: ServiceOptions): HubService {
     admit: (address) => gate.admit(address),
     issueChallenge: () => gate.issueChallenge(),
     onRefused: (refusal) => onRefused('challenge', refusal),
+    // As many again may come for something else, a probe or an operator.
+    maxHeld: Math.floor(config.maxUnauthenticated / 2),
+    clock,
   });
 
   return {

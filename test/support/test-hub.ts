@@ -1,6 +1,6 @@
 /** A real hub on a loopback port with its data in memory (or a directory), its log kept for the test to read. */
 import { type HubConfigInput, parseHubConfig } from '../../hub/config.ts';
-import { createHub, type Hub } from '../../hub/hub.ts';
+import { createHub, type Hub, type HubOptions } from '../../hub/hub.ts';
 import type { HubLogger } from '../../hub/logger.ts';
 
 export interface LogLine {
@@ -25,7 +25,10 @@ export interface RpcAnswer {
   readonly error?: { readonly code: number; readonly message: string; readonly data: Readonly<Record<string, unknown>> };
 }
 
-export async function startTestHub(config: Partial<HubConfigInput> = {}, time: { now?: () => number } = {}): Promise<TestHub> {
+export async function startTestHub(
+  config: Partial<HubConfigInput> = {},
+  time: Pick<HubOptions, 'now' | 'clock'> = {},
+): Promise<TestHub> {
   const lines: LogLine[] = [];
   const waiting = new Set<(line: LogLine) => void>();
   const logger = collectingLogger({}, (line) => {
