@@ -151,13 +151,13 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
       connect(session, paths, deadline, context),
       incoming?.commit === undefined ? save({ process: about }) : undefined,
       session.listenToGuest(readyPort),
-      incoming?.check?.(about),
+      incoming?.prepare?.(about, generation),
     ]);
     await failpoint('start.process-recorded');
     await incoming?.load(session, deadline);
     // The guest of another VM may have written to an image meanwhile; from here on QEMU's lock keeps it from that.
     await context.checkSpec?.(record.spec);
-    await settleAll([incoming?.commit?.(about, generation), incoming?.meanwhile?.(session, deadline)]);
+    await settleAll([incoming?.commit?.(), incoming?.meanwhile?.(session, deadline)]);
     if (incoming?.after !== 'pause') await letRun(session, signal);
     await failpoint('start.resumed');
     if (process.hasExited()) throw new FairleadError('PROCESS_FAILED', `QEMU of VM ${name} ended`);

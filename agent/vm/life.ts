@@ -44,6 +44,12 @@ const SOON_MS = 50;
 /** Of an error's message in an event: QEMU's last words may be many. */
 const MAX_TOLD_CHARS = 1_000;
 
+export interface PreparedSave {
+  save(): Promise<void>;
+  /** Never rejects; after `save` it does nothing. */
+  drop(): Promise<void>;
+}
+
 export interface LifeHooks {
   /** The process has ended, and the record says what is to follow. */
   onRest(): void;
@@ -152,6 +158,24 @@ export class VmLife {
     const saved = this.#saved.then(() => this.#context.store.save(record));
     this.#saved = saved.catch(() => {});
     return saved;
+  }
+
+  /** Writes a change ahead of time, so that to make it is one step. What is not made is to be dropped. @throws errors of the file system */
+  async prepare(change: Partial<VmRecord>): Promise<PreparedSave> {
+    const before = this.#record;
+    const record = { ...before, ...change };
+    const written = await this.#context.store.prepare(record);
+    return {
+      save: async () => {
+        // Something else has been saved meanwhile, and is not to be lost.
+        if (this.#record !== before) return this.save(change);
+        this.#record = record;
+        const saved = this.#saved.then(() => written.replace());
+        this.#saved = saved.catch(() => {});
+        return saved;
+      },
+      drop: () => written.drop(),
+    };
   }
 
   saveLater(change: Partial<VmRecord>): void {

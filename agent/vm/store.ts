@@ -21,7 +21,7 @@ import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { VmExit } from '../../shared/protocol/vm.ts';
 import { VmSpec } from '../../shared/protocol/vm-spec.ts';
 import { failpoint } from '../failpoint.ts';
-import { syncDirectory, writeFileAtomic } from './atomic-file.ts';
+import { syncDirectory, type WrittenBeside, writeBeside, writeFileAtomic } from './atomic-file.ts';
 import { removeRamFiles } from './snapshot/ram-file.ts';
 import { Suspension, UnpluggedVsock } from './snapshot/suspension.ts';
 import { RUNGS } from './stop-ladder.ts';
@@ -162,7 +162,12 @@ export class VmStore {
 
   /** One save of a VM at a time: its supervisor sees to it. */
   async save(record: VmRecord): Promise<void> {
-    await writeFileAtomic(this.paths(record.spec.name).record, `${JSON.stringify(record, undefined, 2)}\n`);
+    await writeFileAtomic(this.paths(record.spec.name).record, textOf(record));
+  }
+
+  /** All of a save but its last step. Saves may come and go meanwhile; one of these a VM at a time. */
+  prepare(record: VmRecord): Promise<WrittenBeside> {
+    return writeBeside(this.paths(record.spec.name).record, textOf(record), '.ahead');
   }
 
   async remove(name: string): Promise<void> {
@@ -212,6 +217,10 @@ export class VmStore {
       return { kind: 'broken', name, reason: `could not read ${paths.record}: ${toFairleadError(error).message}` };
     }
   }
+}
+
+function textOf(record: VmRecord): string {
+  return `${JSON.stringify(record, undefined, 2)}\n`;
 }
 
 /** One that was QEMU's own: while it is removed, nobody is to change what is removed. */

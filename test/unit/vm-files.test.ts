@@ -35,6 +35,24 @@ describe('the store', () => {
     expect(await open().open()).toEqual([{ kind: 'vm', name: 'web', record: { ...recordOf('web'), generation: 4 } }]);
   });
 
+  test('changes a record that it was to prepare a save of only by the last step of that', async () => {
+    const store = open();
+    await store.open();
+    await store.create(recordOf('web'));
+    const read = async () => (await open().open()).map((stored) => stored.kind === 'vm' && stored.record.generation);
+    const dropped = await store.prepare({ ...recordOf('web'), generation: 5 });
+    expect(await read()).toEqual([3]);
+    await dropped.drop();
+    await expect(dropped.replace()).rejects.toMatchObject({ code: 'ENOENT' });
+    const prepared = await store.prepare({ ...recordOf('web'), generation: 7 });
+    await store.save({ ...recordOf('web'), generation: 6 });
+    expect(await read()).toEqual([6]);
+    await prepared.replace();
+    expect(await read()).toEqual([7]);
+    await prepared.drop();
+    expect(await read()).toEqual([7]);
+  });
+
   test('leaves nothing of a VM that was removed', async () => {
     const store = open();
     await store.open();

@@ -1,7 +1,7 @@
 /**
  * A start that goes on from a saved guest instead of from the reset vector. `launch` does with it what it does without, and besides:
  *
- *     RAM as `ram` says → spawn with `-incoming defer` → QMP session, `check` (side by side) → `load` → `commit`, `meanwhile` (side by side)
+ *     RAM as `ram` says → spawn with `-incoming defer` → QMP session, `prepare` (side by side) → `load` → `commit`, `meanwhile` (side by side)
  *     → `cont` (or not: `after`)
  *
  * Until `commit` begins a failure leaves what was saved as it is, to be tried again; from there on it is the guest's crash.
@@ -33,15 +33,18 @@ export interface Incoming {
   readonly ram: IncomingRam;
   /** Default: as for a first start. */
   readonly facts?: MachineFacts | undefined;
-  /** Whether what was saved goes into that machine; there is nothing of it in the process yet. @throws FairleadError UNSUPPORTED with what differs. */
-  check?(process: ProcessRecord): Promise<void>;
+  /**
+   * Whether what was saved goes into that machine, and what can be done of `commit` ahead; there is nothing of the guest in the process yet.
+   * @throws FairleadError UNSUPPORTED with what differs.
+   */
+  prepare?(process: ProcessRecord, generation: number): Promise<void>;
   /** Fills a QEMU that waits. It is paused afterwards. */
   load(session: Session, limits: CommandLimits): Promise<void>;
   /**
    * After the load, before the guest runs. Where there is one, the record stays as it is until then, and it is what records the process:
    * an agent that dies before finds a process that nobody knows of, and what was saved.
    */
-  commit?(process: ProcessRecord, generation: number): Promise<void>;
+  commit?(): Promise<void>;
   /** What else the guest is to find when it runs. */
   meanwhile?(session: Session, limits: CommandLimits): Promise<void>;
   /** The guest had to let go of it before it was saved. It is made ready with the rest, for `meanwhile` to plug in, and where that fails not missed. */

@@ -26,8 +26,10 @@ export interface ResumeParts {
   readonly paths: VmPaths;
   readonly qemuVersion: string;
   readonly isUntestedAllowed: boolean;
+  /** Beside QEMU's start: all that can be done of the commit before there is one. */
+  readonly prepare: (process: ProcessRecord, generation: number) => Promise<void>;
   /** The commit point: makes durable that the state is used up, and in which process. */
-  readonly commit: (process: ProcessRecord, generation: number) => Promise<void>;
+  readonly commit: () => Promise<void>;
   /** The vsock that the guest had to let go of, and has to get. */
   readonly owed: VmSpec['vsock'];
   /** With that. */
@@ -36,7 +38,17 @@ export interface ResumeParts {
 }
 
 /** @throws FairleadError WRONG_STATE where what was saved is not there any more, UNSUPPORTED for another QEMU. */
-export async function incomingOf({ vm, suspension, paths, commit, owed, spec, logger, ...now }: ResumeParts): Promise<Incoming> {
+export async function incomingOf({
+  vm,
+  suspension,
+  paths,
+  prepare,
+  commit,
+  owed,
+  spec,
+  logger,
+  ...now
+}: ResumeParts): Promise<Incoming> {
   const { machine, accelerator, ports, qemuVersion } = suspension;
   if (qemuVersion !== now.qemuVersion && !now.isUntestedAllowed) {
     const message = `VM ${vm} was suspended by QEMU ${qemuVersion}, and this host has ${now.qemuVersion} by now`;
@@ -55,14 +67,17 @@ export async function incomingOf({ vm, suspension, paths, commit, owed, spec, lo
     ram: { kind: 'kept' },
     facts: { machine, accelerator, ports },
     vsock: owed,
-    check: (process) => requireSameMachine(vm, suspension.abi, process),
+    async prepare(process, generation) {
+      await requireSameMachine(vm, suspension.abi, process);
+      await prepare(process, generation);
+    },
     async load(session, limits) {
       await failpoint('resume.spawned');
       await loadInto(session, await state, limits);
       await failpoint('resume.loaded');
     },
-    async commit(process, generation) {
-      await commit(process, generation);
+    async commit() {
+      await commit();
       await failpoint('resume.committed');
     },
     /** While the commit is written, nothing else is asked of QEMU, and the guest finds all of it when it goes on. */

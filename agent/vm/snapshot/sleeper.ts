@@ -23,7 +23,7 @@ import { Deadline } from '../deadline.ts';
 import { attachVsock } from '../devices/vsock.ts';
 import { findHostDevices } from '../host/host-devices.ts';
 import { type LaunchContext, launch } from '../launch.ts';
-import type { VmLife } from '../life.ts';
+import type { PreparedSave, VmLife } from '../life.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { inputOfRunState } from '../qemu-events.ts';
 import { checkFiles } from '../spec-check.ts';
@@ -125,10 +125,15 @@ export class Sleeper {
     let isCommitted = false;
     const spec = wholeSpec(record);
     const owed = record.spec.vsock === undefined ? record.unpluggedVsock : undefined;
-    const commit = async (process: ProcessRecord, generation: number): Promise<void> => {
-      isCommitted = true;
+    let prepared: PreparedSave | undefined;
+    const prepare = async (process: ProcessRecord, generation: number): Promise<void> => {
       const has = process.vsock === undefined ? record.spec : spec;
-      await life.save({ state: 'resuming', process, generation, suspension: undefined, spec: has });
+      prepared = await life.prepare({ state: 'resuming', process, generation, suspension: undefined, spec: has });
+    };
+    const commit = async (): Promise<void> => {
+      if (prepared === undefined) throw new FairleadError('INTERNAL', `the resume of VM ${name} was not prepared`);
+      isCommitted = true;
+      await prepared.save();
     };
     try {
       const { version: qemuVersion } = await context.probe.qemu();
@@ -139,6 +144,7 @@ export class Sleeper {
         paths,
         qemuVersion,
         isUntestedAllowed: context.untestedSuspend === true,
+        prepare,
         commit,
         owed,
         spec,
@@ -147,6 +153,7 @@ export class Sleeper {
       const save = (): Promise<void> => Promise.resolve();
       life.own(await launch(context, { record, save, handlers: life.handlers(), deadline, incoming }));
     } catch (error) {
+      await prepared?.drop();
       if (isCommitted) await life.foundDead({ shutdownReason: undefined, otherwise: 'lost', at: new Date() });
       else life.apply('wake-failed');
       throw error;
