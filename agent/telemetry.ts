@@ -107,7 +107,9 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
 
   #tell(happened: (metrics: AgentMetrics) => void): void {
     this.#pending.push(happened);
-    if (this.#counting) return;
+    // Until the library is loaded, or it is time for it, nothing is to be counted.
+    const isEarly = this.#loaded === undefined && this.#pending.length < MAX_PENDING;
+    if (this.#counting || isEarly) return;
     this.#counting = true;
     setImmediate(() => this.#count());
   }

@@ -44,6 +44,8 @@ class Share implements AsyncDisposable {
   readonly #order: Order;
   readonly #disk: SharedDisk;
   readonly #hosts: SimHost[] = [];
+  /** Of these, those whose network can go. */
+  readonly #inWeather: SimHost[] = [];
   readonly #states = new Map<string, LinkState>();
   readonly #timers: NodeJS.Timeout[] = [];
   #ok = 0;
@@ -101,6 +103,7 @@ class Share implements AsyncDisposable {
         },
       });
       this.#hosts.push(host);
+      if (host.hasWeather) this.#inWeather.push(host);
       await host.start();
       // Lets lines that are up answer in between.
       await sleep(0);
@@ -111,7 +114,7 @@ class Share implements AsyncDisposable {
   }
 
   #look(): void {
-    for (const host of this.#hosts) if (host.hasWeather) host.look();
+    for (const host of this.#inWeather) host.look();
   }
 
   #tell(): void {
