@@ -25,10 +25,13 @@ import type { RolloutState } from './core/state.ts';
 import { type Cause, goOn, hear, type Step } from './core/step.ts';
 import type { World } from './core/turn.ts';
 import type { Executor } from './executor.ts';
+import type { ReadRollout } from './rollout-book.ts';
 
 export interface DriverOptions {
   readonly id: string;
   readonly spec: RolloutSpec;
+  /** What its journal says, where that is known and need not be read. */
+  readonly begun?: ReadRollout | undefined;
   readonly log: Log<RolloutEntry>;
   readonly clock: Clock;
   /** Unix milliseconds. */
@@ -81,7 +84,7 @@ export class RolloutDriver {
 
   /** Takes the rollout up where its journal ends. @throws FairleadError NOT_FOUND when there is none, or what the store throws */
   static async open(options: DriverOptions): Promise<RolloutDriver> {
-    const { state, seq } = await load(options);
+    const { state, seq } = options.begun ?? (await load(options));
     const driver = new RolloutDriver(options, state, seq);
     options.onEvolved(state, []);
     for (const effect of outstanding(state)) driver.#executor.perform(state, effect);
@@ -247,7 +250,7 @@ export class RolloutDriver {
   }
 }
 
-async function load({ id, spec, log }: DriverOptions): Promise<{ state: RolloutState; seq: number }> {
+async function load({ id, spec, log }: DriverOptions): Promise<ReadRollout> {
   const entries = await log.read({ subject: id });
   const state = replay(
     id,

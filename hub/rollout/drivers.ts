@@ -19,7 +19,7 @@ import { Executor } from './executor.ts';
 import type { Freeze } from './freeze.ts';
 import { LateJoiners } from './late-joiners.ts';
 import type { RolloutRecord } from './records.ts';
-import type { RolloutBook } from './rollout-book.ts';
+import type { ReadRollout, RolloutBook } from './rollout-book.ts';
 import type { RolloutMetrics } from './rollout-metrics.ts';
 
 export interface DriversOptions {
@@ -92,8 +92,11 @@ export class Drivers {
     if (holder !== undefined) this.get(holder)?.poke();
   }
 
-  /** `isTakenUp`: after a start of the hub. Undefined while another hub drives it. */
-  async drive(record: RolloutRecord, isTakenUp = false): Promise<RolloutDriver | undefined> {
+  /** `isTakenUp`: after a start of the hub; `begun`: it is new, and this is all that its journal says. Undefined while another hub drives it. */
+  async drive(
+    record: RolloutRecord,
+    { isTakenUp = false, begun }: { readonly isTakenUp?: boolean; readonly begun?: ReadRollout } = {},
+  ): Promise<RolloutDriver | undefined> {
     const { id, spec } = record;
     const { leases, logger, clock, now, tickMs, metrics } = this.#options;
     const epoch = await leases.take(leaseOf(id));
@@ -104,6 +107,7 @@ export class Drivers {
     const driver = await RolloutDriver.open({
       id,
       spec,
+      begun,
       log: this.#book.log,
       logger,
       clock,
@@ -113,8 +117,9 @@ export class Drivers {
       world: this.#worldOf(id, spec, isTakenUp ? this.#options.settleMs : 0),
       isOurs: () => leases.isOurs(leaseOf(id), epoch),
       onEvolved: (state, facts) => this.claims.evolved(state, facts),
-      onDurable: (state, entries) => {
+      onDurable: (state, entries, seq) => {
         metrics.told(entries.map(({ fact }) => fact));
+        if (state.phase.kind === 'ended') this.#book.remember(id, { state, seq });
         this.#durable(state);
       },
       onStopped: (why) => void this.#stopped(id, why),

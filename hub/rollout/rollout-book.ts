@@ -15,9 +15,19 @@ export interface ReadRollout {
   readonly seq: number;
 }
 
+/** The same in figures. */
+interface Counted {
+  readonly figures: ReturnType<typeof figuresOf>;
+  readonly seq: number;
+}
+
+/** Rollouts whose figures are remembered: whoever waits for the end of one asks once more then, and it has two entries for each host and more. */
+const MAX_COUNTED = 256;
+
 export class RolloutBook {
   readonly log: Log<RolloutEntry>;
   readonly #records: Collection<RolloutRecord>;
+  readonly #counted = new Map<string, Counted>();
 
   constructor(store: Store) {
     this.log = store.log(ROLLOUT_LOG);
@@ -41,9 +51,10 @@ export class RolloutBook {
     return records.toSorted((a, b) => b.startedAtMs - a.startedAtMs);
   }
 
-  /** Durable when it resolves. The journal comes first: a record without one could not be taken up. */
-  async add(record: RolloutRecord, first: RolloutEntry): Promise<void> {
-    await Promise.all([this.log.append(record.id, [first]), this.#records.create(record.id, record)]);
+  /** Durable when it resolves, with the number of the entry. The journal comes first: a record without one could not be taken up. */
+  async add(record: RolloutRecord, first: RolloutEntry): Promise<number> {
+    const [seq] = await Promise.all([this.log.append(record.id, [first]), this.#records.create(record.id, record)]);
+    return seq;
   }
 
   async read({ id, spec }: RolloutRecord): Promise<ReadRollout> {
@@ -52,6 +63,23 @@ export class RolloutBook {
     const state = replay(id, spec, values);
     if (state === undefined) throw new FairleadError('NOT_FOUND', `rollout ${id} has no journal`);
     return { state, seq: entries.at(-1)?.seq ?? 0 };
+  }
+
+  /** Of one that this hub does not drive. They are as good as the journal that is read anew: nothing has come to it since. */
+  async figures(record: RolloutRecord): Promise<Counted> {
+    const { id } = record;
+    const counted = this.#counted.get(id);
+    if (counted !== undefined && (await this.entries(id, counted.seq, 1)).length === 0) return counted;
+    return this.remember(id, await this.read(record));
+  }
+
+  remember(id: string, { state, seq }: ReadRollout): Counted {
+    const counted = { figures: figuresOf(state), seq };
+    this.#counted.delete(id);
+    this.#counted.set(id, counted);
+    const [oldest] = this.#counted.keys();
+    if (this.#counted.size > MAX_COUNTED && oldest !== undefined) this.#counted.delete(oldest);
+    return counted;
   }
 
   /** In order. */
@@ -78,10 +106,11 @@ export class RolloutBook {
 
 export function summaryOf(
   { startedAtMs, endedAtMs, spec }: RolloutRecord,
-  { state, seq, blocked }: ReadRollout & { readonly blocked?: string | undefined },
+  { figures, seq }: Counted,
+  blocked?: string,
 ): RolloutSummary {
   return {
-    ...figuresOf(state),
+    ...figures,
     name: spec.name,
     startedAt: new Date(startedAtMs).toISOString(),
     ...(endedAtMs === undefined ? {} : { endedAt: new Date(endedAtMs).toISOString() }),

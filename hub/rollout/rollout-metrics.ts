@@ -82,11 +82,14 @@ export class RolloutMetrics {
 
   /** Durable facts. */
   told(facts: readonly RolloutFact[]): void {
+    const counts = new Map<string, number>();
     for (const fact of facts) {
       const outcome = OUTCOME_OF[fact.type];
       if (fact.type === 'ended') this.#ended.inc({ outcome: fact.outcome });
-      else if (outcome !== undefined) this.#hosts.inc({ outcome, class: fact.type === 'host-failed' ? fact.class : '' });
+      else if (fact.type === 'host-failed') this.#hosts.inc({ outcome: 'failed', class: fact.class });
+      else if (outcome !== undefined) counts.set(outcome, (counts.get(outcome) ?? 0) + 1);
     }
+    for (const [outcome, count] of counts) this.#hosts.inc({ outcome, class: '' }, count);
   }
 
   reported(report: Report): void {
@@ -104,7 +107,6 @@ const OPEN = ROLLOUT_STATUSES.filter((status) => !OUTCOMES.some((outcome) => out
 
 const OUTCOME_OF: Partial<Record<RolloutFact['type'], string>> = {
   'host-done': 'done',
-  'host-failed': 'failed',
   'host-skipped': 'skipped',
   'host-passed-over': 'passed-over',
   'host-restored': 'restored',

@@ -1,16 +1,17 @@
 /** All rollouts of the hub: planned, started, ordered about, looked at; those that a hub before has left are taken up. */
 import { FairleadError } from '../../shared/errors.ts';
-import type { RolloutEntry, RolloutEvent } from '../../shared/protocol/rollout-events.ts';
+import type { RolloutEvent } from '../../shared/protocol/rollout-events.ts';
 import type { RolloutForecast } from '../../shared/protocol/rollout-plan.ts';
 import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import type { RolloutSummary } from '../../shared/protocol/rollout-status.ts';
 import type { Bus } from '../bus.ts';
 import { ClaimsOfPeople } from './claims-of-people.ts';
 import type { Action, Order } from './core/act.ts';
+import { begin } from './core/evolve.ts';
 import { forecast } from './core/forecast.ts';
 import { planRollout } from './core/plan.ts';
 import type { RolloutState } from './core/state.ts';
-import { statusOf } from './core/status.ts';
+import { figuresOf, statusOf } from './core/status.ts';
 import { hear } from './core/step.ts';
 import type { World } from './core/turn.ts';
 import { Drivers, type DriversOptions } from './drivers.ts';
@@ -102,11 +103,11 @@ export class Rollouts {
       this.drivers.claims.requireFree(id, plan.hosts);
       const { actor: startedBy } = by;
       const atMs = this.#options.now();
-      const first: RolloutEntry = { t: 0, atMs, fact: { type: 'planned', plan, by: { kind: 'person', actor: startedBy } } };
+      const planned = { type: 'planned', plan, by: { kind: 'person', actor: startedBy } } as const;
       const record: RolloutRecord = { id, spec, startedBy, startedAtMs: atMs, status: 'running', hosts: plan.hosts.length };
       await this.#book.prune(MAX_ENDED);
-      await this.#book.add(record, first);
-      await this.drivers.drive(record);
+      const seq = await this.#book.add(record, { t: 0, atMs, fact: planned });
+      await this.drivers.drive(record, { begun: { state: begin(id, spec, planned), seq } });
     });
     return await this.get(id);
   }
@@ -127,10 +128,10 @@ export class Rollouts {
   async get(id: string): Promise<RolloutSummary> {
     const record = await this.#book.record(id);
     const driver = this.drivers.get(id);
-    if (driver === undefined) return summaryOf(record, await this.#book.read(record));
+    if (driver === undefined) return summaryOf(record, await this.#book.figures(record));
     // An end is told when it is durable.
     if (driver.state.phase.kind === 'ended') await driver.settled();
-    return summaryOf(record, driver);
+    return summaryOf(record, { figures: figuresOf(driver.state), seq: driver.seq }, driver.blocked);
   }
 
   /** @throws FairleadError NOT_FOUND */
@@ -165,7 +166,7 @@ export class Rollouts {
   /** Its record may be behind its journal. */
   async #takeUp(record: RolloutRecord): Promise<void> {
     const { state } = await this.#book.read(record);
-    if (state.phase.kind !== 'ended') await this.drivers.drive(record, true);
+    if (state.phase.kind !== 'ended') await this.drivers.drive(record, { isTakenUp: true });
     else await this.#book.noteStatus(record.id, statusOf(state), state.atMs);
   }
 

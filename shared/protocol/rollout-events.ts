@@ -59,17 +59,17 @@ const HOST_FACTS = [
   fact('undo-failed', { host: Name, error: Words }),
 ] as const;
 
-/** What there is most of comes first, where it is found soonest. */
-export const RolloutFact = v.variant('type', [
-  ...HOST_FACTS,
-  /** One value for each step of the rollout. */
-  fact('host-recorded', { host: Name, previous: v.array(v.unknown()) }),
+const KEPT_FACTS = [
   fact('planned', { plan: RolloutPlan, by: Initiator }),
   fact('rollback-begun', { scope: RollbackScope, except: v.array(Name), ...because }),
   fact('retried', { hosts: v.array(Name), ...because }),
   fact('joined', { hosts: v.array(PlannedHost) }),
+  /** One value for each step of the rollout. */
+  fact('host-recorded', { host: Name, previous: v.array(v.unknown()) }),
   ...OWN_FACTS,
-]);
+  ...HOST_FACTS,
+] as const;
+const RolloutFact = v.variant('type', KEPT_FACTS);
 export type RolloutFact = v.InferOutput<typeof RolloutFact>;
 export type FactOf<T extends RolloutFact['type']> = Extract<RolloutFact, { type: T }>;
 
@@ -85,6 +85,15 @@ const ToldFact = v.variant('type', [
 ]);
 export type ToldFact = v.InferOutput<typeof ToldFact>;
 
+/** A variant tries one after the other, and there are thousands of facts a second. */
+const KEPT_BY_TYPE: ReadonlyMap<unknown, v.GenericSchema<unknown, RolloutFact>> = new Map(
+  KEPT_FACTS.map((schema) => [schema.entries.type.literal, schema]),
+);
+const KeptFact = v.lazy((input): v.GenericSchema<unknown, RolloutFact> => {
+  const type = typeof input === 'object' && input !== null && 'type' in input ? input.type : undefined;
+  return KEPT_BY_TYPE.get(type) ?? RolloutFact;
+});
+
 /** As it is kept. */
 export const RolloutEntry = v.strictObject({
   /**
@@ -94,7 +103,7 @@ export const RolloutEntry = v.strictObject({
   t: v.pipe(v.number(), v.minValue(0)),
   /** Unix milliseconds. */
   atMs: Count,
-  fact: RolloutFact,
+  fact: KeptFact,
 });
 export type RolloutEntry = v.InferOutput<typeof RolloutEntry>;
 

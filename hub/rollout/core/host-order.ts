@@ -5,7 +5,7 @@
  * It is stratified over zone, agent version and hardware: first one host of every stratum, the largest stratum first, and then the rest, such that
  * every stretch of the order has of each stratum about its share. So a canary of few hosts meets as many kinds as it has hosts.
  */
-import { createHash } from 'node:crypto';
+import { hash } from 'node:crypto';
 
 /** A host as the selector found it. */
 export interface Candidate {
@@ -41,7 +41,7 @@ function byRank(a: Ranked, b: Ranked): number {
 }
 
 function draw(rolloutId: string, host: string): string {
-  return createHash('sha256').update(`${rolloutId}\0${host}`).digest('hex');
+  return hash('sha256', `${rolloutId}\0${host}`);
 }
 
 export function compare(a: string, b: string): number {
