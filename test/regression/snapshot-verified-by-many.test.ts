@@ -37,3 +37,23 @@ test.skipIf(missing !== undefined)('snapshots are verified one after the other, 
   expect((await all).map(({ ok }) => ok)).toEqual(Array.from({ length: CALLS }, () => true));
   expect(most).toBe(1);
 });
+
+test.skipIf(missing !== undefined)(
+  'a snapshot that is verified without end can be removed, and who verified it is told',
+  async () => {
+    await using host = await testHost();
+    await host.manager.run(spec({ name: 'web', memory: { bytes: '256MiB', backing: 'file' } }));
+    const snapshots = snapshotsOf(host);
+    await snapshots.create(parseParams('snapshot.create', { vm: 'web', name: 'one', mode: 'instant' }), {});
+    const ends: Promise<string>[] = [];
+    const verify = () =>
+      snapshots.verify({ snapshot: 'one' }, {}).then(
+        () => 'verified',
+        ({ code }) => String(code),
+      );
+    for (let count = 0; count < CALLS; count++) ends.push(verify());
+    while ((await openFilesBelow(join(host.options.stateDir, 'snapshots'))) === 0) await setImmediate();
+    expect(await snapshots.remove({ snapshot: 'one' })).toEqual({ removed: true });
+    expect(new Set(await Promise.all(ends))).toEqual(new Set(['NOT_FOUND']));
+  },
+);

@@ -36,6 +36,10 @@ export interface SnapshotsOptions {
   readonly observer?: Pick<VmObserver, 'onSnapshot'> | undefined;
 }
 
+function beingRemoved(snapshot: string): FairleadError {
+  return new FairleadError('NOT_FOUND', `snapshot ${snapshot} is being removed`, { details: { snapshot } });
+}
+
 /** stat(2) counts in these. */
 const STAT_BLOCK = 512;
 
@@ -50,6 +54,9 @@ export class Snapshots {
   readonly #ready: Promise<void>;
   /** The last in the queue of those that verify: it takes the disk and a processor, and anybody may ask for it. Never rejects. */
   #verified: Promise<void> = Promise.resolve();
+  /** The one that is being verified: it gives way to its removal, or whoever may only look could keep it for ever. */
+  #verifying: { readonly snapshot: string; readonly stop: AbortController } | undefined;
+  readonly #removing = new Set<string>();
 
   constructor({ directory, logger, observer, ...tools }: SnapshotsOptions) {
     const owner = tools.vms.fileOwner;
@@ -110,18 +117,29 @@ export class Snapshots {
 
   async #verifyNow(snapshot: string, deadline: Deadline): Promise<Result<'snapshot.verify'>> {
     const manifest = await this.#catalogue.read(snapshot);
-    using _ = this.#catalogue.hold(snapshot);
+    if (this.#removing.has(snapshot)) throw beingRemoved(snapshot);
+    const stop = new AbortController();
+    this.#verifying = { snapshot, stop };
+    try {
+      return await this.#compare(manifest, AbortSignal.any([deadline.signal, stop.signal]));
+    } finally {
+      this.#verifying = undefined;
+    }
+  }
+
+  async #compare(manifest: Manifest, signal: AbortSignal): Promise<Result<'snapshot.verify'>> {
+    const { name: snapshot } = manifest;
     const directory = this.#catalogue.directoryOf(snapshot);
     const problems = await changedFiles(manifest, directory);
     let readBytes = 0;
     const check = async (file: string, saved: string, hash: typeof hashContent): Promise<void> => {
       try {
-        const { sha256 } = await hash(join(directory, file), deadline.signal, (bytes) => {
+        const { sha256 } = await hash(join(directory, file), signal, (bytes) => {
           readBytes += bytes;
         });
         if (sha256 !== saved) problems.push(`${join(directory, file)} is not what was saved: its SHA-256 differs`);
       } catch (error) {
-        deadline.signal.throwIfAborted();
+        signal.throwIfAborted();
         problems.push(`${join(directory, file)} cannot be read: ${toFairleadError(error).message}`);
       }
     };
@@ -142,7 +160,13 @@ export class Snapshots {
     if (this.#catalogue.isHeld(snapshot)) {
       throw new FairleadError('CONFLICT', `snapshot ${snapshot} cannot be removed: something is being made from it, or it is`);
     }
-    return { removed: await this.#catalogue.remove(snapshot) };
+    this.#removing.add(snapshot);
+    try {
+      if (this.#verifying?.snapshot === snapshot) this.#verifying.stop.abort(beingRemoved(snapshot));
+      return { removed: await this.#catalogue.remove(snapshot) };
+    } finally {
+      this.#removing.delete(snapshot);
+    }
   }
 
   async prune({ vm, keep }: Params<'snapshot.prune'>): Promise<Result<'snapshot.prune'>> {
