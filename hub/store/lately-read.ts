@@ -1,9 +1,10 @@
 /**
  * What was read or written last, so that a record that is looked at several times within moments (a host that connects) is read and checked
- * once: each commit of the thread that writes makes the next read look at the file anew. Of so many characters of text; the oldest goes.
+ * once: each commit of the thread that writes makes the next read look at the file anew. Of so many records and characters; the oldest goes.
  */
 
 /** Of a fleet that comes back, more than are in their handshakes at once. */
+const MOST_RECORDS = 1024;
 const MOST_CHARS = 1024 * 1024;
 
 export class LatelyRead<T> {
@@ -19,7 +20,7 @@ export class LatelyRead<T> {
     this.#kept.set(key, { value, chars });
     this.#chars += chars;
     for (const [oldest] of this.#kept) {
-      if (this.#chars <= MOST_CHARS) return;
+      if (this.#chars <= MOST_CHARS && this.#kept.size <= MOST_RECORDS) return;
       this.delete(oldest);
     }
   }
