@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Guests } from '../../agent/vm/guest-agent/guests.ts';
 import { nameGuest } from '../../agent/vm/guest-agent/name-guest.ts';
+import { seedGuest } from '../../agent/vm/guest-agent/seed-guest.ts';
 import { MemoryResizer } from '../../agent/vm/memory/resize-memory.ts';
 import { hashContent } from '../../agent/vm/snapshot/content.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
@@ -77,10 +78,11 @@ describe.skipIf(missing !== undefined)('clones of a guest with a disk, a network
     expect(await snapshots.remove({ snapshot: 'gold' })).toEqual({ removed: true });
   });
 
-  test('each is told its name and the time by its guest agent, or the answer says why not', async () => {
+  test('each is given random numbers, its name and the time by its guest agent, or the answer says why not', async () => {
     const { manager } = host;
     using guests = new Guests(manager, silent);
     const told = snapshotsOf(host, {
+      seedGuest: (...args) => seedGuest(guests, ...args),
       setClock: (vm, options) =>
         guests.setTime(parseParams('guest.setTime', { vm, answerTimeoutMs: options.timeoutMs }), options),
       nameGuest: (...args) => nameGuest(guests, ...args),
@@ -90,7 +92,7 @@ describe.skipIf(missing !== undefined)('clones of a guest with a disk, a network
     expect(before).toBe('fairlead-guest');
     await create('plain');
     const plain = await told.clone(parseParams('vm.clone', { snapshot: 'plain', names: ['one'] }), {});
-    expect(plain).toMatchObject({ clocks: {}, hostNames: {} });
+    expect(plain).toMatchObject({ randomSeeds: {}, clocks: {}, hostNames: {} });
     const [name, time] = (await inGuest(manager, 'one', 'hostname; date +%s')).split('\n');
     expect(name).toBe('one');
     expect(Math.abs(Number(time) - Date.now() / 1000)).toBeLessThan(120);
@@ -104,14 +106,21 @@ describe.skipIf(missing !== undefined)('clones of a guest with a disk, a network
     );
     await create('own');
     const own = await told.clone(parseParams('vm.clone', { snapshot: 'own', names: ['good', 'bad'] }), {});
+    const numbers = await Promise.all(['good', 'bad'].map((vm) => inGuest(manager, vm, 'head -c 32 /dev/urandom | sha256sum')));
+    expect(new Set(numbers).size, 'their kernels have no driver of the generation id').toBe(2);
     expect(await inGuest(manager, 'good', 'cat /tmp/who; hostname')).toBe(`good ${manager.get('good').uuid}\nfairlead-guest`);
-    expect(own).toMatchObject({ clocks: {}, hostNames: { bad: expect.stringMatching(/ended with 3: no such place/) } });
+    expect(own).toMatchObject({
+      randomSeeds: {},
+      clocks: {},
+      hostNames: { bad: expect.stringMatching(/ended with 3: no such place/) },
+    });
     for (const vm of ['good', 'bad']) await manager.delete(vm, { force: true });
 
     await inGuest(manager, 'web', 'kill -9 $(pidof qemu-ga)');
     await create('mute');
     const mute = await told.clone(parseParams('vm.clone', { snapshot: 'mute', names: ['quiet'] }), {});
     expect(mute).toMatchObject({
+      randomSeeds: { quiet: expect.stringContaining('quiet') },
       clocks: { quiet: expect.stringContaining('quiet') },
       hostNames: { quiet: expect.stringContaining('quiet') },
     });

@@ -5,6 +5,7 @@
 import { readFile } from 'node:fs/promises';
 import { Guests } from '../../agent/vm/guest-agent/guests.ts';
 import { nameGuest } from '../../agent/vm/guest-agent/name-guest.ts';
+import { seedGuest } from '../../agent/vm/guest-agent/seed-guest.ts';
 import type { Snapshots } from '../../agent/vm/snapshot/snapshots.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import type { VmInfo } from '../../shared/protocol/vm.ts';
@@ -54,6 +55,7 @@ export async function sharingClones({
 
   const snapshots = snapshotsOf(host, {
     setClock: (vm, { timeoutMs }) => guests.setTime(parseParams('guest.setTime', { vm, answerTimeoutMs: timeoutMs }), {}),
+    seedGuest: (...clone) => seedGuest(guests, ...clone),
     nameGuest: (...clone) => nameGuest(guests, ...clone),
   });
   await snapshots.create(parseParams('snapshot.create', { vm: 'web', name: 'gold', mode: 'instant', clonable: true }), {});
