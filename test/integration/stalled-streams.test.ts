@@ -22,7 +22,8 @@ const open = (line: Line, port: number) => MuxChannel.open(line.mux, { method: '
 function pour(channel: MuxChannel): void {
   let isOver = false;
   const more = (): void => {
-    while (!isOver && channel.write(new Uint8Array(16 * 1024)));
+    if (isOver) return;
+    while (channel.write(new Uint8Array(16 * 1024)));
   };
   const onClose = (): void => {
     isOver = true;
