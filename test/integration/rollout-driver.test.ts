@@ -85,6 +85,44 @@ describe('a rollout of VMs', () => {
   });
 });
 
+describe('a rollout of calls', () => {
+  it('has nothing to record, and takes back what it did by the calls that undo it', async () => {
+    await using fleet = await RolloutFleet.create(3);
+    const { rollouts } = await fleet.hub();
+    const call = { params: { vm: 'web' } };
+    const steps = [{ kind: 'call' as const, method: 'vm.stop', ...call, undo: { method: 'vm.start', ...call } }];
+    await rollouts.start('r1', fleet.spec({ steps }), { actor: 'alice' });
+    expect(await reaches(rollouts, 'r1', ENDED)).toBe('completed');
+    const types = (await rollouts.events('r1', 0, 1000)).map(({ fact }) => fact.type);
+    expect(types.filter((type) => type.startsWith('host-')).toSorted()).toEqual([
+      ...Array.from({ length: 3 }, () => 'host-done'),
+      ...Array.from({ length: 3 }, () => 'host-started'),
+    ]);
+    await rollouts.order('r1', { kind: 'rollback', except: [] }, by);
+    expect(await reaches(rollouts, 'r1', ['rolled-back', 'rollback-failed'])).toBe('rolled-back');
+    expect(new Set([...fleet.hosts.values()].map(({ methods }) => methods.join()))).toEqual(new Set(['vm.stop,vm.start']));
+  });
+});
+
+describe('the figures of a rollout that has ended', () => {
+  it('are those of its journal, also when another hub has gone on with it', async () => {
+    await using fleet = await RolloutFleet.create(3);
+    const first = await fleet.hub();
+    await first.rollouts.start('r1', fleet.spec(), { actor: 'alice' });
+    await reaches(first.rollouts, 'r1', ENDED);
+    // Noted in its record a little after its end.
+    await expect.poll(async () => (await first.rollouts.get('r1')).endedAt).toBeDefined();
+    const ended = await first.rollouts.get('r1');
+    const second = await fleet.hub();
+    expect(await second.rollouts.get('r1')).toEqual(ended);
+    await second.rollouts.order('r1', { kind: 'rollback', except: [] }, by);
+    expect(await reaches(second.rollouts, 'r1', ['rolled-back', 'rollback-failed'])).toBe('rolled-back');
+    await expect.poll(async () => (await second.rollouts.get('r1')).endedAt).not.toBe(ended.endedAt);
+    expect(await first.rollouts.get('r1')).toEqual(await second.rollouts.get('r1'));
+    expect((await first.rollouts.get('r1')).phases).toEqual({ restored: 3 });
+  });
+});
+
 describe('a hub that drives a rollout', () => {
   /** How many writes of the journal there are, when nobody dies. */
   const writesOf = async (): Promise<number> => {

@@ -172,6 +172,48 @@ describe('a roll-back', () => {
   });
 });
 
+describe('answers that come together', () => {
+  const begun = (spec: object, hosts: ReturnType<typeof fleetOf>): RolloutSim => {
+    const sim = new RolloutSim({ ...FREE, waves: ALL, maxInFlight: 2, ...spec }, hosts);
+    sim.advance(10);
+    return sim;
+  };
+  const failed = { kind: 'failed', attempt: 1, class: 'failed', error: 'no' } as const;
+
+  it('let nothing begin any more when one of them is a failure too many', () => {
+    const sim = begun({ thresholds: [{ max: 0 }] }, fleetOf(6));
+    const [one = '', other = ''] = sim.hostsIn('changing');
+    sim.apply(
+      { kind: 'report', report: { kind: 'changed', host: one, attempt: 1 } },
+      { kind: 'report', report: { ...failed, host: other } },
+    );
+    expect([sim.status, sim.facts('host-done').length, sim.facts('host-started').length]).toEqual(['paused', 1, 2]);
+  });
+
+  it('are held against a share one by one, in their order', () => {
+    const thresholds = [{ max: '50%', minExecuted: 1 }];
+    const sim = begun({ thresholds }, fleetOf(6));
+    const [one = '', other = ''] = sim.hostsIn('changing');
+    sim.apply(
+      { kind: 'report', report: { ...failed, host: one } },
+      { kind: 'report', report: { kind: 'changed', host: other, attempt: 1 } },
+    );
+    expect([sim.status, sim.state.paused?.by]).toEqual(['paused', 'threshold']);
+  });
+
+  it('leave no host waited for beyond its time, though they come without end and no tick between them', () => {
+    const silent = fleetOf(3, 1, (index) => (index === 0 ? { behaviour: 'silent' } : { tookMs: 1000 }));
+    const sim = begun({ maxInFlight: 3, hostTimeoutMs: 60_000, thresholds: [{ max: 3 }] }, silent);
+    sim.advance(5_000);
+    expect(sim.hostsIn('done').toSorted()).toEqual(['h1', 'h2']);
+    const stray = { kind: 'report', report: { kind: 'changed', host: 'h1', attempt: 7 } } as const;
+    for (; sim.t < 60_000; sim.t += 1000) sim.apply(stray, stray);
+    expect(sim.hostsIn('failed')).toEqual([]);
+    for (; sim.t < 70_000; sim.t += 1000) sim.apply(stray, stray);
+    expect(sim.facts('host-failed')).toMatchObject([{ host: 'h0', class: 'timed-out' }]);
+  });
+});
+
 describe('people', () => {
   it('promote a wave out of its soak, and the next begins at once', () => {
     const sim = new RolloutSim({ ...FREE, waves: [{ hosts: 1, soakMs: 3_600_000 }, { hosts: '100%' }] }, fleetOf(4));

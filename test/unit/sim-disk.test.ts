@@ -3,6 +3,7 @@ import { appendFile, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
+import { encodeFrame } from '../../agent/journal/frame.ts';
 import { Journal } from '../../agent/journal/journal.ts';
 import { Fences } from '../../agent/rpc/fences.ts';
 import { SharedDisk } from '../../agent/sim/shared-disk.ts';
@@ -35,6 +36,47 @@ it('gives each host its own journal and fences back, also to a process that come
   }
   const late = new Fences('fences of a', disk.textOf('a', 'fences.json')).admit({ scope: 'r1', epoch: 6 });
   await expect(late).rejects.toMatchObject({ code: 'FENCED' });
+});
+
+it('holds what was written wherever it was, what was cut and removed, and more than fits one record', async () => {
+  const path = join(directory, 'disk.log');
+  const long = Buffer.alloc(300 * 1024, 'long');
+  {
+    await using disk = await SharedDisk.open(path);
+    const files = disk.filesOf('a');
+    const file = await files.create('1');
+    await file.write(Buffer.from('abcdef'), 0);
+    await file.write(Buffer.from('XY'), 1);
+    await file.truncate(5);
+    await file.write(Buffer.from('!'), 7);
+    const other = await files.create('2');
+    for (let done = 0; done < long.length; ) done += await other.write(long.subarray(done), done);
+    await (await files.create('3')).write(Buffer.from('gone'), 0);
+    await files.remove('3');
+    await files.create('4');
+    await files.syncNames();
+    await expect(files.open('3')).rejects.toMatchObject({ code: 'ENOENT' });
+  }
+  // As the first process left it, and as the second wrote it anew.
+  for (let time = 0; time < 2; time++) {
+    await using disk = await SharedDisk.open(path);
+    const files = disk.filesOf('a');
+    expect((await files.list()).toSorted()).toEqual(['1', '2', '4']);
+    expect((await files.read('1')).toString()).toBe('aXYde\0\0!');
+    expect((await files.readAt('1', 1, 2)).toString()).toBe('XY');
+    expect((await files.read('2')).equals(long)).toBe(true);
+    expect((await files.read('4')).length).toBe(0);
+    expect(await disk.filesOf('b').list()).toEqual([]);
+  }
+});
+
+it('refuses one of another version', async () => {
+  const path = join(directory, 'disk.log');
+  await writeFile(path, encodeFrame(Buffer.from('{"do":"cut","file":"a/journal/1","at":0}')));
+  await expect(SharedDisk.open(path)).rejects.toMatchObject({
+    code: 'STORAGE_FAILED',
+    message: expect.stringContaining('of another version'),
+  });
 });
 
 it('says that it is damaged', async () => {
