@@ -147,11 +147,16 @@ function spoil(message: Buffer, dice: Dice): Buffer {
   return spoilt;
 }
 
+/** How the attacks begin, as seeds: enough of each to be known by, too little to be cut off for. */
+const BEGINNINGS = Object.values(ATTACKS).map((attack) => attack().slice(0, 4));
+
 function randomMessages(seed: number): Buffer[] {
   const dice = new Dice(seed);
-  return Array.from({ length: 1 + dice.below(30) }, () =>
+  const beginning = dice.below(16) === 0 ? dice.of(BEGINNINGS).map((message) => spoil(message, dice)) : [];
+  const others = Array.from({ length: 1 + dice.below(30) }, () =>
     spoil(Buffer.concat(Array.from({ length: 1 + dice.below(4) }, () => randomFrame(dice))), dice),
   );
+  return [...beginning, ...others];
 }
 
 /** As `provoke`, of a hub to which the peer says that it holds streams. @throws Error when the hub did what it never may */
