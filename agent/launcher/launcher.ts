@@ -198,7 +198,7 @@ class Launcher {
   #ofUse(running: Running): void {
     running.isOfUse = true;
     const settled = wasOfUse(this.#record);
-    if (settled !== this.#record) this.#change(settled);
+    if (settled !== this.#record && this.#change(settled)) running.child.tell({ type: 'settled', record: settled });
   }
 
   /** Of the release that is settled on, before it was of use. */

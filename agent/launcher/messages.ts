@@ -10,6 +10,7 @@
  *        │◀───────── healthy ──────────────────│  on trial: it is
  *        │── kept {record} ───────────────────▶│  durable: it stays
  *        │◀───────── connected ────────────────│  once in its life: it has a line to the hub
+ *        │── settled {record} ────────────────▶│  it is of use: what it did before does not count any more
  *        │── stop ────────────────────────────▶│  end in order; VMs go on
  *
  * A release whose launcher is gone ends as if it were told to stop: the next launcher begins the next agent.
@@ -24,6 +25,7 @@ export type ToRelease =
   | { readonly type: 'staged'; readonly id: string }
   | { readonly type: 'refused'; readonly id: string; readonly why: string }
   | { readonly type: 'kept'; readonly record: LauncherRecord }
+  | { readonly type: 'settled'; readonly record: LauncherRecord }
   | { readonly type: 'stop' };
 
 export type ToLauncher =
@@ -41,6 +43,7 @@ const TYPES: ReadonlySet<unknown> = new Set([
   'staged',
   'refused',
   'kept',
+  'settled',
   'stop',
 ]);
 

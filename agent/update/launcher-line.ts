@@ -95,10 +95,8 @@ export class LauncherLine {
   #hear(message: ToRelease): void {
     if (message.type === 'hello') this.#hello.resolve(message);
     if (message.type === 'stop') this.#leaving.resolve('told to stop');
-    if (message.type === 'kept') {
-      this.#record = message.record;
-      this.#kept.resolve();
-    }
+    if (message.type === 'kept' || message.type === 'settled') this.#record = message.record;
+    if (message.type === 'kept') this.#kept.resolve();
     if (message.type !== 'staged' && message.type !== 'refused') return;
     if (message.id !== this.#staging?.id) return;
     if (message.type === 'staged') this.#staging.resolve();
