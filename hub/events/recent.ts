@@ -4,7 +4,8 @@ const CAPACITY = 4096;
 export class Recent<T extends { readonly seq: number }> {
   #entries: T[] = [];
   #last: number;
-  #more = Promise.withResolvers<void>();
+  /** Of those who wait for the next one; undefined while nobody does. */
+  #more: PromiseWithResolvers<void> | undefined;
 
   constructor(last: number) {
     this.#last = last;
@@ -18,8 +19,8 @@ export class Recent<T extends { readonly seq: number }> {
     this.#entries.push(...entries);
     this.#last = this.#entries.at(-1)?.seq ?? this.#last;
     if (this.#entries.length > 2 * CAPACITY) this.#entries = this.#entries.slice(-CAPACITY);
-    this.#more.resolve();
-    this.#more = Promise.withResolvers();
+    this.#more?.resolve();
+    this.#more = undefined;
   }
 
   /** Undefined when some of them are not here any more. */
@@ -35,6 +36,7 @@ export class Recent<T extends { readonly seq: number }> {
     const { promise, resolve } = Promise.withResolvers<void>();
     const stop = () => resolve();
     signal.addEventListener('abort', stop, { once: true });
+    this.#more ??= Promise.withResolvers();
     await Promise.race([this.#more.promise, promise]);
     signal.removeEventListener('abort', stop);
   }

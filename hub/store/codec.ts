@@ -12,7 +12,7 @@ import { FairleadError } from '../../shared/errors.ts';
 
 export interface Codec<T> {
   /**
-   * `key` names the record within its table. The value comes back as it will be read again.
+   * `key` names the record within its table. The value comes back as it will be read again, for whoever asks: a log does not.
    * @throws FairleadError INTERNAL when the value is not what the table holds
    */
   encode(key: string, value: T): { readonly text: string; readonly value: T };
@@ -29,8 +29,13 @@ export function codecOf<T>(table: string, schema: v.GenericSchema<unknown, T>): 
       const checked = v.safeParse(schema, value);
       if (checked.success) {
         const json = JSON.stringify(checked.output);
-        // SAFETY: what the schema has let through once, it lets through again.
-        return { text: sealed(table, key, json), value: JSON.parse(json) as T };
+        return {
+          text: sealed(table, key, json),
+          get value() {
+            // SAFETY: what the schema has let through once, it lets through again.
+            return JSON.parse(json) as T;
+          },
+        };
       }
       throw new FairleadError('INTERNAL', `record ${key} of ${table} was not written: ${v.summarize(checked.issues)}`);
     },
