@@ -15,8 +15,8 @@ export interface JoinOptions {
 
 /**
  * Pipes both ways; the end of one side is the end of the other's writing. Resolves when all four ends have come. When either fails
- * or is destroyed early, both are destroyed with that error and it rejects; a connection of TCP is reset, so that its peer does not take
- * the end for a good one. What `b`, the side that was called, has said to its end is still passed on before that.
+ * or is destroyed early, both are destroyed with that error and it rejects; upon a failure a connection of TCP is reset, so that its peer
+ * does not take the end for a good one. What `b`, the side that was called, has said to its end is still passed on before that.
  */
 export async function joinDuplex(a: Duplex, b: Duplex, options: JoinOptions = {}): Promise<void> {
   const { halfClose = true, signal } = options;
@@ -34,14 +34,15 @@ export async function joinDuplex(a: Duplex, b: Duplex, options: JoinOptions = {}
     // Whichever side has not failed hears of it; its own 'error' event has no other listener then.
     for (const side of [a, b]) side.on('error', () => {});
     if (b.readableEnded && !a.destroyed) await finished(a, { readable: false, signal }).catch(() => {});
-    for (const side of [a, b]) fail(side, error, b.readableEnded && side === a);
+    const isFault = signal?.aborted === true || a.errored !== null || b.errored !== null;
+    for (const side of [a, b]) fail(side, error, isFault && !(b.readableEnded && side === a));
     throw error;
   }
 }
 
-function fail(side: Duplex, error: Error, hasEnded: boolean): void {
+function fail(side: Duplex, error: Error, byReset: boolean): void {
   // Only TCP has addresses, and only TCP can be reset.
-  if (!hasEnded && side instanceof Socket && side.remoteAddress !== undefined && !side.destroyed) side.resetAndDestroy();
+  if (byReset && side instanceof Socket && side.remoteAddress !== undefined && !side.destroyed) side.resetAndDestroy();
   else side.destroy(error);
 }
 

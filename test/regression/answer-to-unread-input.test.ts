@@ -131,9 +131,17 @@ describe('a guest that is gone in the middle', () => {
   });
 });
 
-async function startForward(fleet: FakeFleet): Promise<{ port: number } & AsyncDisposable> {
+test('a guest that is given up since it says nothing more does not reset the local connection of `fairlead forward`', async () => {
+  await using started = await startFleet((guest) => guest.pipe(guest, { end: false }));
+  await using forward = await startForward(started.fleet, ['--idle-timeout', '300ms']);
+  const socket = dial({ port: forward.port, allowHalfOpen: true });
+  socket.end('hello');
+  expect(await hearOut(socket)).toMatchObject({ bytes: Buffer.from('hello'), ended: true, error: undefined });
+});
+
+async function startForward(fleet: FakeFleet, options: readonly string[] = []): Promise<{ port: number } & AsyncDisposable> {
   const env = { ...process.env, FAIRLEAD_HUB: fleet.url, FAIRLEAD_TOKEN: fleet.token };
-  const child: ChildProcess = spawn(process.execPath, [ENTRY, 'forward', 'web', '0:7'], {
+  const child: ChildProcess = spawn(process.execPath, [ENTRY, 'forward', 'web', '0:7', ...options], {
     env,
     stdio: ['ignore', 'ignore', 'pipe'],
   });
