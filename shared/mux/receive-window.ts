@@ -89,7 +89,8 @@ export class ReceiveWindow {
     if (isDry) this.#onDry();
     this.#shrink();
     const limit = this.#consumedBytes + this.#targetBytes;
-    if (limit <= this.#limit) return undefined;
+    // A window that shrinks has nothing to give, but a sender that keeps what it sent, and has no more memory for it, waits for the ack.
+    if (limit <= this.#limit) return isDry ? { limit: this.#limit, acked: this.#consumedBytes } : undefined;
     if (!isDry && limit - this.#limit < this.#targetBytes / 4) return undefined;
     if (this.#askedAt === undefined) {
       this.#askedAt = this.#now();

@@ -139,6 +139,20 @@ describe('a window', () => {
     }
   });
 
+  test('acks what a sender that cannot go on has sent, also while it shrinks and gives no credit', () => {
+    const { window: own, flow } = window();
+    flow(4 * MIB, 16 * KIB, true);
+    let consumed = 4 * MIB;
+    let unanswered = 0;
+    while (consumed < 200 * MIB) {
+      flow(16 * KIB, 16 * KIB, false, 84);
+      own.received(16 * KIB, true);
+      consumed += 32 * KIB;
+      if (own.consumed(16 * KIB)?.acked !== consumed) unanswered += 1;
+    }
+    expect(unanswered).toBe(0);
+  });
+
   test('that has grown leaves room for as many new streams as a line may have', () => {
     const pool = new MemoryPool(SESSION_POOL_BYTES, new MemoryPool(PROCESS_POOL_BYTES));
     const grown = Array.from({ length: 100 }, () => window(pool));
