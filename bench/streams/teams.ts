@@ -7,16 +7,30 @@ import type { Place } from './place.ts';
 export type PlaceOf = (scope: AsyncDisposableStack) => Promise<Place>;
 export type Bout = (line: ContenderLine) => Promise<Figures>;
 
-/** Everybody's line stands from the beginning, and has had a bout to warm up. Who does not get so far fails its first bout. */
+/**
+ * Everybody's line stands from the beginning, and has had a bout to warm up. Who does not get so far fails its first bout. A line that has
+ * failed a bout is taken down: it may go on sending what it has queued, on the wire of the others.
+ */
 export async function onStandingLines(parent: string, placeOf: PlaceOf, bout: Bout): Promise<Contenders> {
   await using scope = new AsyncDisposableStack();
   const place = await placeOf(scope);
-  const lines = CONTENDERS.map((contender) => [contender.name, settled(contender.start(scope, place, parent))] as const);
+  const lines = CONTENDERS.map((contender) => {
+    const own = scope.use(new AsyncDisposableStack());
+    return { name: contender.name, own, starting: settled(contender.start(own, place, parent)) };
+  });
   const bouts: Record<string, () => Promise<Figures>> = {};
-  for (const [name, starting] of lines) {
-    const warm = settled(starting.then(async (line) => (await bout(line), line)));
+  for (const { name, own, starting } of lines) {
+    const orTakeDown = async <T>(work: Promise<T>): Promise<T> => {
+      try {
+        return await work;
+      } catch (error) {
+        await own.disposeAsync();
+        throw error;
+      }
+    };
+    const warm = settled(orTakeDown(starting.then(async (line) => (await bout(line), line))));
     await warm.catch(() => {});
-    bouts[name] = async () => bout(await warm);
+    bouts[name] = async () => orTakeDown(bout(await warm));
   }
   const all = scope.move();
   return { bouts, [Symbol.asyncDispose]: () => all.disposeAsync() };
