@@ -1,7 +1,8 @@
 /**
  * One end of a stream, with buffers and back pressure: what programs use. Pure; `channelDuplex` makes a Node stream of it.
  *
- * Receiving: chunks wait until `read` takes them, which gives credit back. Sending: `write` never refuses, but returns false when the
+ * Receiving: chunks wait until `read` takes them, which gives credit back; who passes them on takes them by `take`, and says by `consumed` when
+ * they are gone. Sending: `write` never refuses, but returns false when the
  * user should wait for `onDrain`. Each direction ends by itself: `end()` here, `ended` there. The receive window's memory is reserved
  * as long as the channel lives, so that a peer that sends all it may finds room.
  *
@@ -171,12 +172,23 @@ export class MuxChannel {
 
   /** The next chunk, which gives its credit back; undefined when there is none now. The chunk is the caller's. */
   read(): Uint8Array | undefined {
+    const chunk = this.take();
+    if (chunk !== undefined) this.consumed(chunk.length);
+    return chunk;
+  }
+
+  /** As `read`, but its credit stays with the caller until `consumed`: the other side sends no more than fits the window meanwhile. */
+  take(): Uint8Array | undefined {
     const chunk = this.#received.shift(Number.POSITIVE_INFINITY);
-    if (chunk === undefined) return undefined;
-    const grant = this.#window.consumed(chunk.length);
-    if (grant !== undefined) this.#stream.grant(grant.limit, grant.acked);
     if (this.#outcome !== undefined && this.#received.length === 0) this.#window.release();
     return chunk;
+  }
+
+  /** So many of the bytes that were taken are in nobody's memory here any more. */
+  consumed(bytes: number): void {
+    if (this.#outcome !== undefined) return;
+    const grant = this.#window.consumed(bytes);
+    if (grant !== undefined) this.#stream.grant(grant.limit, grant.acked);
   }
 
   /** False: wait for `onDrain`. The bytes must not be touched afterwards. Does nothing on a channel that is over. */

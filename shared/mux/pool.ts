@@ -1,17 +1,19 @@
 /**
  * Memory that may be promised: credit is reserved here before it is given, so that the sum of all windows has a bound.
  *
- *     0 ............. 1/2 ............. 3/4 ............. limit
- *     new streams: all they want │ half │ a quarter of it
- *     streams that want more: as long as ─┘ it is not beyond this
+ *     0 ............. 1/4 .......... 1/2 .......... 3/4 .......... limit
+ *     new streams: all they want │ half of it │ a quarter of it
+ *     streams that want more: as long as it is not beyond │
  *
- * So streams that have grown leave room for new ones: with the sizes of limits.ts, for as many as a line may have. A pool may have a
- * parent (session in process); a reservation counts in both or in neither.
+ * So streams that have grown leave room for new ones: with the sizes of limits.ts, for as many as a line may have. And a thousand that nobody
+ * reads, whose windows are never given back, leave room for some to grow. A pool may have a parent (session in process); a reservation counts
+ * in both or in neither.
  */
 import { PROCESS_POOL_BYTES } from './limits.ts';
 
-const LOW_AT = 1 / 2;
-const SHORT_AT = 3 / 4;
+const WHOLE_UP_TO = 1 / 4;
+const HALF_UP_TO = 1 / 2;
+const MORE_UP_TO = 3 / 4;
 
 /** Time in which each window that runs dry counts once, in milliseconds. */
 const DRY_SLOT_MS = 50;
@@ -73,13 +75,13 @@ export class MemoryPool {
 
   /** For a stream that can do without: leaves what new ones need. */
   reserveMore(bytes: number): boolean {
-    return this.#usedShare(bytes) <= SHORT_AT && this.reserve(bytes);
+    return this.#usedShare(bytes) <= MORE_UP_TO && this.reserve(bytes);
   }
 
   /** For a new stream that wants `bytes`: how many it got, less where little is left; 0 when there is no room even for that. */
   reserveFirst(bytes: number): number {
     const used = this.#usedShare(bytes);
-    const first = used <= LOW_AT ? bytes : used <= SHORT_AT ? Math.ceil(bytes / 2) : Math.ceil(bytes / 4);
+    const first = used <= WHOLE_UP_TO ? bytes : used <= HALF_UP_TO ? Math.ceil(bytes / 2) : Math.ceil(bytes / 4);
     return this.reserve(first) ? first : 0;
   }
 

@@ -1,7 +1,8 @@
 /**
  * A MuxChannel as a Node stream: half-open, with back pressure both ways.
  *
- *   readable: chunks are taken from the channel (which gives credit back) only while the stream wants them
+ *   readable: chunks are taken from the channel only while the stream wants them, one ahead. That gives credit back, but where they are passed
+ *     on (join-duplex.ts): there, once the next one has taken them over. So what a stalled reader leaves here is no more than its window
  *   writable: the callback of a write waits while too much is queued; end() is a half-close
  *   destroy(error) resets the channel with a code made of the error; a reset destroys the stream with its error, but what came before the
  *   other side's end is read first: until then writes go nowhere
@@ -12,7 +13,9 @@ import type { MuxChannel } from '../mux/channel.ts';
 import { RESET_CODES, type ResetName } from '../mux/reset-codes.ts';
 import type { ErrorCode } from '../protocol/error-table.ts';
 
-/** Bytes; one message of the line. */
+/** Bytes that wait to be read; one frame of the line. */
+const READ_AHEAD_BYTES = 16 * 1024;
+/** Bytes that wait to go out; one message of the line. */
 const HIGH_WATER_BYTES = 64 * 1024;
 
 export interface ChannelDuplexOptions {
@@ -28,12 +31,13 @@ class ChannelDuplex extends Duplex {
   readonly #channel: MuxChannel;
   readonly #deliversEnd: boolean;
   #wanted = false;
+  #passesOn = false;
   #endPushed = false;
   #endSent = false;
   #writeCallback: ((error?: Error | null) => void) | undefined;
 
   constructor(channel: MuxChannel, { deliversEnd = false }: ChannelDuplexOptions) {
-    super({ allowHalfOpen: true, readableHighWaterMark: HIGH_WATER_BYTES, writableHighWaterMark: HIGH_WATER_BYTES });
+    super({ allowHalfOpen: true, readableHighWaterMark: READ_AHEAD_BYTES, writableHighWaterMark: HIGH_WATER_BYTES });
     this.#channel = channel;
     this.#deliversEnd = deliversEnd;
     channel.attach({
@@ -43,6 +47,15 @@ class ChannelDuplex extends Duplex {
         if (error !== undefined) this.#fail(error);
       },
     });
+  }
+
+  /** From here on whoever takes chunks says when they are gone. */
+  passOn(): void {
+    this.#passesOn = true;
+  }
+
+  consumed(bytes: number): void {
+    this.#channel.consumed(bytes);
   }
 
   override _read(): void {
@@ -88,7 +101,7 @@ class ChannelDuplex extends Duplex {
 
   #pushMore(): void {
     while (this.#wanted) {
-      const chunk = this.#channel.read();
+      const chunk = this.#passesOn ? this.#channel.take() : this.#channel.read();
       if (chunk === undefined) break;
       this.#wanted = this.push(chunk);
     }

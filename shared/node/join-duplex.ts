@@ -46,8 +46,16 @@ function fail(side: Duplex, error: Error, byReset: boolean): void {
   else side.destroy(error);
 }
 
-/** `pipe`, but for one thing: the chunks that arrive in one turn go out in one call to the kernel. */
+/** A stream that gives its sender no more to send before it is told what has been passed on. */
+interface PassesOn {
+  passOn(): void;
+  consumed(bytes: number): void;
+}
+
+/** `pipe`, but for two things: the chunks that arrive in one turn go out in one call to the kernel, and a sender has credit for what is gone. */
 function pump(from: Readable, to: Writable): void {
+  const credited = passesOn(from) ? from : undefined;
+  credited?.passOn();
   let corked = false;
   const uncork = (): void => {
     corked = false;
@@ -59,9 +67,13 @@ function pump(from: Readable, to: Writable): void {
       to.cork();
       process.nextTick(uncork);
     }
-    if (!to.write(chunk)) from.pause();
+    if (!to.write(chunk, credited && (() => credited.consumed(chunk.length)))) from.pause();
   });
   to.on('drain', () => from.resume());
+}
+
+function passesOn(stream: Readable): stream is Readable & PassesOn {
+  return 'passOn' in stream && 'consumed' in stream;
 }
 
 function asError(thrown: unknown): Error {

@@ -163,10 +163,18 @@ describe('a window', () => {
     expect(pool.usedBytes).toBeLessThanOrEqual(SESSION_POOL_BYTES);
   });
 
-  test('is as great as ever for a new stream while half of the memory is left, also of the process', () => {
-    const parent = new MemoryPool(256 * KIB);
+  test('of each of a thousand that nobody reads leaves room for some to grow', () => {
+    const pool = new MemoryPool(SESSION_POOL_BYTES, new MemoryPool(PROCESS_POOL_BYTES));
+    for (let opened = 0; opened < 1000; opened += 1) pool.reserveFirst(64 * KIB);
+    const grown = Array.from({ length: 8 }, () => window(pool));
+    for (const { flow } of grown) flow(4 * MIB, 16 * KIB, true);
+    expect(Math.min(...grown.map(({ window: { windowBytes } }) => windowBytes))).toBeGreaterThanOrEqual(512 * KIB);
+  });
+
+  test('is as great as ever for a new stream while three quarters of the memory are left, also of the process', () => {
+    const parent = new MemoryPool(512 * KIB);
     const pool = new MemoryPool(16 * MIB, parent);
-    expect([1, 2, 3, 4, 5, 6, 7].map(() => pool.reserveFirst(64 * KIB) / KIB)).toEqual([64, 64, 32, 16, 16, 16, 16]);
-    expect([pool.reserveMore(KIB), parent.usedBytes]).toEqual([false, 224 * KIB]);
+    expect([1, 2, 3, 4, 5, 6, 7].map(() => pool.reserveFirst(64 * KIB) / KIB)).toEqual([64, 64, 32, 32, 32, 16, 16]);
+    expect([pool.reserveMore(128 * KIB), pool.reserveMore(KIB), parent.usedBytes]).toEqual([true, false, 384 * KIB]);
   });
 });
