@@ -38,7 +38,8 @@ it('an end that reads much and writes nothing is not cut for asking', { timeout:
   const over = Promise.withResolvers<void>();
   const piece = new Uint8Array(WINDOW_BYTES);
   const write = (): void => {
-    while (readBytes < wantedBytes && out.write(piece));
+    let goesOn = true;
+    while (goesOn) goesOn = readBytes < wantedBytes && out.write(piece);
   };
   out.attach({ onReadable: () => {}, onDrain: write, onClose: () => over.resolve() });
   into.attach({
