@@ -60,8 +60,10 @@ async function runGroup({ group: makeGroup, runs, only }: Options, signal: Abort
   if (chosen.length === 0) throw new Error(`no row's name contains '${only}'`);
   const rows: Row[] = [];
   for (const measurement of chosen) {
-    process.stderr.write(`${measurement.name}: ${runs} runs of each\n`);
-    if ('figures' in measurement) rows.push(...(await hold(measurement, { runs, signal })));
+    const isContest = 'figures' in measurement;
+    const times = isContest ? 1 : (measurement.runsEach ?? 1);
+    process.stderr.write(`${measurement.name}: ${runs * times} runs of each\n`);
+    if (isContest) rows.push(...(await hold(measurement, { runs, signal })));
     else rows.push(await measure(measurement, { runs, signal }));
   }
   return [...rows, ...(group.conclude?.(rows) ?? [])];

@@ -13,6 +13,8 @@ export interface Promised {
 export interface Measurement extends Promised {
   readonly name: string;
   readonly unit: string;
+  /** Runs for each that is asked for: more than one where a run is short and varies much. */
+  readonly runsEach?: number;
   /** Starts what both sides need and warms both up. Disposing takes all of it down, also in the middle of a run. */
   readonly prepare: () => Promise<Sides>;
 }
@@ -46,7 +48,7 @@ export async function measure(
   signal?.throwIfAborted();
   await using sides = await measurement.prepare();
   const figures: Record<'ours' | 'baseline', number[]> = { ours: [], baseline: [] };
-  for (let run = 0; run < runs; run++) {
+  for (let run = 0; run < runs * (measurement.runsEach ?? 1); run++) {
     for (const side of orderOf(run)) figures[side].push(await unlessAborted(sides[side](), signal));
   }
   return judge(measurement, median(figures.ours), median(figures.baseline));
