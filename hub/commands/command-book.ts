@@ -60,7 +60,8 @@ export class CommandBook {
         `${MAX_OPEN} commands wait for their hosts or run; cancel some, or try again later`,
       );
     }
-    const own = this.#open.values().reduce((count, { actor }) => (actor === command.actor ? count + 1 : count), 0);
+    // Counted only where so many are open at all: it is done for each command.
+    const own = this.#open.size < MAX_OPEN_OF_ONE ? 0 : this.#openOf(command.actor);
     if (own >= MAX_OPEN_OF_ONE) {
       const message = `${own} commands of ${command.actor} wait for their hosts or run, and the others need room too; cancel some, or try again later`;
       throw new FairleadError('LIMIT_EXCEEDED', message, { details: { open: own } });
@@ -94,5 +95,9 @@ export class CommandBook {
       this.#ended.delete(id);
       this.#collection.discard(id).catch(onFault);
     }
+  }
+
+  #openOf(actor: string): number {
+    return this.#open.values().reduce((count, open) => (open.actor === actor ? count + 1 : count), 0);
   }
 }

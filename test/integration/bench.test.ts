@@ -50,6 +50,11 @@ describe('a measurement', () => {
     expect(asked).toEqual(['ours', 'baseline', 'baseline', 'ours', 'ours', 'baseline', 'disposed']);
   });
 
+  it('that is short and varies runs more often than it is asked to', async () => {
+    const prepare = scripted([9, 1, 5, 9, 5, 1], [2, 2, 2, 2, 2, 2]);
+    expect(await measure(measurement({ prepare, runsEach: 3 }), { runs: 2 })).toMatchObject({ ours: 5, baseline: 2 });
+  });
+
   it.each([
     ['a ratio at its limit', { limit: 1.5 }, true],
     ['a ratio above its limit', { limit: 1.49 }, false],
