@@ -12,6 +12,8 @@
  * Upper half (`execute`, `listen`, `close`) may throw and be called at any time, concurrently. Lower half (`#on…`) runs in socket events
  * and never throws to nobody: what goes wrong there closes the session.
  *
+ * QEMU may greet twice while it starts, each time with a negotiation to follow; a greeting to a ready session ends it.
+ *
  * A reply is matched by its id. An id that was never sent is counted and dropped; an error without id ends the session, since nobody
  * can tell what it answers.
  */
@@ -39,6 +41,11 @@ import { clampTimerMs } from './timer.ts';
 const CONNECT_TIMEOUT_MS = 5_000;
 const GREETING_TIMEOUT_MS = 5_000;
 const COMMAND_TIMEOUT_MS = 10_000;
+/**
+ * QEMU greets twice when a client comes in the moment in which the monitor is handed to its own thread: both threads tell it of the
+ * connection, and each telling begins the negotiation anew.
+ */
+const MOST_GREETINGS = 2;
 
 /** The commands whose schema says `allow-oob`, the same in QEMU 7.2 to 10.0. */
 export const OOB_COMMANDS: ReadonlySet<string> = new Set(['migrate-pause', 'migrate-recover', 'query-yank', 'yank']);
@@ -56,6 +63,7 @@ export class QmpClient implements AsyncDisposable {
   readonly #socketGone = Promise.withResolvers<void>();
   readonly #greeted = Promise.withResolvers<QmpGreeting>();
   #greeting: QmpGreeting | undefined;
+  #greetings = 0;
   #oob = false;
   #state: QmpState = 'connecting';
   #cause: FairleadError | undefined;
@@ -197,14 +205,24 @@ export class QmpClient implements AsyncDisposable {
       failure.greetingTimedOut(this.#monitor, timeoutMs),
     );
     this.#oob = greeting.capabilities.includes('oob');
-    try {
-      await this.#pipeline.submit('qmp_capabilities', this.#oob ? { enable: ['oob'] } : undefined, { timeoutMs });
-    } catch (thrown) {
-      const error = toFairleadError(thrown);
-      throw error.code === 'QMP_FAILED' ? failure.negotiationFailed(this.#monitor, error) : error;
-    }
+    await this.#enable(timeoutMs);
     this.#enter('ready');
     setImmediate(() => this.#hub.forgetEarly());
+  }
+
+  /** Once more when QEMU has greeted again meanwhile; where it had greeted twice before it read, it knows the command no longer. */
+  async #enable(timeoutMs: number): Promise<void> {
+    for (let answered = 0; answered < this.#greetings; ) {
+      const again = answered > 0;
+      answered = this.#greetings;
+      try {
+        await this.#pipeline.submit('qmp_capabilities', this.#oob ? { enable: ['oob'] } : undefined, { timeoutMs });
+      } catch (thrown) {
+        const error = toFairleadError(thrown);
+        if (again && failure.isCommandNotFound(error)) continue;
+        throw error.code === 'QMP_FAILED' ? failure.negotiationFailed(this.#monitor, error) : error;
+      }
+    }
   }
 
   /** A step of the set-up: it ends by itself, by its deadline, or with the session. */
@@ -270,7 +288,8 @@ export class QmpClient implements AsyncDisposable {
   }
 
   #onGreeting(greeting: QmpGreeting): void {
-    if (this.#greeting !== undefined) return this.#fail(failure.secondGreeting(this.#monitor));
+    this.#greetings++;
+    if (this.#state === 'ready' || this.#greetings > MOST_GREETINGS) return this.#fail(failure.greetedAgain(this.#monitor));
     this.#greeting = greeting;
     this.#greeted.resolve(greeting);
   }

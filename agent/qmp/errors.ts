@@ -63,8 +63,11 @@ export function notAGreeting(monitor: string, kind: string): FairleadError {
   );
 }
 
-export function secondGreeting(monitor: string): FairleadError {
-  return new FairleadError('PROTOCOL_ERROR', `a second greeting on QMP socket ${monitor}`);
+export function greetedAgain(monitor: string): FairleadError {
+  return new FairleadError(
+    'PROTOCOL_ERROR',
+    `one greeting too many on QMP socket ${monitor}: commands sent before it may be lost`,
+  );
 }
 
 export function negotiationFailed(monitor: string, cause: FairleadError): FairleadError {
@@ -103,6 +106,11 @@ export function commandFailed(facts: CommandFacts, error: QmpErrorObject): Fairl
   return new FairleadError('QMP_FAILED', `QMP command '${command}' failed on ${monitor}: ${error.class}: ${error.desc}`, {
     details: { class: error.class, desc: error.desc, command },
   });
+}
+
+/** QEMU has no command of this name, or none in the state of its monitor. */
+export function isCommandNotFound(error: FairleadError): boolean {
+  return error.code === 'QMP_FAILED' && error.details?.['class'] === 'CommandNotFound';
 }
 
 export function commandTimedOut(facts: CommandFacts, timeoutMs: number): FairleadError {

@@ -130,7 +130,7 @@ describe('setting up a session', () => {
     ],
     ['an event before the greeting', 'PROTOCOL_ERROR', (peer) => peer.event('STOP'), "of kind 'event'"],
     ['a greeting of a wrong form', 'PROTOCOL_ERROR', (peer) => peer.send({ QMP: {} }), 'a greeting that QMP does not know'],
-    ['two greetings', 'PROTOCOL_ERROR', (peer) => peer.send(GREETING, GREETING), 'a second greeting'],
+    ['three greetings', 'PROTOCOL_ERROR', (peer) => peer.send(GREETING, GREETING, GREETING), 'one greeting too many'],
     ['an end before the greeting', 'INTERRUPTED', (peer) => peer.end(), 'QEMU closed the connection'],
     [
       'an end after the greeting',
