@@ -51,7 +51,7 @@ describe.skipIf(reason !== undefined)('a guest through hub and agent', () => {
   });
 
   it('fairlead connect waits out a transport without half-close, and says so', async () => {
-    const result = await fleet.cli(['connect', 'web', String(CAT_PORT), '--idle-timeout', '500ms'], 'hi\n');
+    const result = await fleet.cli(['connect', 'web', String(CAT_PORT), '--idle-timeout', '3s'], 'hi\n');
     expect(result).toMatchObject({
       code: 0,
       stdout: 'hi\n',

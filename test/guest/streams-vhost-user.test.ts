@@ -20,6 +20,8 @@ if (missing !== undefined) console.warn(`skipped: ${missing}`);
 const ECHO_PORT = 7;
 const RUN_PORT = 1024;
 const READY_PORT = 1023;
+/** For a guest that answers, on however busy a machine. */
+const CONNECT_MS = 60_000;
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 const transport = vhostUserTransport({ binary: VHOST_DEVICE_VSOCK, logger: silent });
 
@@ -77,7 +79,7 @@ describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () =
   });
 
   it('refuses a port where nothing listens', async () => {
-    await expect(device.connect({ port: 9999, timeoutMs: 2000 })).rejects.toMatchObject({
+    await expect(device.connect({ port: 9999, timeoutMs: CONNECT_MS })).rejects.toMatchObject({
       code: 'GUEST_REFUSED',
       message: 'guest web refused vsock port 9999: nothing listens there',
     });
@@ -86,14 +88,14 @@ describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () =
   it('echoes random bytes on many streams at once', async () => {
     const run = async () => {
       const bytes = randomBytes(256 * 1024);
-      const stream = await device.connect({ port: ECHO_PORT, timeoutMs: 5000 });
+      const stream = await device.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS });
       expect(await echo(stream, bytes)).toBe(createHash('sha256').update(bytes).digest('hex'));
     };
     await Promise.all(Array.from({ length: 16 }, run));
   });
 
   it('answers in full after the host has ended its side, since the end is not passed on', async () => {
-    const stream = await device.connect({ port: RUN_PORT, timeoutMs: 5000 });
+    const stream = await device.connect({ port: RUN_PORT, timeoutMs: CONNECT_MS });
     stream.end('sleep 0.2; echo one; sleep 0.2; echo two\n');
     expect(await readLine(stream)).toBe('one\ntwo\n');
   });
@@ -107,11 +109,11 @@ describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () =
       'GUEST_UNREACHABLE',
       'GUEST_UNREACHABLE',
     ]);
-    const late = device.connect({ port: ECHO_PORT, timeoutMs: 10_000 });
+    const late = device.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS });
     guest.process.kill('SIGCONT');
     const bytes = randomBytes(1024);
     expect(await echo(await late, bytes)).toBe(createHash('sha256').update(bytes).digest('hex'));
-    expect(await echo(await device.connect({ port: ECHO_PORT, timeoutMs: 10_000 }), bytes)).toHaveLength(64);
+    expect(await echo(await device.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS }), bytes)).toHaveLength(64);
   });
 
   it('ends an attempt at once when it is cancelled', async () => {
@@ -126,13 +128,13 @@ describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () =
   it('can be taken over by a later agent', async () => {
     const adopted = await transport.adopt({ vm: 'web', runDir: directory.path, state: device.state });
     const bytes = randomBytes(4096);
-    expect(await echo(await adopted.connect({ port: ECHO_PORT, timeoutMs: 5000 }), bytes)).toHaveLength(64);
+    expect(await echo(await adopted.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS }), bytes)).toHaveLength(64);
   });
 
   it('ends a connection that the daemon carries no further, jammed both ways', async () => {
     const impatient = vhostUserTransport({ binary: VHOST_DEVICE_VSOCK, logger: silent, lookMs: 200 });
     const adopted = await impatient.adopt({ vm: 'web', runDir: directory.path, state: device.state });
-    const stream = await adopted.connect({ port: ECHO_PORT, timeoutMs: 5000 });
+    const stream = await adopted.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS });
     const failed = once(stream, 'error');
     stream.pause().write(randomBytes(4 * 1024 ** 2));
     // Nobody takes any more of it: the same number after a second.
@@ -146,7 +148,7 @@ describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () =
 
   it('leaves no process and no socket when it is disposed, and what was open ends with an error', async () => {
     const { daemon } = device.state;
-    const stream = await device.connect({ port: ECHO_PORT, timeoutMs: 5000 });
+    const stream = await device.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS });
     stream.resume();
     const failed = once(stream, 'error');
     await device[Symbol.asyncDispose]();

@@ -22,6 +22,8 @@ const RUN_PORT = 1024;
 const READY_PORT = 1023;
 const NOBODYS_PORT = 4444;
 const CONNECT_MS = 30_000;
+/** What ends within it has not waited it out. */
+const LONGER_THAN_A_TEST_MS = 3_600_000;
 
 function linux(name: string, machine: VmSpec['machine']): VmSpec {
   return spec({
@@ -120,12 +122,10 @@ describe.skipIf(missing !== undefined).each(['q35', 'microvm'] as const)('a Linu
 
   test('that is killed while somebody waits for it fails the wait at once', async () => {
     await host.manager.start('web');
-    const opening = open(ECHO_PORT);
+    const opening = open(ECHO_PORT, LONGER_THAN_A_TEST_MS);
     opening.catch(() => {});
     process.kill(host.manager.get('web').pid ?? 0, 'SIGKILL');
-    const startedAt = performance.now();
     await expect(opening).rejects.toMatchObject({ code: 'WRONG_STATE' });
-    expect(performance.now() - startedAt).toBeLessThan(10_000);
   });
 });
 

@@ -91,8 +91,11 @@ describe.skipIf(missing !== undefined)('a suspended VM', () => {
       { vm: 'web', port: DIALLED_PORT, replace: false },
       { onDialled: dialled.resolve, onEnd: dialled.reject },
     );
+    // A guest that is slow to dial does not fall asleep over it.
+    const { stream: awake } = await manager.openStream({ vm: 'web', port: ECHO_PORT, connectTimeoutMs: 30_000 });
     await inGuest(manager, 'web', `(sleep 60 | socat - VSOCK-CONNECT:2:${DIALLED_PORT}) </dev/null >/dev/null 2>&1 &`);
     const { stream: out } = manager.guestPorts.take('web', DIALLED_PORT, (await dialled.promise).connection);
+    awake.destroy();
     const last = nextEvent(manager, 'vm.suspended', 'web');
     const slept = sleepOf(manager).length;
     expect(await Promise.race([last, setTimeout(2 * IDLE_MS, 'awake')]), 'the guest has a stream open').toBe('awake');

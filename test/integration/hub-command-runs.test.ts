@@ -21,6 +21,8 @@ async function isConnected(hub: TestHub): Promise<boolean> {
   return (await hub.post('host.get', { host: 'h1' })).body.result?.['connected'] === true;
 }
 
+const PATIENCE_MS = 30_000;
+
 /** A host that counts what it did, and answers for its journal as the test says. */
 class Host {
   readonly ran: string[] = [];
@@ -54,12 +56,12 @@ class Host {
     } else {
       this.#agent = await connectTestAgent({ url: hub.url, host: 'h1', key: this.key, methods });
     }
-    await vi.waitUntil(() => isConnected(hub), 10_000);
+    await vi.waitUntil(() => isConnected(hub), PATIENCE_MS);
   }
 
   async drop(hub: TestHub): Promise<void> {
     await this.#agent?.[Symbol.asyncDispose]();
-    await vi.waitUntil(async () => !(await isConnected(hub)), 10_000);
+    await vi.waitUntil(async () => !(await isConnected(hub)), PATIENCE_MS);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

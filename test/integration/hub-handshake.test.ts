@@ -233,7 +233,7 @@ describe('a renewed certificate', () => {
 
 describe('a stranger', () => {
   it('that says nothing, or only half a request, is cut off', async () => {
-    await using hub = await startTestHub({ handshakeTimeoutMs: 300 });
+    await using hub = await startTestHub({ handshakeTimeoutMs: 1_000 });
     const silent = await rawConnection(hub.url);
     const slow = await rawConnection(hub.url);
     slow.write('GET /agent HTTP/1.1\r\nhost: x\r\nx-slow: ');
@@ -242,7 +242,7 @@ describe('a stranger', () => {
   });
 
   it('that upgrades and then says no HELLO is cut off', async () => {
-    await using hub = await startTestHub({ handshakeTimeoutMs: 300 });
+    await using hub = await startTestHub({ handshakeTimeoutMs: 1_000 });
     const { proof } = await enrolled(hub);
     const socket = await upgrade({ url: hub.url, authorization: await proof() }, (open) => open);
     if ('code' in socket) throw new Error(socket.message);

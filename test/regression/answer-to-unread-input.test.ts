@@ -133,7 +133,7 @@ describe('a guest that is gone in the middle', () => {
 
 test('a guest that is given up since it says nothing more does not reset the local connection of `fairlead forward`', async () => {
   await using started = await startFleet((guest) => guest.pipe(guest, { end: false }));
-  await using forward = await startForward(started.fleet, ['--idle-timeout', '300ms']);
+  await using forward = await startForward(started.fleet, ['--idle-timeout', '1s']);
   const socket = dial({ port: forward.port, allowHalfOpen: true });
   socket.end('hello');
   expect(await hearOut(socket)).toMatchObject({ bytes: Buffer.from('hello'), ended: true, error: undefined });

@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, it, onTestFinished, vi } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { readDesired, writeDesired } from '../../agent/desired/desired-file.ts';
 import { DesiredKeeper, type KeeperOptions } from '../../agent/desired/keeper.ts';
 import { FakeVms, fakeVmInfo } from '../support/fake-vms.ts';
@@ -37,6 +37,6 @@ it.each([
   // SAFETY: no other step is taken here.
   const options = { stateDir, vms, handlers: handlers as unknown as KeeperOptions['handlers'], logger: silent };
   await using _keeper = await DesiredKeeper.open({ ...options, policy: { checkMethod: () => {} } });
-  await vi.waitFor(async () => expect((await readDesired(stateDir)).owned).toEqual({}));
+  await expect.poll(async () => (await readDesired(stateDir)).owned).toEqual({});
   expect(deleted).toEqual(gone);
 });

@@ -116,7 +116,7 @@ describe.skipIf(reason !== undefined)('a host behind a NAT, with KVM and vhost-v
   });
 
   it('half-closes from the operator into the guest and loses nothing on the way back', async () => {
-    const { stream, opened } = await operator.openStream({ vm: 'web', port: CAT_PORT });
+    const { stream, opened } = await operator.openStream({ vm: 'web', port: CAT_PORT, connectTimeoutMs: 60_000 });
     expect(opened).toMatchObject({ transport: 'vhost-vsock', halfClose: true });
     const big = 'x'.repeat(200_000);
     stream.end(big);
@@ -124,7 +124,7 @@ describe.skipIf(reason !== undefined)('a host behind a NAT, with KVM and vhost-v
   });
 
   it('half-closes from the guest to the operator', async () => {
-    const { stream } = await operator.openStream({ vm: 'web', port: RUN_PORT });
+    const { stream } = await operator.openStream({ vm: 'web', port: RUN_PORT, connectTimeoutMs: 60_000 });
     stream.write('echo from the guest\n');
     expect(await text(stream)).toBe('from the guest\n');
     stream.end();
@@ -143,7 +143,7 @@ describe.skipIf(reason !== undefined)('a host behind a NAT, with KVM and vhost-v
   it('takes the vsock from the running guest, and gives it another with a new CID', async () => {
     const cidOf = async () => (await operator.call('vm.get', { vm: 'web' })).vsock?.cid;
     const { readyPort } = await demoImage();
-    const { stream } = await operator.openStream({ vm: 'web', port: ECHO_PORT });
+    const { stream } = await operator.openStream({ vm: 'web', port: ECHO_PORT, connectTimeoutMs: 60_000 });
     const failed = once(stream, 'error');
     const before = await cidOf();
     expect(await operator.call('vsock.detach', { vm: 'web' })).toEqual({ changed: true });
@@ -157,7 +157,7 @@ describe.skipIf(reason !== undefined)('a host behind a NAT, with KVM and vhost-v
   });
 
   it('says GUEST_REFUSED for a port where nobody listens', async () => {
-    await expect(operator.openStream({ vm: 'web', port: NOBODY_PORT, connectTimeoutMs: 3000 })).rejects.toMatchObject({
+    await expect(operator.openStream({ vm: 'web', port: NOBODY_PORT, connectTimeoutMs: 60_000 })).rejects.toMatchObject({
       code: 'GUEST_REFUSED',
     });
   });
@@ -168,7 +168,7 @@ describe.skipIf(reason !== undefined)('a host behind a NAT, with KVM and vhost-v
     await startAgent();
     const after = await operator.call('vm.get', { vm: 'web' }, 'edge');
     expect(after).toMatchObject({ pid: before.pid, generation: before.generation, state: 'running' });
-    const { stream } = await operator.openStream({ vm: 'web', port: RUN_PORT });
+    const { stream } = await operator.openStream({ vm: 'web', port: RUN_PORT, connectTimeoutMs: 60_000 });
     stream.end('echo still here\n');
     expect(await text(stream)).toBe('still here\n');
   });

@@ -1,6 +1,6 @@
 /** What the hub gives its hosts when numbers do not fit: after a backup, and where a clock was set back. */
 import * as v from 'valibot';
-import { expect, it, onTestFinished, vi } from 'vitest';
+import { expect, it, onTestFinished } from 'vitest';
 import { createLocalBus } from '../../hub/bus.ts';
 import { DesiredFleet } from '../../hub/desired/desired-fleet.ts';
 import type { HubLogger } from '../../hub/logger.ts';
@@ -61,7 +61,7 @@ it('a hub that began from a backup gives a host its state anew, once', async () 
   const first = hub('first');
   await first.apply({ document: DOCUMENT, dryRun: false }, 'alice');
   const acknowledged = async () => (await first.get('tier')).hosts.map((row) => row.acknowledged);
-  await vi.waitFor(async () => expect(await acknowledged()).toEqual([clock.nowMs]));
+  await expect.poll(acknowledged).toEqual([clock.nowMs]);
   await hub('first').give('h1');
   expect(given).toHaveLength(1);
   // What the host was given since by the history that is gone.
@@ -78,7 +78,7 @@ it('a host that has a later generation than its hub numbers is given one beyond 
   has.generation = clock.nowMs + 3_600_000;
   const fleet = hub('first');
   await fleet.apply({ document: DOCUMENT, dryRun: false }, 'alice');
-  await vi.waitFor(() => expect(given).toEqual([clock.nowMs, clock.nowMs + 3_600_001]));
+  await expect.poll(() => given).toEqual([clock.nowMs, clock.nowMs + 3_600_001]);
   await fleet.give('h1');
   expect(given).toHaveLength(2);
 });

@@ -13,6 +13,8 @@ import { startVsockGuest } from '../../support/vsock-guest.ts';
 const ECHO_PORT = 7;
 const RUN_PORT = 1024;
 const READY_PORT = 1023;
+/** For a guest that answers, on however busy a machine. */
+const CONNECT_MS = 60_000;
 const logger = { debug() {}, info() {}, warn() {}, error() {} };
 
 await using scope = new AsyncDisposableStack();
@@ -47,12 +49,12 @@ const cases: Cases = {
   },
 
   'refuses a port where nothing listens': async () => {
-    await assert.rejects(web.device.connect({ port: 9999, timeoutMs: 5000 }), { code: 'GUEST_REFUSED' });
+    await assert.rejects(web.device.connect({ port: 9999, timeoutMs: CONNECT_MS }), { code: 'GUEST_REFUSED' });
   },
 
   'echoes random bytes after a half-close': async () => {
     const bytes = randomBytes(1 << 20);
-    const stream = await web.device.connect({ port: ECHO_PORT, timeoutMs: 5000 });
+    const stream = await web.device.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS });
     stream.end(bytes);
     const hash = createHash('sha256');
     for await (const chunk of stream) hash.update(chunk);
@@ -60,7 +62,7 @@ const cases: Cases = {
   },
 
   'runs a command in the guest': async () => {
-    const stream = await db.device.connect({ port: RUN_PORT, timeoutMs: 5000 });
+    const stream = await db.device.connect({ port: RUN_PORT, timeoutMs: CONNECT_MS });
     stream.end('echo $((6 * 7))\n');
     assert.equal(await text(stream), '42\n');
   },
@@ -77,13 +79,13 @@ const cases: Cases = {
 
   'can be taken over by a later agent': async () => {
     const adopted = await transport.adopt({ vm: 'web', runDir: '/tmp', state: web.device.state });
-    const stream = await adopted.connect({ port: ECHO_PORT, timeoutMs: 10_000 });
+    const stream = await adopted.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS });
     stream.end('hello');
     assert.equal(await text(stream), 'hello');
   },
 
   'ends streams when QEMU is gone, and says so to who comes later': async () => {
-    const stream = await web.device.connect({ port: ECHO_PORT, timeoutMs: 10_000 });
+    const stream = await web.device.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS });
     stream.resume();
     stream.on('error', () => {});
     const closed = once(stream, 'close').catch(() => {});
