@@ -9,7 +9,7 @@
  */
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { open, readFile, rm } from 'node:fs/promises';
+import { type FileHandle, open, readFile, rm } from 'node:fs/promises';
 import { createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
@@ -162,11 +162,12 @@ export async function listenOnce(path: string, owner: FileOwner | undefined): Pr
   return server;
 }
 
-async function receive(
-  socket: Socket,
-  file: { write(chunk: Buffer): Promise<unknown> },
-  signal: AbortSignal,
-): Promise<DeviceStateSum> {
+/** A file's `write` may take less than it is given: on a disk that is nearly full, the one before that fails. */
+export async function writeWhole(file: FileHandle, chunk: Buffer): Promise<void> {
+  for (let at = 0; at < chunk.length; ) at += (await file.write(chunk, at)).bytesWritten;
+}
+
+async function receive(socket: Socket, file: FileHandle, signal: AbortSignal): Promise<DeviceStateSum> {
   const giveUp = (): void => void socket.destroy(toFairleadError(signal.reason));
   signal.addEventListener('abort', giveUp, { once: true });
   const hash = createHash('sha256');
@@ -177,7 +178,7 @@ async function receive(
       bytes += chunk.length;
       if (bytes > MAX_BYTES) throw new FairleadError('INTERNAL', `the state of devices has more than ${MAX_BYTES} bytes`);
       hash.update(chunk);
-      await file.write(chunk);
+      await writeWhole(file, chunk);
     }
     return { bytes, sha256: hash.digest('hex') };
   } finally {

@@ -26,6 +26,7 @@ import {
   migratingVm,
   migrationEnd,
   type Transfer,
+  writeWhole,
 } from './device-state.ts';
 
 export interface StreamProgress {
@@ -137,7 +138,7 @@ async function receive(vm: MigratingVm, socket: Socket, file: FileHandle, receiv
     // SAFETY: a socket without an encoding gives buffers.
     for await (const chunk of socket as AsyncIterable<Buffer>) {
       hash.update(chunk);
-      await orAborted(writeAll(file, chunk), signal);
+      await orAborted(store(file, chunk), signal);
       bytes += chunk.length;
       stall.moved();
     }
@@ -150,10 +151,9 @@ async function receive(vm: MigratingVm, socket: Socket, file: FileHandle, receiv
   }
 }
 
-async function writeAll(file: FileHandle, chunk: Buffer): Promise<void> {
+async function store(file: FileHandle, chunk: Buffer): Promise<void> {
   try {
-    // A file's `write` may write less than it is given.
-    for (let at = 0; at < chunk.length; ) at += (await file.write(chunk, at)).bytesWritten;
+    await writeWhole(file, chunk);
   } catch (error) {
     throw new FairleadError('STORAGE_FAILED', `a snapshot could not be written: ${toFairleadError(error).message}`, {
       cause: error,
