@@ -14,8 +14,11 @@ import { Count } from '../../../shared/protocol/common.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import { openPassage } from '../confinement/passage.ts';
 
-/** By which a file is known again: one that was replaced has another inode. */
-export const RamFileIdentity = v.strictObject({ path: v.string(), bytes: Count, inode: v.string() });
+/**
+ * By which a file is known again. One that was replaced has another inode, or the same one in another generation: ext4 gives the number of a
+ * file that was removed to the next. The time at which the inode was made tells the two apart (statx(2); 0 on a file system without).
+ */
+export const RamFileIdentity = v.strictObject({ path: v.string(), bytes: Count, inode: v.string(), madeNs: v.string() });
 export type RamFileIdentity = v.InferOutput<typeof RamFileIdentity>;
 
 export interface FileOwner {
@@ -100,7 +103,7 @@ export async function checkRamFiles(vm: string, expected: readonly RamFileIdenti
     const wrong =
       is === undefined
         ? 'is gone'
-        : is.inode !== file.inode
+        : is.inode !== file.inode || is.madeNs !== file.madeNs
           ? 'is another file'
           : is.bytes === file.bytes
             ? undefined
@@ -200,8 +203,8 @@ async function promisedIn(directory: string): Promise<number> {
 }
 
 async function identify(path: string): Promise<RamFileIdentity> {
-  const { ino, size } = await stat(path, { bigint: true });
-  return { path, bytes: Number(size), inode: String(ino) };
+  const { ino, size, birthtimeNs } = await stat(path, { bigint: true });
+  return { path, bytes: Number(size), inode: String(ino), madeNs: String(birthtimeNs) };
 }
 
 function inMib(bytes: number): number {
