@@ -40,8 +40,9 @@ RUN install -d -o node -g node -m 0700 /var/lib/fairlead-hub
 USER node
 VOLUME /var/lib/fairlead-hub
 EXPOSE 7080
-# By TLS or without it, as the hub was told: what is asked is itself, so that its certificate need not name this address.
-HEALTHCHECK CMD ["node", "-e", "process.exitCode = 1; for (const s of ['http', 'https']) require('node:' + s).get({ host: '127.0.0.1', port: 7080, path: '/livez', rejectUnauthorized: false }, (r) => process.exit(r.statusCode === 200 ? 0 : 1)).on('error', () => {})"]
+# For probes and scrapers; 0.0.0.0:7082 lets those in that come from outside the container.
+ENV FAIRLEAD_HUB_HEALTH_LISTEN=127.0.0.1:7082
+HEALTHCHECK CMD ["node", "-e", "fetch('http://127.0.0.1:7082/livez').then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"]
 ENTRYPOINT ["fairlead", "hub", "--data-dir", "/var/lib/fairlead-hub"]
 
 FROM base AS agent

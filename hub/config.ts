@@ -24,6 +24,10 @@ const Listen = v.pipe(
 
 const HUB_SETTINGS = {
   listen: value(v.optional(Listen, '127.0.0.1:7080'), 'ADDRESS:PORT that agents and operators dial'),
+  healthListen: value(
+    v.optional(v.union([v.literal('off'), Listen]), 'off'),
+    'ADDRESS:PORT for probes and scrapers alone, without TLS, so that they do not wait behind a fleet that comes back; or off',
+  ),
   dataDir: value(Path, "store and first administrator's token; :memory: keeps nothing"),
   restoreFrom: value(v.optional(Path), 'backup (hub.backup) to start from, where the data directory has no store yet'),
   tlsCert: value(v.optional(Path), 'certificate chain (PEM); SIGHUP reads it again'),

@@ -15,7 +15,8 @@ import { ensureFirstAdmin } from './auth/first-admin.ts';
 import { LoopLag } from './auth/loop-lag.ts';
 import { TokenService } from './auth/tokens.ts';
 import type { HubConfig } from './config.ts';
-import { createServer, listen, reloadTls } from './http/server.ts';
+import { type HealthEndpoint, serveHealth } from './http/health-endpoint.ts';
+import { createServer, type HubAddress, listen, reloadTls } from './http/server.ts';
 import { Strangers } from './http/strangers.ts';
 import type { HubLogger } from './logger.ts';
 import { warnOfFewFiles } from './open-files.ts';
@@ -24,13 +25,6 @@ import { openState } from './state.ts';
 import { IN_MEMORY, openStoreOf } from './store/location.ts';
 import { META } from './store/records.ts';
 import { getOrCreate, type Store } from './store/store.ts';
-
-export interface HubAddress {
-  readonly host: string;
-  readonly port: number;
-  /** For people and programs on this machine: `http://127.0.0.1:7080`. */
-  readonly url: string;
-}
 
 export interface Hub {
   /** @throws FairleadError CONFLICT (another hub has the data), UNSUPPORTED (newer data), CONNECT_FAILED (the address) */
@@ -41,6 +35,8 @@ export interface Hub {
   reloadTls(): void;
   /** @throws FairleadError WRONG_STATE unless running */
   readonly address: HubAddress;
+  /** Of the listener for probes; undefined where it is off. @throws FairleadError WRONG_STATE unless running */
+  readonly healthAddress: HubAddress | undefined;
   readonly hubId: string;
   /** Tokens for whoever started the hub inside their own process. */
   readonly bootstrap: {
@@ -64,6 +60,7 @@ interface Running {
   readonly service: HubService;
   readonly server: Server;
   readonly address: HubAddress;
+  readonly health: HealthEndpoint | undefined;
 }
 
 export function createHub(config: HubConfig, options: HubOptions): Hub {
@@ -101,6 +98,10 @@ class EmbeddableHub implements Hub {
     return this.#require().address;
   }
 
+  get healthAddress(): HubAddress | undefined {
+    return this.#require().health?.address;
+  }
+
   get hubId(): string {
     return this.#require().hubId;
   }
@@ -114,10 +115,11 @@ class EmbeddableHub implements Hub {
       await store.close();
       throw error;
     }
-    const { address, hubId } = this.#running;
+    const { address, health, hubId } = this.#running;
     warnOfFewFiles(this.#config, this.#logger);
     const tls = this.#config.tlsCert !== undefined;
     this.#logger.info({ address: address.host, port: address.port, hubId, tls }, `hub listens on ${address.url}`);
+    if (health !== undefined) this.#logger.info({ address: health.address.url }, 'health and metrics are served');
   }
 
   async stop(): Promise<void> {
@@ -162,13 +164,15 @@ class EmbeddableHub implements Hub {
       strangers,
       answerChallenge: service.answerChallenge,
     });
-    const bound = await listen(server, config.listen);
-    // It ends with the service from here on.
+    const health = await serveHealth({ config, app: service.health, clock: this.#clock, lagMs: () => lag.ms });
+    scope.defer(() => health?.close());
+    const address = await listen(server, config.listen);
+    // They end with the hub from here on.
     scope.move();
-    return { store, tokens, hubId, service, server, address: addressOf(bound.address, bound.port, config) };
+    return { store, tokens, hubId, service, server, address, health };
   }
 
-  async #stop({ service, server, store }: Running): Promise<void> {
+  async #stop({ service, server, health, store }: Running): Promise<void> {
     const startedMs = this.#clock.now();
     this.#logger.info({}, 'hub drains');
     await service.drain(this.#config.drainMs);
@@ -179,6 +183,7 @@ class EmbeddableHub implements Hub {
     const timer = this.#clock.setTimeout(() => server.closeAllConnections(), leftMs);
     await promise;
     timer.cancel();
+    health?.close();
     await store.close();
     this.#running = undefined;
     this.#logger.info({}, 'hub stopped');
@@ -195,9 +200,4 @@ class EmbeddableHub implements Hub {
     if (this.#running === undefined) throw new FairleadError('WRONG_STATE', 'the hub does not run');
     return this.#running;
   }
-}
-
-function addressOf(host: string, port: number, config: HubConfig): HubAddress {
-  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host.includes(':') ? `[${host}]` : host;
-  return { host, port, url: `${config.tlsCert === undefined ? 'http' : 'https'}://${reachable}:${port}` };
 }

@@ -13,8 +13,9 @@ import type { TokenService } from './auth/tokens.ts';
 import { Commands } from './commands/commands.ts';
 import type { HubConfig } from './config.ts';
 import { DesiredFleet } from './desired/desired-fleet.ts';
-import { createApp, type HealthCheck } from './http/app.ts';
+import { createApp } from './http/app.ts';
 import { type AnswerChallenge, challengeAnswers } from './http/challenge.ts';
+import { createHealthApp, type HealthApp, type HealthCheck } from './http/health.ts';
 import { HubMetrics, type RefusedEndpoint } from './http/metrics.ts';
 import { RpcPost } from './http/rpc-post.ts';
 import type { Strangers } from './http/strangers.ts';
@@ -54,6 +55,7 @@ export interface ServiceOptions {
 export interface HubService {
   readonly answerChallenge: AnswerChallenge;
   readonly app: Hono<{ Bindings: HttpBindings }>;
+  readonly health: HealthApp;
   readonly upgrade: UpgradeHandler;
   endOperatorsOf(tokenId: string): void;
   /** Goes on with what the hub before this one had under way. */
@@ -165,12 +167,11 @@ export function createService(options: ServiceOptions): HubService {
     authenticate: (call) => gate.operatorByPost(call),
     onFault: (err, method) => logger.error({ err, method }, 'a request handler failed'),
   });
+  const health = createHealthApp({ hubId, metrics, readiness: () => readiness(isDraining, store.health) });
   const app = createApp({
-    hubId,
-    metrics,
+    health,
     behindProxy: config.behindProxy,
     allowedOrigins: config.allowedOrigins,
-    readiness: () => readiness(isDraining, store.health),
     admit: (address) => gate.admit(address),
     enrol: (request, address) => auditedEnrol(request, address),
     onRefused,
@@ -231,6 +232,7 @@ export function createService(options: ServiceOptions): HubService {
   return {
     answerChallenge,
     app,
+    health,
     upgrade,
     takeUp: () => rollouts.takeUp(),
     endOperatorsOf: (tokenId) => {

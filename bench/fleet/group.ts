@@ -44,6 +44,8 @@ const FIGURES: readonly Figure[] = [
   { name: 'hosts let in within the busiest second', key: 'busiest', unit: '1/s', promise: absolute('at-most', 2_000) },
   { name: 'wrong answers of /readyz', key: 'readyzWrong', unit: '', promise: absolute('at-most', 0) },
   { name: '/readyz p99', key: 'readyzMs', unit: 'ms' },
+  { name: 'wrong answers of /readyz where hosts queue', key: 'queuedReadyzWrong', unit: '' },
+  { name: '/readyz where hosts queue, p99', key: 'queuedReadyzMs', unit: 'ms' },
   { name: 'commands of one operator, one for each host', key: 'operations', unit: '1/s' },
   { name: 'events of these told to 10 watchers', key: 'fanOut', unit: '1/s' },
   { name: 'plan of a rollout over all', key: 'planMs', unit: 'ms', promise: absolute('at-most', 1_000) },
@@ -70,11 +72,12 @@ async function ours(parent: string): Promise<Figures> {
   await using scope = new AsyncDisposableStack();
   const directory = await mkdtemp(join(parent, 'run-'));
   const dataDir = join(directory, 'hub');
-  const first = await startHub({ dataDir, port: 0, hosts: HOSTS });
+  const first = await startHub({ dataDir, port: 0, healthPort: 0, hosts: HOSTS });
   const hubs = scope.adopt({ program: first.program }, ({ program }) => program[Symbol.asyncDispose]());
-  const { port, url, adminToken } = first.ready;
+  const { port, url, healthPort, healthUrl, adminToken } = first.ready;
   const base = await figuresOf(first.program);
-  const readiness = scope.use(new ReadinessWatch(url));
+  const readiness = scope.use(new ReadinessWatch(healthUrl));
+  const queuedReadiness = scope.use(new ReadinessWatch(url));
 
   const startedAt = performance.now();
   const fleet = scope.use(
@@ -97,13 +100,13 @@ async function ours(parent: string): Promise<Figures> {
   const operator = scope.use(await connectHub({ hub: url, token: adminToken }, { timeoutMs: PATIENCE_MS, lasting: true }));
   const rollout = await rolloutFigures(operator, HOSTS);
 
-  readiness.expectAbsence();
+  for (const watch of [readiness, queuedReadiness]) watch.expectAbsence();
   process.kill(first.program.pid, 'SIGKILL');
   await fleet.until(({ up }) => up === 0, AbortSignal.timeout(PATIENCE_MS));
   await sleep(AWAY_MS);
-  const second = await startHub({ dataDir, port, hosts: 1 });
+  const second = await startHub({ dataDir, port, healthPort, hosts: 1 });
   hubs.program = second.program;
-  readiness.expectPresence();
+  for (const watch of [readiness, queuedReadiness]) watch.expectPresence();
   const backAt = performance.now();
   await allUp();
   const back = (performance.now() - backAt) / 1000;
@@ -117,6 +120,8 @@ async function ours(parent: string): Promise<Figures> {
     busiest: Math.max(connected.busiestSecond, returned.busiestSecond),
     readyzWrong: readiness.wrong,
     readyzMs: readiness.p99Ms,
+    queuedReadyzWrong: queuedReadiness.wrong,
+    queuedReadyzMs: queuedReadiness.p99Ms,
     ...operations,
     ...rollout,
   };

@@ -1,9 +1,6 @@
 /**
- * What the hub answers over plain HTTP: probes and metrics, enrolment of agents, and JSON-RPC by POST. Challenges are answered before it
- * (challenge.ts), and the WebSockets
- * on `/agent` and `/rpc` are the upgrade's business (hub/sessions/upgrade.ts).
- *
- * `/livez` says that the event loop turns and nothing else; `/readyz` says whether to send traffic here.
+ * What the hub answers over plain HTTP: probes and metrics (health.ts), enrolment of agents, and JSON-RPC by POST. Challenges are answered
+ * before it (challenge.ts), and the WebSockets on `/agent` and `/rpc` are the upgrade's business (hub/sessions/upgrade.ts).
  */
 import type { Socket } from 'node:net';
 import type { HttpBindings } from '@hono/node-server';
@@ -11,27 +8,18 @@ import { type Context, Hono } from 'hono';
 import { bodyLimit } from 'hono/body-limit';
 import { cors } from 'hono/cors';
 import type { ContentfulStatusCode } from 'hono/utils/http-status';
-import { VERSION } from '../../shared/node/version.ts';
 import { ENROL_PATH, EnrolRequest } from '../../shared/protocol/handshake.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
-import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
 import { HandshakeRefused, refusalBody, refusalHeaders, toRefusal } from '../auth/refused.ts';
 import { remoteAddress } from './address.ts';
-import type { HubMetrics, RefusedEndpoint } from './metrics.ts';
+import type { HealthApp } from './health.ts';
+import type { RefusedEndpoint } from './metrics.ts';
 import type { RpcPost } from './rpc-post.ts';
 
-export interface HealthCheck {
-  readonly name: string;
-  readonly ok: boolean;
-  readonly reason?: string;
-}
-
 export interface AppServices {
-  readonly hubId: string;
-  readonly metrics: HubMetrics;
+  readonly health: HealthApp;
   readonly behindProxy: boolean;
   readonly allowedOrigins: readonly string[];
-  readiness(): readonly HealthCheck[];
   enrol(request: EnrolRequest, address: string): Promise<{ host: string; hubId: string }>;
   /** Takes one handshake of that address. @throws HandshakeRefused */
   admit(address: string): void;
@@ -53,15 +41,7 @@ export function createApp(services: AppServices): Hono<Env> {
   const app = new Hono<Env>();
   const address = (context: HttpContext) => remoteAddress(context.env.incoming, services.behindProxy);
 
-  const alive = (context: HttpContext) => context.text('ok\n');
-  app.get('/livez', alive);
-  app.get('/healthz', alive);
-  app.get('/readyz', (context) => readyz(context, services.readiness()));
-  app.get('/version', (context) => context.json({ version: VERSION, contractVersion: CONTRACT_VERSION, hubId: services.hubId }));
-  app.get('/metrics', async (context) => {
-    const { registry } = services.metrics;
-    return context.body(await registry.metrics(), 200, { 'content-type': registry.contentType });
-  });
+  app.route('/', services.health);
 
   app.post(ENROL_PATH, bodyLimit({ maxSize: MAX_ENROL_BYTES, onError: tooLong }), async (context) => {
     try {
@@ -90,15 +70,6 @@ export function createApp(services: AppServices): Hono<Env> {
   app.notFound((context) => context.json({ error: { code: 'NOT_FOUND', message: `no ${context.req.path} here` } }, 404));
   app.onError((error, context) => refuse(context, services, 'rpc', error));
   return app;
-}
-
-function readyz(context: HttpContext, checks: readonly HealthCheck[]) {
-  const excluded = new Set(context.req.queries('exclude') ?? []);
-  const counted = checks.filter((check) => !excluded.has(check.name));
-  const ok = counted.every((check) => check.ok);
-  const lines = counted.map(({ name, ok, reason }) => (ok ? `[+]${name} ok` : `[-]${name} failed: ${reason ?? 'unknown'}`));
-  const isVerbose = context.req.query('verbose') !== undefined || !ok;
-  return context.text(`${[...(isVerbose ? lines : []), ok ? 'ok' : 'not ready'].join('\n')}\n`, ok ? 200 : 503);
 }
 
 async function readJson(context: HttpContext): Promise<unknown> {

@@ -1,8 +1,7 @@
-/** The one listening socket: plain or TLS, with the time limits that a slow or silent client runs into. */
+/** The listening socket of agents and operators: plain or TLS, with the time limits that a slow or silent client runs into. */
 import { readFileSync } from 'node:fs';
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createHttpsServer, Server as HttpsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import type { Hono } from 'hono';
 import { FairleadError } from '../../shared/errors.ts';
@@ -21,6 +20,13 @@ const BODY_TIMEOUT_MS = 20_000;
 const MAX_CHECK_INTERVAL_MS = 1000;
 const LISTEN_BACKLOG = 4096;
 
+export interface HubAddress {
+  readonly host: string;
+  readonly port: number;
+  /** For people and programs on this machine: `http://127.0.0.1:7080`. */
+  readonly url: string;
+}
+
 export interface ServerParts {
   readonly config: HubConfig;
   readonly app: Hono<{ Bindings: HttpBindings }>;
@@ -30,20 +36,12 @@ export interface ServerParts {
 }
 
 export function createServer({ config, app, upgrade, strangers, answerChallenge }: ServerParts): Server {
-  const { handshakeTimeoutMs } = config;
   const listener = getRequestListener(app.fetch, { overrideGlobalObjects: false });
   const onRequest: RequestListener = (request, response) => {
     if (!answerChallenge(request, response)) void listener(request, response);
   };
-  const options = {
-    headersTimeout: handshakeTimeoutMs,
-    requestTimeout: handshakeTimeoutMs + BODY_TIMEOUT_MS,
-    connectionsCheckingInterval: Math.min(MAX_CHECK_INTERVAL_MS, handshakeTimeoutMs),
-    keepAliveTimeout: KEEP_ALIVE_MS,
-    maxHeaderSize: MAX_HEADER_BYTES,
-    noDelay: true,
-  };
-  const { tlsCert, tlsKey } = config;
+  const options = limitsOf(config);
+  const { tlsCert, tlsKey, handshakeTimeoutMs } = config;
   const server =
     tlsCert === undefined || tlsKey === undefined
       ? createHttpServer(options, onRequest)
@@ -76,7 +74,7 @@ export function reloadTls(server: Server, { tlsCert, tlsKey }: HubConfig): void 
 }
 
 /** @throws FairleadError CONNECT_FAILED */
-export async function listen(server: Server, address: string): Promise<AddressInfo> {
+export async function listen(server: Server, address: string): Promise<HubAddress> {
   const { host, port } = parseAddress(address) ?? { host: address, port: 0 };
   const { promise, resolve, reject } = Promise.withResolvers<void>();
   server.once('error', reject);
@@ -90,7 +88,24 @@ export async function listen(server: Server, address: string): Promise<AddressIn
   server.removeListener('error', reject);
   const bound = server.address();
   if (bound === null || typeof bound === 'string') throw new FairleadError('INTERNAL', `${address} is no TCP address`);
-  return bound;
+  return { host: bound.address, port: bound.port, url: urlOf(server, bound.address, bound.port) };
+}
+
+function urlOf(server: Server, host: string, port: number): string {
+  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '[::1]' : host.includes(':') ? `[${host}]` : host;
+  return `${server instanceof HttpsServer ? 'https' : 'http'}://${reachable}:${port}`;
+}
+
+/** Of each request, on whichever listener. */
+export function limitsOf({ handshakeTimeoutMs }: HubConfig) {
+  return {
+    headersTimeout: handshakeTimeoutMs,
+    requestTimeout: handshakeTimeoutMs + BODY_TIMEOUT_MS,
+    connectionsCheckingInterval: Math.min(MAX_CHECK_INTERVAL_MS, handshakeTimeoutMs),
+    keepAliveTimeout: KEEP_ALIVE_MS,
+    maxHeaderSize: MAX_HEADER_BYTES,
+    noDelay: true,
+  };
 }
 
 function secureContext(tlsCert: string, tlsKey: string) {

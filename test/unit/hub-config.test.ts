@@ -44,6 +44,7 @@ describe("the hub's configuration", () => {
     [['--max-hosts', '0'], 'maxHosts'],
     [['--max-hosts', 'many'], 'maxHosts'],
     [['--listen', 'everywhere'], 'listen'],
+    [['--health-listen', 'everywhere'], 'healthListen'],
     [['--tls-cert', '/c.pem'], 'tlsCert and tlsKey go together'],
     [['--nonsense'], 'nonsense'],
     [['--allowed-origins', 'example.org'], 'allowedOrigins'],

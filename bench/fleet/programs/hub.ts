@@ -12,12 +12,16 @@ export interface FleetHub {
   readonly dataDir: string;
   /** 0 for any. */
   readonly port: number;
+  /** Of the listener for probes; 0 for any. */
+  readonly healthPort: number;
   readonly hosts: number;
 }
 
 export interface FleetHubReady {
   readonly port: number;
   readonly url: string;
+  readonly healthPort: number;
+  readonly healthUrl: string;
   readonly adminToken: string;
   readonly enrolToken: string;
 }
@@ -35,10 +39,11 @@ export interface FleetHubFigures {
 const CONNECTED = /^host \S+ connected$/;
 
 endWithBenchmark();
-const { dataDir, port, hosts } = programArgs<FleetHub>();
+const { dataDir, port, healthPort, hosts } = programArgs<FleetHub>();
 const config = parseHubConfig({
   dataDir,
   listen: `127.0.0.1:${port}`,
+  healthListen: `127.0.0.1:${healthPort}`,
   drainMs: 0,
   // All come from one address; what one may do and what all may do is the same here.
   addressHandshakesPerSecond: 1000,
@@ -47,9 +52,13 @@ const config = parseHubConfig({
 const bySecond = new Map<number, number>();
 const hub = createHub(config, { logger: counting() });
 await hub.start();
+const { healthAddress } = hub;
+if (healthAddress === undefined) throw new Error('a listener for probes was asked for');
 const ready: FleetHubReady = {
   port: hub.address.port,
   url: hub.address.url,
+  healthPort: healthAddress.port,
+  healthUrl: healthAddress.url,
   adminToken: await hub.bootstrap.adminToken(),
   enrolToken: await hub.bootstrap.enrolToken({ maxUses: hosts }),
 };
