@@ -2,15 +2,17 @@
 import { FairleadError } from '../../shared/errors.ts';
 import type { Role } from '../../shared/protocol/contract.ts';
 import { isMethodName, methodContract } from '../../shared/protocol/methods.ts';
+import type { RolloutPlan } from '../../shared/protocol/rollout-plan.ts';
 import type { RolloutSpec, Step } from '../../shared/protocol/rollout-spec.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import { hasRole } from '../auth/principal.ts';
+import { strictLimit } from './core/thresholds.ts';
 
 /** `role`: of whoever starts the rollout. @throws FairleadError INVALID_PARAMS, PERMISSION_DENIED */
 export function checkSpec(spec: RolloutSpec, role: Role): void {
-  const { strict, thresholds, windows, steps, approval } = spec;
-  if (strict && thresholds.some(({ max }) => max === 0)) {
-    refuse('thresholds', 'strict mode with a threshold of 0 could start no host at all: tolerate at least 1');
+  const { windows, steps, approval, budget } = spec;
+  for (const [name, amount] of Object.entries(budget)) {
+    if (amount === 0) refuse(`budget.${name}`, 'a budget of 0 could start no host at all: let at least 1 be unavailable');
   }
   if (approval === 'none' && !steps.every(isReversible)) {
     refuse('steps', 'a call without `undo` cannot be taken back: give it one, or ask for a person with `approval: anyone`');
@@ -20,6 +22,22 @@ export function checkSpec(spec: RolloutSpec, role: Role): void {
   }
   checkWebhooks(spec);
   checkSteps(spec, role);
+}
+
+/** In strict mode a share of few hosts may be none of them, and then none of them could ever be started. @throws FairleadError INVALID_PARAMS */
+export function checkStrictPlan(spec: RolloutSpec, { hosts }: RolloutPlan): void {
+  const scopes = {
+    rollout: Map.groupBy(hosts, () => 'this rollout'),
+    zone: Map.groupBy(hosts, ({ zone }) => `zone ${zone}`),
+    wave: Map.groupBy(hosts, ({ wave }) => `wave ${wave}`),
+  };
+  for (const of of ['rollout', 'zone', 'wave'] as const) {
+    for (const [scope, { length }] of scopes[of]) {
+      if (strictLimit(spec, of, length) > 0) continue;
+      const message = `strict mode could start none of the ${length} hosts of ${scope}: its thresholds have to tolerate at least 1 failure there`;
+      refuse('thresholds', message);
+    }
+  }
 }
 
 /** Nobody could ever ask it, and the name would be read by all. */

@@ -1,15 +1,16 @@
 /** All rollouts of the hub: planned, started, ordered about, looked at; those that a hub before has left are taken up. */
 import { FairleadError } from '../../shared/errors.ts';
 import type { RolloutEvent } from '../../shared/protocol/rollout-events.ts';
-import type { RolloutForecast } from '../../shared/protocol/rollout-plan.ts';
+import type { RolloutForecast, RolloutPlan } from '../../shared/protocol/rollout-plan.ts';
 import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import type { RolloutSummary } from '../../shared/protocol/rollout-status.ts';
 import type { Bus } from '../bus.ts';
+import { checkStrictPlan } from './check-spec.ts';
 import { ClaimsOfPeople } from './claims-of-people.ts';
 import type { Action, Order } from './core/act.ts';
 import { begin } from './core/evolve.ts';
 import { forecast } from './core/forecast.ts';
-import { planRollout } from './core/plan.ts';
+import { planRollout, revisionOf } from './core/plan.ts';
 import type { RolloutState } from './core/state.ts';
 import { figuresOf, statusOf } from './core/status.ts';
 import { hear } from './core/step.ts';
@@ -82,9 +83,9 @@ export class Rollouts {
     this.drivers.pokeAll();
   }
 
-  /** Nothing is kept of it. `id` decides who is the canary. @throws FairleadError NOT_FOUND */
+  /** Nothing is kept of it. `id` decides who is the canary. @throws FairleadError NOT_FOUND, INVALID_PARAMS (strict mode could start nothing) */
   async plan(id: string, spec: RolloutSpec): Promise<RolloutForecast> {
-    return forecast(spec, planRollout(id, spec, await selectHosts(this.#options.store, spec.selector)));
+    return forecast(spec, await this.#plan(id, spec));
   }
 
   /**
@@ -93,9 +94,9 @@ export class Rollouts {
    */
   async start(id: string, spec: RolloutSpec, by: { actor: string; hostsDigest?: string | undefined }): Promise<RolloutSummary> {
     await this.#inTurn(async () => {
-      const plan = planRollout(id, spec, await selectHosts(this.#options.store, spec.selector));
       const known = await this.#book.find(id);
-      if (known !== undefined) return await this.#requireSame(known, plan.revision);
+      if (known !== undefined) return await this.#requireSame(known, revisionOf(spec));
+      const plan = await this.#plan(id, spec);
       if (by.hostsDigest !== undefined && by.hostsDigest !== plan.hostsDigest) {
         const message = `the selector names other hosts than when rollout ${id} was planned: it is ${plan.hosts.length} now; plan it again`;
         throw new FairleadError('CONFLICT', message, { details: { hostsDigest: plan.hostsDigest } });
@@ -161,6 +162,12 @@ export class Rollouts {
     this.#scope.dispose();
     await this.#turns;
     this.drivers.close();
+  }
+
+  async #plan(id: string, spec: RolloutSpec): Promise<RolloutPlan> {
+    const plan = planRollout(id, spec, await selectHosts(this.#options.store, spec.selector));
+    checkStrictPlan(spec, plan);
+    return plan;
   }
 
   /** Its record may be behind its journal. */

@@ -3,6 +3,8 @@ import * as fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import type { Action } from '../../hub/rollout/core/act.ts';
 import { replay } from '../../hub/rollout/core/evolve.ts';
+import { forecast } from '../../hub/rollout/core/forecast.ts';
+import { isDisrupted } from '../../hub/rollout/core/state.ts';
 import { toFairleadError } from '../../shared/errors.ts';
 import type { RolloutSpecInput } from '../../shared/protocol/rollout-spec.ts';
 import { type Behaviour, fleetOf, journalled, RolloutSim } from '../support/rollout-sim.ts';
@@ -157,6 +159,25 @@ describe('a rollout, whatever happens to it', () => {
     );
   });
 
+  it('has no more hosts away than its plan foretells, as long as no person interferes', () => {
+    fc.assert(
+      fc.property(scenario, (given) => {
+        const sim = simOf(given);
+        const { zones, worstUnavailable } = forecast(sim.spec, sim.state.plan);
+        const worstOf = new Map(zones.map(({ zone, worstUnavailable: worst }) => [zone, worst]));
+        for (const each of given.deeds) {
+          if (each.do !== 'order') perform(sim, each);
+          const away = [...sim.state.hosts.values()].filter((host) => isDisrupted(sim.state, host));
+          expect(away.length).toBeLessThanOrEqual(worstUnavailable);
+          for (const [zone, hosts] of Map.groupBy(away, (host) => host.zone)) {
+            expect(hosts.length, `zone ${zone}`).toBeLessThanOrEqual(worstOf.get(zone) ?? 0);
+          }
+        }
+      }),
+      { numRuns: 150 },
+    );
+  });
+
   it('starts and changes nothing after an acknowledged abort or pause', () => {
     fc.assert(
       fc.property(scenario, fc.constantFrom('abort' as const, 'pause' as const), fc.nat(40), (given, kind, at) => {
@@ -207,13 +228,19 @@ describe('a rollout, whatever happens to it', () => {
         for (const each of given.deeds) perform(sim, each);
         expect(journalled(replay('r1', sim.spec, sim.log) ?? sim.state)).toEqual(journalled(sim.state));
         // What was not durable was never acknowledged, and no effect of it has been seen.
-        const known = new Set(sim.begun.map(({ key }) => key));
         const least = Math.max(1, ...sim.begun.map((begun) => begun.seq));
         sim.crash(least + (seed % Math.max(1, sim.log.length - least + 1)));
         bringToEnd(sim);
         expect(sim.ended).toBe(true);
-        const keys = sim.begun.map(({ key }) => key);
-        expect(keys.length, 'a command ran twice').toBe(new Set([...known, ...keys]).size);
+        // A further attempt is one that a person asked for, or a rollback that began anew.
+        const retries = sim.facts('retried');
+        const rollbacks = sim.facts('rollback-begun').length;
+        for (const name of sim.hosts.keys()) {
+          const ran = (kind: string) => sim.begun.filter(({ key }) => key.startsWith(`${kind} ${name} `)).length;
+          const mayRun = 1 + retries.filter(({ hosts }) => hosts.includes(name)).length;
+          expect(ran('change'), `changes of ${name}`).toBeLessThanOrEqual(mayRun);
+          expect(ran('undo'), `undos of ${name}`).toBeLessThanOrEqual(rollbacks);
+        }
       }),
       { numRuns: 150 },
     );

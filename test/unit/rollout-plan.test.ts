@@ -88,13 +88,30 @@ describe('a plan', () => {
     expect(waves.map((wave) => wave.durationMs)).toEqual([2 * 10_000 + 60_000, (10 + 9) * 10_000]);
     expect(durationMs).toBe(270_000);
   });
+
+  it('foretells among those away who has failed before it stops, and whom a rule takes back', () => {
+    const worst = (more: Partial<RolloutSpecInput>) => {
+      const wide = { maxInFlight: 4, budget: { maxUnavailable: 30, perZone: 30 }, waves: [{ hosts: '100%' as const }] };
+      const spec = specOf({ ...wide, ...more });
+      const { zones, worstUnavailable } = forecast(spec, planRollout('r1', spec, MIXED));
+      return [...zones.map((zone) => zone.worstUnavailable), worstUnavailable];
+    };
+    expect(worst({})).toEqual([4, 4, 4]);
+    expect(worst({ thresholds: [{ max: 3 }] })).toEqual([7, 7, 7]);
+    expect(worst({ thresholds: [{ max: 3 }], strict: true })).toEqual([3, 3, 3]);
+    // Of shares, as many as may fail before a share says anything.
+    expect(worst({ thresholds: [{ max: '2%', minExecuted: 10 }] })).toEqual([13, 13, 13]);
+    expect(worst({ thresholds: [{ max: 3, action: 'rollback' }] })).toEqual([15, 15, 15]);
+    expect(worst({ thresholds: [] })).toEqual([30, 30, 30]);
+    const concurrent = { zones: { order: 'concurrent' as const, maxInFlight: 2 } };
+    expect(worst({ ...concurrent, strict: true, thresholds: [{ max: 2, of: 'zone' }] })).toEqual([30, 30, 30]);
+  });
 });
 
 const healthOf = (url: string) => ({ checks: [{ kind: 'webhook' as const, url }] });
 
 describe('a spec', () => {
   it.each([
-    ['strict mode that could start nothing', { strict: true, thresholds: [{ max: 0 }] }, 'thresholds'],
     ['a call that cannot be taken back, without a person', { steps: [{ kind: 'call' as const, method: 'vm.start' }] }, 'undo'],
     ['a time zone that there is not', { windows: [{ timeZone: 'Middle/Earth', from: '01:00', to: '02:00' }] }, 'time zone'],
     ['a password in the address of a webhook', { health: healthOf('https://u:p@example.org/') }, 'password'],

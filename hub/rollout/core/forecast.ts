@@ -1,9 +1,15 @@
-/** What a plan will do, for the dry run: waves, how long they take, and how many hosts of each zone are away from their work at worst. */
+/**
+ * What a plan will do, for the dry run: waves, how long they take, and how many hosts of each zone are away from their work at worst.
+ *
+ * Away are those under way, those that have failed and wait for somebody, and those that a rule takes back, each at its most and never more than
+ * the budget. People who let it go on after failures, or change its rate, can have more of them away, up to the budget.
+ */
 import type { RolloutForecast, RolloutPlan, WaveForecast, ZoneForecast } from '../../../shared/protocol/rollout-plan.ts';
 import type { RolloutSpec } from '../../../shared/protocol/rollout-spec.ts';
 import { budgetLimits } from './budget.ts';
 import { compare } from './host-order.ts';
-import { strictLimit } from './thresholds.ts';
+import { strictLimit, toleratedFailures } from './thresholds.ts';
+import { undoLimit } from './undo-hosts.ts';
 
 /** Hosts that are named; all of them could be too many for a message. */
 const MAX_NAMED = 100;
@@ -11,27 +17,44 @@ const MAX_NAMED = 100;
 export function forecast(spec: RolloutSpec, plan: RolloutPlan): RolloutForecast {
   const { revision, hostsDigest, hosts } = plan;
   const zones = countBy(hosts, ({ zone }) => zone);
+  const waves = Map.groupBy(hosts, ({ wave }) => wave);
   const limits = budgetLimits(spec, hosts);
-  const widest = Math.min(spec.maxInFlight, limits.total, hosts.length, strictLimit(spec, hosts.length));
-  const worstOf = (zone: string, members: number): number => Math.min(members, widest, limits.zone(zone));
+  const strict = strictLimit(spec, 'rollout', hosts.length);
+  const widestOf = (wave: number): number => Math.min(spec.maxInFlight, strictLimit(spec, 'wave', wave));
+  const widest = Math.min(limits.total, strict, Math.max(0, ...waves.values().map(({ length }) => widestOf(length))));
+  const underWay = (zone: string, members: number): number =>
+    Math.min(members, widest, limits.zone(zone), strictLimit(spec, 'zone', zones.get(zone) ?? 0));
+  const lingering = toleratedFailures(spec, hosts.length);
+  const goingBack = mayTurnBack(spec) ? undoLimit({ spec, maxInFlight: spec.maxInFlight }) : 0;
+  /** Of so many under way on the way forward. */
+  const awayOf = (forward: number): number => Math.min(limits.total, Math.min(forward + lingering, strict) + goingBack);
 
   const zoneRows = [...zones]
-    .map(([zone, members]): ZoneForecast => ({ zone, hosts: members, worstUnavailable: worstOf(zone, members) }))
+    .map(([zone, members]): ZoneForecast => {
+      const worstUnavailable = Math.min(members, limits.zone(zone), awayOf(underWay(zone, members)));
+      return { zone, hosts: members, worstUnavailable };
+    })
     .sort((a, b) => compare(a.zone, b.zone));
-  const waves = [...Map.groupBy(hosts, ({ wave }) => wave)].map(([wave, members]): WaveForecast => {
+  const waveRows = [...waves].map(([wave, members]): WaveForecast => {
     const ofZone = countBy(members, ({ zone }) => zone);
-    const durationMs = waveDuration(spec, ofZone, worstOf, widest) + (spec.waves[wave]?.soakMs ?? 0);
-    return { wave, hosts: members.length, zones: Object.fromEntries(ofZone), durationMs };
+    const durationMs = waveDuration(spec, ofZone, underWay, Math.min(widest, widestOf(members.length)));
+    return {
+      wave,
+      hosts: members.length,
+      zones: Object.fromEntries(ofZone),
+      durationMs: durationMs + (spec.waves[wave]?.soakMs ?? 0),
+    };
   });
-  const atOnce = zoneRows.map(({ worstUnavailable }) => worstUnavailable).sort((a, b) => b - a);
+  const widths = [...zones].map(([zone, members]) => underWay(zone, members)).sort((a, b) => b - a);
+  const forward = Math.min(widest, sum(widths.slice(0, zonesAtOnce(spec))));
   return {
     revision,
     hostsDigest,
     hosts: hosts.length,
-    waves,
+    waves: waveRows,
     zones: zoneRows,
-    worstUnavailable: Math.min(widest, sum(atOnce.slice(0, zonesAtOnce(spec)))),
-    durationMs: sum(waves.map(({ durationMs }) => durationMs)),
+    worstUnavailable: Math.min(awayOf(forward), sum(zoneRows.map(({ worstUnavailable }) => worstUnavailable))),
+    durationMs: sum(waveRows.map(({ durationMs }) => durationMs)),
     canary: hosts
       .filter(({ wave }) => wave === 0)
       .slice(0, MAX_NAMED)
@@ -39,15 +62,21 @@ export function forecast(spec: RolloutSpec, plan: RolloutPlan): RolloutForecast 
   };
 }
 
+/** By a rule; people always can. */
+function mayTurnBack({ thresholds, waves, progress }: RolloutSpec): boolean {
+  const actions = [...thresholds.map(({ action }) => action), ...waves.map(({ gate }) => gate?.onFailure), progress?.action];
+  return actions.includes('rollback');
+}
+
 /** Zones one after the other, or as many at once as may be. A window slides, so only its last hosts make a round of their own. */
 function waveDuration(
   spec: RolloutSpec,
   ofZone: ReadonlyMap<string, number>,
-  worstOf: (zone: string, members: number) => number,
+  underWay: (zone: string, members: number) => number,
   widest: number,
 ): number {
   const hostMs = spec.expectedHostMs + spec.health.minHealthyMs;
-  const rounds = [...ofZone].map(([zone, members]) => Math.ceil(members / worstOf(zone, members)));
+  const rounds = [...ofZone].map(([zone, members]) => Math.ceil(members / underWay(zone, members)));
   const zoneBound = Math.max(0, ...rounds, Math.ceil(sum(rounds) / zonesAtOnce(spec)));
   const windowBound = Math.ceil(sum([...ofZone.values()]) / widest);
   return Math.max(zoneBound, windowBound) * hostMs;

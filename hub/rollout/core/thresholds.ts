@@ -47,10 +47,21 @@ export function mayRisk(state: RolloutState, host: HostState): boolean {
   });
 }
 
-/** Hosts that strict mode lets be under way at once, at most. */
-export function strictLimit({ strict, thresholds }: RolloutSpec, planned: number): number {
+/** Hosts of `planned` in one scope that strict mode lets have failed or be under way at once, at most. */
+export function strictLimit({ strict, thresholds }: RolloutSpec, of: Threshold['of'], planned: number): number {
   if (!strict) return Number.POSITIVE_INFINITY;
-  return Math.min(...thresholds.map(({ max }) => Math.max(1, amountOf(max, planned, Math.floor))));
+  const limits = thresholds.filter((threshold) => threshold.of === of).map(({ max }) => amountOf(max, planned, Math.floor));
+  return Math.min(Number.POSITIVE_INFINITY, ...limits);
+}
+
+/** Failures after which hosts are still started, at most, as long as no person lets it go on beyond them. */
+export function toleratedFailures({ thresholds }: RolloutSpec, planned: number): number {
+  const limits = thresholds
+    .filter(({ of, failures }) => of === 'rollout' && failures === 'any')
+    .map(({ max, minExecuted }) =>
+      typeof max === 'number' ? max : Math.max(minExecuted - 1, amountOf(max, planned, Math.floor)),
+    );
+  return Math.max(0, Math.min(Number.POSITIVE_INFINITY, ...limits));
 }
 
 function* scopesOf({ tallies }: RolloutState, { of }: Threshold): Generator<readonly [string, Tally]> {

@@ -54,7 +54,8 @@ function waitForLines(turn: Turn, away: readonly HostState[]): string {
   return `${away.length} hosts that are to be taken back have no line`;
 }
 
-function undoLimit({ spec, maxInFlight }: RolloutState): number {
+/** Hosts that are taken back at once, at most; `maxInFlight` is that of the way forward. */
+export function undoLimit({ spec, maxInFlight }: Pick<RolloutState, 'spec' | 'maxInFlight'>): number {
   return spec.rollback.maxInFlight ?? 2 * maxInFlight;
 }
 
