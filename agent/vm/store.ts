@@ -69,6 +69,8 @@ const VmRecord = v.strictObject({
   suspension: v.optional(Suspension),
   /** What the guest had to let go of to be suspended, until it has dialled through the one that it got for it; not in `spec` meanwhile. */
   unpluggedVsock: v.optional(UnpluggedVsock),
+  /** The idle policy leaves it awake until then (`vm.hold`), whichever agent it has. */
+  heldUntil: v.optional(Timestamp),
   /** Where the restart policy stands, see restart.ts. */
   restarts: v.optional(v.strictObject({ attempts: Count, dueAt: v.optional(Timestamp) })),
 });

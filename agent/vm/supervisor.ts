@@ -74,6 +74,8 @@ export class Supervisor {
       isAwake: () => this.state === 'running' && (this.record.ready || this.record.spec.vsock?.readyPort === undefined),
       suspend: () => this.#suspendIdle(),
     });
+    const heldMs = Date.parse(record.heldUntil ?? '') - Date.now();
+    if (heldMs > 0) this.#idle.hold(heldMs);
   }
 
   get state(): VmState {
@@ -160,10 +162,11 @@ export class Supervisor {
   /** Awake for so long at least, whatever its idle policy says; woken now if it sleeps. */
   hold({ forMs, ...options }: CallOptions & { forMs: number }): Promise<Result<'vm.hold'>> {
     return this.#command('holding', { timeoutMs: START_TIMEOUT_MS, ...options }, async (deadline) => {
-      const until = this.#idle.hold(forMs);
+      const until = this.#idle.hold(forMs).toISOString();
       if (this.state === 'suspended') await this.#sleeper.resume(deadline);
       requireState(this.name, this.state, GUEST_STATES, 'hold');
-      return { vm: this.info(), until: until.toISOString() };
+      await this.#life.save({ heldUntil: until });
+      return { vm: this.info(), until };
     });
   }
 
