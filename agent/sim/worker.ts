@@ -128,6 +128,7 @@ class Share implements AsyncDisposable {
       rssBytes: process.memoryUsage.rss(),
       lastError: this.#error,
     };
-    process.send?.(counts);
+    // Where the parent is gone there is nobody to tell; that it is gone ends this process.
+    process.send?.(counts, undefined, undefined, () => {});
   }
 }
