@@ -53,6 +53,11 @@ export interface SpawnRequest {
 
 /** What QEMU needs of the environment; the agent's own secrets are not among it, and neither are directories of its user. */
 const ENVIRONMENT = ['PATH', 'LANG', 'LC_ALL', 'TMPDIR', 'LD_LIBRARY_PATH', 'QEMU_MODULE_DIR'];
+/**
+ * QEMU's own memory in huge pages where the host has some at hand: half of the page faults of its start, a tenth of its time (tried: 32 ms
+ * become 29), for up to 8 MB more. glibc before 2.35 and others do not look at it (glibc manual, "Memory Allocation Tunables").
+ */
+const ALLOCATOR = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
 
 /** @throws FairleadError PROCESS_FAILED when the program cannot be run. */
 export async function spawnQemu(request: SpawnRequest): Promise<QemuProcess> {
@@ -139,5 +144,5 @@ async function listen(path: string): Promise<net.Server> {
 
 function environment(): NodeJS.ProcessEnv {
   const passed = ENVIRONMENT.flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]]]));
-  return Object.fromEntries(passed);
+  return { ...Object.fromEntries(passed), ...ALLOCATOR };
 }

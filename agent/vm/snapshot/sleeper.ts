@@ -126,6 +126,7 @@ export class Sleeper {
     const spec = wholeSpec(record);
     const owed = record.spec.vsock === undefined ? record.unpluggedVsock : undefined;
     let prepared: PreparedSave | undefined;
+    let forgotten: Promise<void> | undefined;
     const prepare = async (process: ProcessRecord, generation: number): Promise<void> => {
       const has = process.vsock === undefined ? record.spec : spec;
       prepared = await life.prepare({ state: 'resuming', process, generation, suspension: undefined, spec: has });
@@ -134,6 +135,9 @@ export class Sleeper {
       if (prepared === undefined) throw new FairleadError('INTERNAL', `the resume of VM ${name} was not prepared`);
       isCommitted = true;
       await prepared.save();
+      // Beside the rest: the guest runs before it is gone.
+      forgotten = this.#forgetState();
+      forgotten.catch(() => {});
     };
     try {
       const { version: qemuVersion } = await context.probe.qemu();
@@ -162,7 +166,7 @@ export class Sleeper {
     // An agent that finds it `resuming` lets it go on as well.
     life.saveSoon({ state: 'running', ...(life.session?.device === undefined ? this.#withoutVsock(record.spec) : {}) });
     await failpoint('resume.running');
-    await this.#awake();
+    await this.#awake(forgotten);
     context.observer?.onResumed?.({ durationMs: performance.now() - startedAt });
   }
 
@@ -267,13 +271,17 @@ export class Sleeper {
     await this.#awake();
   }
 
-  async #awake(): Promise<void> {
-    const { context, life } = this.#options;
-    // Used up: nobody is to find in it what the guest knew.
-    await rm(context.store.paths(life.name).deviceState, { force: true });
+  async #awake(forgotten = this.#forgetState()): Promise<void> {
+    await forgotten;
     void this.#takeRamAlong();
     await this.#replug();
     void this.#setClock();
+  }
+
+  /** Used up: nobody is to find in it what the guest knew. */
+  #forgetState(): Promise<void> {
+    const { context, life } = this.#options;
+    return rm(context.store.paths(life.name).deviceState, { force: true });
   }
 
   /** In a migration that somebody else begins in this process; each of ours says for itself. Best effort. */
