@@ -31,9 +31,9 @@ export function checkStrictPlan(spec: RolloutSpec, { hosts }: RolloutPlan): void
     zone: Map.groupBy(hosts, ({ zone }) => `zone ${zone}`),
     wave: Map.groupBy(hosts, ({ wave }) => `wave ${wave}`),
   };
-  for (const of of ['rollout', 'zone', 'wave'] as const) {
-    for (const [scope, { length }] of scopes[of]) {
-      if (strictLimit(spec, of, length) > 0) continue;
+  for (const level of ['rollout', 'zone', 'wave'] as const) {
+    for (const [scope, { length }] of scopes[level]) {
+      if (strictLimit(spec, level, length) > 0) continue;
       const message = `strict mode could start none of the ${length} hosts of ${scope}: its thresholds have to tolerate at least 1 failure there`;
       refuse('thresholds', message);
     }
