@@ -2,14 +2,16 @@
 import type { RolloutSummary } from '../shared/protocol/rollout-status.ts';
 
 const BAR_WIDTH = 30;
+const LEAST_BAR_WIDTH = 4;
 
 export function summaryLines(summary: RolloutSummary): readonly (readonly [string, string | number | undefined])[] {
-  const { paused } = summary;
+  const { paused, stopped } = summary;
   return [
     ['rollout', summary.rollout],
     ['name', summary.name],
     ['status', summary.status],
     ['paused', paused && `by ${paused.by}: ${paused.reason}`],
+    ['stopped', stopped && `by ${stopped.by}: ${stopped.reason}`],
     ['waits', summary.blocked],
     ['wave', `${summary.wave + 1} of ${summary.waves}, ${summary.stage}`],
     ['hosts', `${summary.hosts}: ${countsText(summary.phases)}`],
@@ -20,16 +22,21 @@ export function summaryLines(summary: RolloutSummary): readonly (readonly [strin
   ];
 }
 
-/** One line, for a terminal that is written over: `r1  running  wave 2/3  [#####.....]  41/100  3 under way  1 failed`. */
-export function progressLine(summary: RolloutSummary): string {
+/**
+ * One line, for a terminal that is written over: `r1  running  wave 2/3  [#####.....]  41/100  3 under way  1 failed`. Where it is narrow, the
+ * figures are told before the bar.
+ */
+export function progressLine(summary: RolloutSummary, columns = Number.POSITIVE_INFINITY): string {
   const { rollout, status, wave, waves, hosts, phases, inFlight } = summary;
   const isBack = status === 'rolling-back' || status === 'rolled-back' || status === 'rollback-failed';
   const settled = isBack ? (phases.restored ?? 0) : (phases.done ?? 0) + (phases.failed ?? 0) + (phases.skipped ?? 0);
-  const filled = hosts === 0 ? 0 : Math.floor((settled / hosts) * BAR_WIDTH);
-  const bar = `[${'#'.repeat(filled)}${'.'.repeat(BAR_WIDTH - filled)}]`;
   const failed = phases.failed === undefined ? '' : `  ${phases.failed} failed`;
   const why = summary.paused?.reason ?? summary.blocked;
-  return `${rollout}  ${status}  wave ${wave + 1}/${waves}  ${bar}  ${settled}/${hosts}  ${inFlight} under way${failed}${why === undefined ? '' : `  (${why})`}`;
+  const before = `${rollout}  ${status}  wave ${wave + 1}/${waves}  [`;
+  const after = `]  ${settled}/${hosts}  ${inFlight} under way${failed}${why === undefined ? '' : `  (${why})`}`;
+  const width = Math.max(LEAST_BAR_WIDTH, Math.min(BAR_WIDTH, columns - before.length - after.length));
+  const filled = hosts === 0 ? 0 : Math.floor((settled / hosts) * width);
+  return `${before}${'#'.repeat(filled)}${'.'.repeat(width - filled)}${after}`;
 }
 
 export function durationText(ms: number): string {

@@ -1,12 +1,12 @@
 /**
  * `fairlead rollout watch`: a line that is written over on a terminal, with what went wrong above it; one line an event anywhere else. Ends with
- * the rollout: 0 when it was completed or taken back as asked, 1 otherwise.
+ * the rollout: 0 when it was completed, or taken back because somebody said so; 1 otherwise.
  */
 import type { Command } from 'commander';
 import { toFairleadError } from '../../shared/errors.ts';
 import { printable } from '../../shared/printable.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
-import { OUTCOMES, RolloutEvent, type RolloutFact } from '../../shared/protocol/rollout-events.ts';
+import { RolloutEvent, type RolloutFact } from '../../shared/protocol/rollout-events.ts';
 import type { RolloutSummary } from '../../shared/protocol/rollout-status.ts';
 import { type App, type Session, withHub } from '../app.ts';
 import { isTerminal } from '../guest-text.ts';
@@ -110,13 +110,13 @@ class LiveView implements Disposable {
     if (this.#isAsking) return;
     this.#isAsking = true;
     try {
-      const line = progressLine(await this.#session.hub.call('rollout.get', { rollout: this.#rollout }));
+      const summary = await this.#session.hub.call('rollout.get', { rollout: this.#rollout });
       // What was asked before the end is answered after the last line.
       if (this.#isOver) return;
       const { stdout } = this.#app.streams;
       // A terminal that nobody has given a size says 0.
       const columns = 'columns' in stdout && typeof stdout.columns === 'number' && stdout.columns > 0 ? stdout.columns : 80;
-      this.#line = printable(line).slice(0, columns - 1);
+      this.#line = printable(progressLine(summary, columns - 1)).slice(0, columns - 1);
       this.#app.streams.stdout.write(`${CLEAR_LINE}${this.#line}`);
     } catch {
       // The line to the hub broke: whoever follows the events says so, or goes on.
@@ -134,7 +134,8 @@ function eventLine({ seq, at, fact }: RolloutEvent): string {
   return [at, String(seq), type, ...words].join('  ');
 }
 
-function isGood({ status, phases }: RolloutSummary): boolean {
-  const hasEnded = OUTCOMES.some((outcome) => outcome === status);
-  return hasEnded && (status === 'rolled-back' || (status === 'completed' && phases.failed === undefined));
+/** A rollback that a rule began is a change that did not work. */
+export function isGood({ status, phases, stopped }: Pick<RolloutSummary, 'status' | 'phases' | 'stopped'>): boolean {
+  if (status === 'rolled-back') return stopped?.isByPerson === true;
+  return status === 'completed' && phases.failed === undefined;
 }

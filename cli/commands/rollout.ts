@@ -106,13 +106,19 @@ function registerLooking(rollout: Command, app: App): void {
             { title: 'ATTEMPT', value: (row) => row.attempt },
             {
               title: 'WHY',
-              value: (row) => (row.failure === undefined ? row.note : `${row.failure.class}: ${row.failure.error}`),
+              value: whyOf,
             },
           ],
           { name: (row) => row.host, empty: 'none' },
         );
       }),
     );
+}
+
+/** Why it could not be restored goes before why it was to be. */
+function whyOf({ phase, failure, note }: RolloutHost): string | undefined {
+  if (phase === 'undo-failed' || failure === undefined) return note;
+  return `${failure.class}: ${failure.error}`;
 }
 
 async function allHosts({ hub }: Session, rollout: string, phase: RolloutHost['phase'] | undefined): Promise<RolloutHost[]> {

@@ -61,6 +61,8 @@ export const RolloutSummary = v.strictObject({
   window: Count,
   maxInFlight: Count,
   paused: v.optional(v.strictObject({ by: v.string(), reason: Words })),
+  /** Why it was aborted or is taken back. `by`: the person, or the rule of the rollout. */
+  stopped: v.optional(v.strictObject({ by: v.string(), isByPerson: v.boolean(), reason: Words })),
   /** Why no further host is started at this moment. */
   blocked: v.optional(Words),
   /** Number of its last event. */

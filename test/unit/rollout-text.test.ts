@@ -28,6 +28,12 @@ describe('a rollout on one line', () => {
     expect(progressLine(SUMMARY)).toBe('r1  running  wave 2/3  [############..................]  4/10  2 under way  1 failed');
   });
 
+  it('leaves a narrow terminal the figures rather than the bar', () => {
+    const narrow = progressLine(SUMMARY, 60);
+    expect(narrow).toBe('r1  running  wave 2/3  [##....]  4/10  2 under way  1 failed');
+    expect(narrow).toHaveLength(60);
+  });
+
   it('says why it does not go on', () => {
     const paused = { ...SUMMARY, status: 'paused' as const, paused: { by: 'threshold', reason: '2 of 9 hosts failed' } };
     expect(progressLine(paused)).toContain('(2 of 9 hosts failed)');

@@ -6,7 +6,7 @@ import type { FactOf, RolloutEntry, RolloutFact } from '../../../shared/protocol
 import type { RolloutSpec } from '../../../shared/protocol/rollout-spec.ts';
 import type { HostPhase } from '../../../shared/protocol/rollout-status.ts';
 import { newRun } from './check-run.ts';
-import { addHost, enqueue, type HostState, inScope, isInFlight, newState, type RolloutState } from './state.ts';
+import { addHost, type Because, enqueue, type HostState, inScope, isInFlight, newState, type RolloutState } from './state.ts';
 
 const WAITS_FOR_ITS_CHANGE: ReadonlySet<HostPhase> = new Set(['pending', 'waiting', 'recording', 'held']);
 const UNWATCHED = 'its health was not watched to the end';
@@ -57,18 +57,20 @@ const HANDLERS: Handlers = {
   approved: (state, { by }) => {
     if (state.stage === 'to-be-approved' && by.kind === 'person') state.approvedBy = by.actor;
   },
-  paused: (state, { by, reason }) => {
-    const isByPerson = by.kind === 'person';
-    state.paused = { reason, by: isByPerson ? by.actor : by.rule, isByPerson };
+  paused: (state, fact) => {
+    state.paused = becauseOf(fact);
     if (state.gate !== undefined) state.gate.stopped = true;
   },
   resumed: (state) => letGoOn(state),
-  aborted: (state) => {
+  aborted: (state, fact) => {
     state.phase = { kind: 'aborting' };
+    state.stopped = becauseOf(fact);
     state.paused = undefined;
     settleUntouched(state);
   },
-  'rollback-begun': (state, { scope, except }) => {
+  'rollback-begun': (state, fact) => {
+    const { scope, except } = fact;
+    state.stopped = becauseOf(fact);
     const isMeant = inScope(state, scope);
     settleUntouched(state);
     const spared = new Set(except);
@@ -163,6 +165,11 @@ const HANDLERS: Handlers = {
     if (state.phase.kind === 'backward') state.phase.failed = true;
   },
 };
+
+function becauseOf({ by, reason }: FactOf<'paused' | 'aborted' | 'rollback-begun'>): Because {
+  const isByPerson = by.kind === 'person';
+  return { by: isByPerson ? by.actor : by.rule, isByPerson, reason };
+}
 
 /** The one way in which a host changes its phase: every set and count is kept in step. */
 function move(state: RolloutState, host: HostState, phase: HostPhase): void {

@@ -77,6 +77,13 @@ export type RolloutPhase =
     }
   | { readonly kind: 'ended'; readonly outcome: Outcome };
 
+/** `by`: the person, or the rule of the rollout. */
+export interface Because {
+  readonly by: string;
+  readonly isByPerson: boolean;
+  readonly reason: string;
+}
+
 /** Hosts of a wave that wait for their turn, zone by zone. */
 export type PendingHosts = Map<string, HostState[]>;
 
@@ -95,7 +102,9 @@ export interface RolloutState {
   readonly inFlight: Set<HostState>;
   readonly undoing: Set<HostState>;
   phase: RolloutPhase;
-  paused: { readonly reason: string; readonly by: string; readonly isByPerson: boolean } | undefined;
+  paused: Because | undefined;
+  /** Why it was aborted or is taken back. */
+  stopped: Because | undefined;
   wave: number;
   /** Number of the last wave, late joiners included. */
   lastWave: number;
@@ -133,6 +142,7 @@ export function newState(id: string, spec: RolloutSpec, plan: RolloutPlan, start
     undoing: new Set(),
     phase: { kind: 'forward' },
     paused: undefined,
+    stopped: undefined,
     wave: 0,
     lastWave: spec.waves.length - 1,
     stage: spec.approval === 'none' ? 'hosts' : 'to-be-approved',

@@ -50,6 +50,7 @@ export function figuresOf(state: RolloutState) {
     window: state.window,
     maxInFlight: state.maxInFlight,
     ...(state.paused === undefined ? {} : { paused: { by: state.paused.by, reason: state.paused.reason } }),
+    ...(state.stopped === undefined ? {} : { stopped: state.stopped }),
   } satisfies Partial<RolloutSummary>;
 }
 
