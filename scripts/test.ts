@@ -1,6 +1,6 @@
 /**
  * `npm test`: types, format, lint, dead code, then every test in one run, which ends with the runner's own summary. Guest tests boot real VMs
- * and rig tests a host in a VM, so these come last and one file at a time.
+ * and rig tests a host in a VM, so these come last, and two files at a time.
  */
 import { CHECK_STEPS, runSteps } from './steps.ts';
 import { runVitest } from './vitest.ts';

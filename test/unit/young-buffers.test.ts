@@ -10,11 +10,12 @@ function passMessages(count: number): void {
   }
 }
 
-it('frees the buffers of messages that were passed on, long before V8 would', () => {
+it('frees the buffers of messages that were passed on, long before V8 would', async () => {
   passMessages(200);
   const before = process.memoryUsage().arrayBuffers;
   passMessages(10_000);
-  expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(16 * 1024 * 1024);
+  // What is collected is freed by another thread of V8, which a busy machine lets wait.
+  await expect.poll(() => process.memoryUsage().arrayBuffers - before).toBeLessThan(16 * 1024 * 1024);
 });
 
 it('leaves no name `gc` behind', () => {
