@@ -160,6 +160,14 @@ describe('the catalogue', () => {
     expect(await catalogue.remove('one')).toBe(false);
   });
 
+  it('gives a name to one of those who want it at once, and tells the others that it is taken', async () => {
+    const catalogue = open();
+    const wanted = await Promise.allSettled(Array.from({ length: 4 }, () => catalogue.begin('one')));
+    const told = wanted.map((one) => (one.status === 'fulfilled' ? 'begun' : String(one.reason.code)));
+    expect(told.sort()).toEqual(['CONFLICT', 'CONFLICT', 'CONFLICT', 'begun']);
+    await expect(catalogue.whileUnheld('one', async () => {})).rejects.toMatchObject({ code: 'CONFLICT' });
+  });
+
   it('finds what another agent began and did not end', async () => {
     await open().begin('half');
     expect(await open().unfinished()).toEqual(['half']);

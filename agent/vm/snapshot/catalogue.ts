@@ -50,6 +50,8 @@ export class SnapshotCatalogue {
   readonly #drafts = new Set<string>();
   /** Names that something is being made from, and how many. */
   readonly #held = new Map<string, number>();
+  /** Names that are being removed, or looked at for that. Each settles when it is gone or stays, and never rejects. */
+  readonly #removals = new Map<string, Promise<void>>();
 
   constructor({ directory, owner }: CatalogueOptions) {
     this.#directory = directory;
@@ -78,7 +80,12 @@ export class SnapshotCatalogue {
   async begin(name: string): Promise<Draft> {
     await this.open();
     const directory = this.directoryOf(name);
-    const isTaken = this.#drafts.has(name) || (await lstat(directory).catch(() => undefined)) !== undefined;
+    let isThere: boolean;
+    do {
+      await this.#removals.get(name);
+      isThere = (await lstat(directory).catch(() => undefined)) !== undefined;
+    } while (this.#removals.has(name));
+    const isTaken = isThere || this.#drafts.has(name);
     if (isTaken) throw new FairleadError('CONFLICT', `this host has a snapshot ${name} already`, { details: { snapshot: name } });
     this.#drafts.add(name);
     try {
@@ -127,8 +134,9 @@ export class SnapshotCatalogue {
     return { manifests, broken };
   }
 
-  /** It stays for as long as this is not disposed. */
-  hold(name: string): Disposable {
+  /** It stays for as long as this is not disposed. One that is being removed is waited for, so it is to be read after this and not before. */
+  async hold(name: string): Promise<Disposable> {
+    while (this.#removals.has(name)) await this.#removals.get(name);
     this.#held.set(name, (this.#held.get(name) ?? 0) + 1);
     return {
       [Symbol.dispose]: () => {
@@ -139,8 +147,20 @@ export class SnapshotCatalogue {
     };
   }
 
-  isHeld(name: string): boolean {
-    return this.#held.has(name) || this.#drafts.has(name);
+  /** Nothing begins to be made from it meanwhile: what is found to stand on it is all that does. @throws FairleadError CONFLICT */
+  async whileUnheld<T>(name: string, run: () => Promise<T>): Promise<T> {
+    while (this.#removals.has(name)) await this.#removals.get(name);
+    if (this.#held.has(name) || this.#drafts.has(name)) {
+      throw new FairleadError('CONFLICT', `snapshot ${name} cannot be removed: something is being made from it, or it is`);
+    }
+    const over = Promise.withResolvers<void>();
+    this.#removals.set(name, over.promise);
+    try {
+      return await run();
+    } finally {
+      this.#removals.delete(name);
+      over.resolve();
+    }
   }
 
   /** False where there is none. Whoever calls has seen to it that nothing stands on it. */

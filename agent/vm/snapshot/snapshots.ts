@@ -148,17 +148,18 @@ export class Snapshots {
     return { ok: problems.length === 0, problems, readBytes };
   }
 
-  /** @throws FairleadError CONFLICT while anything stands on it. */
+  /** @throws FairleadError CONFLICT while anything stands on it, or is being made from it. */
   async remove({ snapshot }: Params<'snapshot.remove'>): Promise<Result<'snapshot.remove'>> {
     await this.#ready;
+    return this.#catalogue.whileUnheld(snapshot, () => this.#removeUnused(snapshot));
+  }
+
+  async #removeUnused(snapshot: string): Promise<Result<'snapshot.remove'>> {
     const { manifests } = await this.#catalogue.list();
     const users = (await usersOf(this.#tools.vms, this.#catalogue, manifests)).get(snapshot) ?? [];
     if (users.length > 0) {
       const message = `snapshot ${snapshot} cannot be removed: ${users.join(', ')} would lose disks or memory; delete those first`;
       throw new FairleadError('CONFLICT', message, { details: { snapshot, usedBy: users } });
-    }
-    if (this.#catalogue.isHeld(snapshot)) {
-      throw new FairleadError('CONFLICT', `snapshot ${snapshot} cannot be removed: something is being made from it, or it is`);
     }
     this.#removing.add(snapshot);
     try {
@@ -192,8 +193,8 @@ export class Snapshots {
   async restore({ snapshot, state }: Params<'vm.restore'>, options: CallOptions): Promise<VmInfo> {
     await this.#ready;
     const { vms, owner, checkPolicy } = this.#tools;
+    using _ = await this.#catalogue.hold(snapshot);
     const manifest = await this.#catalogue.read(snapshot);
-    using _ = this.#catalogue.hold(snapshot);
     using deadline = new Deadline(`restoring snapshot ${snapshot}`, options);
     const directory = this.#catalogue.directoryOf(snapshot);
     await checkRestorable(vms, manifest, directory);
@@ -247,8 +248,8 @@ export class Snapshots {
   async clone({ snapshot, count, names }: Params<'vm.clone'>, options: CallOptions): Promise<Result<'vm.clone'>> {
     await this.#ready;
     const { vms } = this.#tools;
+    using _ = await this.#catalogue.hold(snapshot);
     const manifest = await this.#catalogue.read(snapshot);
-    using _ = this.#catalogue.hold(snapshot);
     await checkRestorable(vms, manifest, this.#catalogue.directoryOf(snapshot));
     const taken = new Set(vms.list().map(({ name }) => name));
     const wanted = names ?? cloneNames(manifest.vm, count, (name) => taken.has(name));
@@ -267,7 +268,7 @@ export class Snapshots {
   async rebase({ snapshot, ...request }: Params<'disk.rebase'>, options: DiskBaseOptions): Promise<Result<'disk.rebase'>> {
     await this.#ready;
     // It stays while it is put below something.
-    using _ = this.#catalogue.hold(snapshot);
+    using _ = await this.#catalogue.hold(snapshot);
     const { changeBase } = await import('./disk-base.ts');
     return { changed: await changeBase(this.#tools, { ...request, onto: await this.diskOf(snapshot, request.id) }, options) };
   }
