@@ -151,7 +151,7 @@ class VhostUserDevice implements VsockDevice {
       await rm(path, { force: true });
       await listening(server, path);
       // The daemon runs as whom the directory belongs to, and has to connect.
-      await restrictSocket(path, await stat(dirname(path)));
+      restrictSocket(path, await stat(dirname(path)));
     } catch (error) {
       this.#listeners.delete(port);
       server.close();

@@ -7,8 +7,7 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync } from 'node:fs';
-import { rename } from 'node:fs/promises';
+import { closeSync, renameSync } from 'node:fs';
 import net from 'node:net';
 import { socketFd } from '../../native/socket-fd.ts';
 import { FairleadError } from '../../shared/errors.ts';
@@ -137,8 +136,8 @@ async function listen(path: string): Promise<net.Server> {
   const bound = `${path}.new`;
   server.listen(bound);
   await once(server, 'listening');
-  await restrictSocket(bound);
-  await rename(bound, path);
+  restrictSocket(bound);
+  renameSync(bound, path);
   return server;
 }
 

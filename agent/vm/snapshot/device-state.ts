@@ -158,7 +158,7 @@ export async function listenOnce(path: string, owner: FileOwner | undefined): Pr
   server.maxConnections = 1;
   server.listen(path);
   await once(server, 'listening');
-  await restrictSocket(path, owner);
+  restrictSocket(path, owner);
   return server;
 }
 
