@@ -17,6 +17,7 @@ import type { VmState } from '../shared/protocol/vm.ts';
 import type { VmSpec } from '../shared/protocol/vm-spec.ts';
 import { type AgentConfig, defaultRamDir, parseHttpListen } from './config.ts';
 import { Upkeep } from './desired/upkeep.ts';
+import { VmsInHand } from './desired/vms-in-hand.ts';
 import { type ReadinessCheck, reasonOf } from './http/readiness.ts';
 import { type HttpEndpoint, serveHttp } from './http/server.ts';
 import { ImagesOnDemand } from './images/on-demand.ts';
@@ -140,8 +141,10 @@ class FairleadAgent implements Agent {
       const snapshots = this.#openSnapshots(vms, guests, checkPolicy);
       const images = this.#openImages(vms);
       const updates = options.updates ?? this.#openUpdates(images);
-      const once = this.#takeUpCommands(vms, devices, snapshots, updates);
-      const upkeep: Upkeep = this.#scope.use(new Upkeep(() => ({ stateDir: config.stateDir, vms, handlers, policy, logger })));
+      const inHand = new VmsInHand();
+      const once = this.#takeUpCommands(vms, devices, snapshots, updates, inHand);
+      const { stateDir } = config;
+      const upkeep: Upkeep = this.#scope.use(new Upkeep(() => ({ stateDir, vms, handlers, policy, logger, inHand })));
       const handlers: Handlers = allHandlers(vms, policy, guests, once, devices, snapshots, images, upkeep, updates);
       void upkeep.takeUp();
       dispatcher = new Dispatcher({ handlers, policy, observer: telemetry, once });
@@ -305,7 +308,7 @@ class FairleadAgent implements Agent {
   }
 
   /** What the last agent left under way is settled now, and not when the first command waits for it. */
-  #takeUpCommands(vms: Vms, devices: DeviceOperations, snapshots: Snapshots, updates: Updates): Once {
+  #takeUpCommands(vms: Vms, devices: DeviceOperations, snapshots: Snapshots, updates: Updates, inHand: VmsInHand): Once {
     const { config, logger } = this.#options;
     const look = (vm: string) => lookAt(vms, vm);
     const reconcile = reconcilerOf(vms, {
@@ -317,7 +320,8 @@ class FairleadAgent implements Agent {
       ...updateReconcilers(updates),
     });
     const admit = fenceKeeper(config.stateDir, this.#options.disk?.fences);
-    const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile, admit });
+    const take = (vm: string): Disposable => inHand.take(vm);
+    const once = new Once({ journal: this.#journal, host: config.host, logger, look, reconcile, admit, take });
     this.#once = once;
     once.prepare().catch((error: unknown) => {
       logger.error({ error: toFairleadError(error).message }, 'no command can be taken: the journal is not usable');

@@ -13,6 +13,7 @@ import type { Policy } from '../rpc/policy.ts';
 import type { Logger, Vms } from '../vm/api.ts';
 import { decide, type Step } from './decide.ts';
 import { type KeptDesired, readDesired, writeDesired } from './desired-file.ts';
+import type { VmsInHand } from './vms-in-hand.ts';
 
 const AT_ONCE = 4;
 const MIN_BACKOFF_MS = 1000;
@@ -28,6 +29,8 @@ export interface KeeperOptions {
   readonly handlers: Pick<Handlers, 'vm.create' | 'vm.start' | 'vm.stop' | 'vm.delete'>;
   readonly policy: Pick<Policy, 'checkMethod'>;
   readonly logger: Logger;
+  /** VMs that are left alone, since a rollout is at them. */
+  readonly inHand?: Pick<VmsInHand, 'leftAloneMs' | 'listen'> | undefined;
   /** Milliseconds that never go back; for tests. */
   readonly now?: (() => number) | undefined;
 }
@@ -74,6 +77,7 @@ export class DesiredKeeper implements AsyncDisposable {
   private constructor(options: KeeperOptions, kept: KeptDesired) {
     this.#options = options;
     this.#kept = kept;
+    options.inHand?.listen(() => this.#wake());
     this.#listener = options.vms.events.listen(({ vm, type }) => {
       if (type === 'vm.crashed' || type === 'vm.stopped') this.#ended(vm);
       this.#wake();
@@ -130,7 +134,7 @@ export class DesiredKeeper implements AsyncDisposable {
     const actual = this.#actual();
     for (const name of new Set([...desired.keys(), ...Object.keys(owned)])) {
       if (this.#working.size >= AT_ONCE) return;
-      if (this.#working.has(name) || this.#isTooSoon(name)) continue;
+      if (this.#working.has(name) || this.#isTooSoon(name) || this.#inHandMs(name) > 0) continue;
       const step = decide(desired.get(name), actual.get(name), owned[name]);
       if (step.do === 'nothing' || step.do === 'wait' || step.do === 'conflict') continue;
       const worked = this.#work(name, step, desired.get(name), actual.get(name)).finally(() => {
@@ -239,11 +243,17 @@ export class DesiredKeeper implements AsyncDisposable {
     return (this.#troubles.get(name)?.untilMs ?? 0) > this.#now();
   }
 
+  #inHandMs(name: string): number {
+    return this.#options.inHand?.leftAloneMs(name) ?? 0;
+  }
+
   #setTimer(): void {
     clearTimeout(this.#timer);
     const now = this.#now();
-    const next = Math.min(...[...this.#troubles.values()].map(({ untilMs }) => untilMs).filter((untilMs) => untilMs > now));
-    if (Number.isFinite(next)) this.#timer = setTimeout(() => this.#wake(), next - now + 1).unref();
+    const troubled = [...this.#troubles.values()].map(({ untilMs }) => untilMs - now);
+    const inHand = this.#kept.state.vms.map(({ spec }) => this.#inHandMs(spec.name));
+    const nextMs = Math.min(...[...troubled, ...inHand].filter((ms) => ms > 0));
+    if (Number.isFinite(nextMs)) this.#timer = setTimeout(() => this.#wake(), nextMs + 1).unref();
   }
 
   #statusOf(desired: DesiredVm): DesiredStatus['vms'][number] {
@@ -256,6 +266,7 @@ export class DesiredKeeper implements AsyncDisposable {
     if (step.do === 'nothing') return { vm, upkeep: 'ok' };
     if (step.do === 'conflict') return { vm, upkeep: 'conflict', reason: step.reason };
     if (step.do === 'wait') return { vm, upkeep: 'waiting', reason: step.reason };
+    if (this.#inHandMs(vm) > 0) return { vm, upkeep: 'waiting', reason: 'a rollout has it in hand' };
     return trouble === undefined ? { vm, upkeep: 'working' } : { vm, upkeep: 'waiting', reason: trouble.reason };
   }
 

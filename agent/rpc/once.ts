@@ -44,6 +44,8 @@ export interface OnceOptions extends InterruptedOptions {
   readonly host: string;
   /** Asked of a command that carries a fence. @throws FairleadError FENCED, JOURNAL_FAILED */
   readonly admit?: ((fence: Fence) => Promise<void>) | undefined;
+  /** Told of each command for a VM that carries a fence: it runs until that is disposed. */
+  readonly take?: ((vm: string) => Disposable) | undefined;
 }
 
 /** The command itself: what it throws is its failure. */
@@ -89,6 +91,8 @@ export class Once {
   async run(method: string, params: JsonObject, context: RequestContext, run: Run): Promise<unknown> {
     const { commandId, actor, fence } = parseWith(CommandMeta, context.meta, 'params._meta');
     if (fence !== undefined) await this.#options.admit?.(fence);
+    const vm = fence === undefined ? undefined : vmOf(params);
+    using _ = vm === undefined ? undefined : this.#options.take?.(vm);
     const command: Command = { id: commandId ?? newCommandId(), method, params, paramsDigest: digestOf(params), actor };
     const running = this.#running.get(command.id);
     try {
