@@ -360,7 +360,8 @@ export class Supervisor {
       const limits = { timeoutMs: START_TIMEOUT_MS, signal: this.#leaving.signal };
       await withDeadline(`suspending VM ${this.name}`, limits, (deadline) =>
         this.#queue.run(deadline.signal, async () => {
-          if (this.state === 'running' && this.#idle.isIdle) await this.#sleeper.suspend('process', deadline);
+          const isWanted = (): boolean => this.state === 'running' && this.#idle.isIdle;
+          if (isWanted()) await this.#sleeper.suspend('process', deadline, isWanted);
         }),
       );
     } catch (error) {

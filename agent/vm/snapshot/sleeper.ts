@@ -73,15 +73,17 @@ export class Sleeper {
   }
 
   /**
-   * From `running`. Whatever fails or is cancelled before the guest is saved, it goes on.
+   * From `running`. Whatever fails or is cancelled before the guest is saved, it goes on. Asked last before anything is done, `isWanted` may
+   * say that nothing shall be: from then on, whoever comes finds it asleep and waits.
    * @throws FairleadError UNSUPPORTED, CONFLICT, GUEST_UNRESPONSIVE, QMP_FAILED; PROCESS_FAILED for a process that does not end afterwards.
    */
-  async suspend(durability: Durability, deadline: Deadline): Promise<void> {
+  async suspend(durability: Durability, deadline: Deadline, isWanted = (): boolean => true): Promise<void> {
     const { context, life, live } = this.#options;
     const startedAt = performance.now();
     const vm = live();
     await requireSuspendable(vm, { durability, isUntestedAllowed: context.untestedSuspend === true, limits: deadline });
     await failpoint('suspend.begun');
+    if (!isWanted()) return;
     life.apply('suspend');
     try {
       await life.save({ state: 'suspending' });
