@@ -20,6 +20,7 @@ import type { ListenOptions, QmpListener } from '../qmp/events.ts';
 import type { ExecuteOptions } from '../qmp/options.ts';
 import type { VsockDevice } from '../streams/transport.ts';
 import type { Deadline } from './deadline.ts';
+import type { MemoryGauge } from './memory/memory-gauge.ts';
 import { dialGuest } from './open-stream.ts';
 import type { Session } from './session.ts';
 import type { ProcessRecord, VmPaths, VmRecord } from './store.ts';
@@ -42,6 +43,8 @@ export interface LiveVm {
   readonly paths: VmPaths;
   readonly device: VsockDevice | undefined;
   readonly vsock: VsockOfVm;
+  /** What is told of the guest's memory. */
+  readonly memory: MemoryGauge;
   /** Fires when the process is gone or the agent leaves. */
   readonly signal: AbortSignal;
   /** @throws FairleadError what QMP throws; INTERRUPTED while QEMU does not answer. */
@@ -127,6 +130,7 @@ export function liveVm({ session, paths, process, prepareVsock, record, state, s
         await session.device?.settle();
       },
     },
+    memory: session.memory,
     signal: session.signal,
     get state() {
       return state();

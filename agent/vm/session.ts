@@ -181,9 +181,9 @@ export class Session {
   }
 
   /** Where it was another process that brought it to what it is. @throws FairleadError what QMP throws. */
-  measureMemory(): Promise<void> {
+  async measureMemory(): Promise<void> {
     const { signal } = this;
-    return this.memory.refresh((command, args) => runCommand(this.qmp, command, args, { signal, timeoutMs: MEASURE_MS }));
+    await this.memory.refresh((command, args) => runCommand(this.qmp, command, args, { signal, timeoutMs: MEASURE_MS }));
   }
 
   /** In the background. The process usually ends right after its QMP; one that lives on is asked again, ever less often. */

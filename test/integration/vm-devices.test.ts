@@ -12,6 +12,7 @@ import { Deadline } from '../../agent/vm/deadline.ts';
 import { DeviceOperations } from '../../agent/vm/devices/device-operations.ts';
 import { EventLog } from '../../agent/vm/events.ts';
 import type { LiveVm } from '../../agent/vm/live-vm.ts';
+import { MemoryGauge } from '../../agent/vm/memory/memory-gauge.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import type { VmSpecInput } from '../../shared/protocol/vm-spec.ts';
 import { type FakeCommand, type FakePeer, startFakeQmp } from '../support/fake-qmp.ts';
@@ -98,6 +99,7 @@ async function scripted(input: Partial<VmSpecInput> = {}) {
     paths: { dir: directory.path } as LiveVm['paths'],
     device: undefined,
     vsock: { prepare: () => Promise.reject(new Error('none')), use: async () => {}, quiet: async () => {} },
+    memory: new MemoryGauge(),
     signal: new AbortController().signal,
     execute: (command, args, { remainingMs }) => runCommand(qmp, command, args, { timeoutMs: Math.min(remainingMs, COMMAND_MS) }),
     dial: () => Promise.reject(new Error('none')),

@@ -3,7 +3,7 @@
  *
  * Two devices change it: the balloon takes from what the guest was started with (`BALLOON_CHANGE`), and virtio-mem adds to it
  * (`MEMORY_DEVICE_SIZE_CHANGE`). QEMU tells each at most once a second, the last change always. Events of a time without a QMP session
- * are lost: after one, `refresh` asks.
+ * are lost: after one, `refresh` asks. It is asked too by who waits for a size and is not to be told of it before everybody else.
  */
 import { isFairleadError } from '../../../shared/errors.ts';
 import type { QmpArguments, QmpCommandName, QmpResult } from '../../qmp/commands.ts';
@@ -30,6 +30,8 @@ export type Ask = <Name extends QmpCommandName>(command: Name, args: QmpArgument
 export class MemoryGauge {
   #ramBytes: number | undefined;
   #pluggedBytes = 0;
+  /** How many events of each have come. */
+  readonly #heard = { ram: 0, plugged: 0 };
 
   /** `bootBytes` is what the guest was started with. */
   actualBytes(bootBytes: number): number {
@@ -37,19 +39,28 @@ export class MemoryGauge {
   }
 
   onEvent({ name, data }: QmpEvent): void {
-    if (name === 'BALLOON_CHANGE' && typeof data['actual'] === 'number') this.#ramBytes = data['actual'];
-    if (name === 'MEMORY_DEVICE_SIZE_CHANGE' && typeof data['size'] === 'number') this.#pluggedBytes = data['size'];
+    if (name === 'BALLOON_CHANGE' && typeof data['actual'] === 'number') {
+      this.#ramBytes = data['actual'];
+      this.#heard.ram += 1;
+    }
+    if (name === 'MEMORY_DEVICE_SIZE_CHANGE' && typeof data['size'] === 'number') {
+      this.#pluggedBytes = data['size'];
+      this.#heard.plugged += 1;
+    }
   }
 
-  async refresh(ask: Ask): Promise<void> {
-    const { ramBytes, pluggedBytes } = await readMemory(ask);
-    this.#ramBytes = ramBytes;
-    this.#pluggedBytes = pluggedBytes ?? 0;
+  /** Asks, and takes the answer for what the guest has, but where an event came meanwhile: that may be the newer. */
+  async refresh(ask: Ask): Promise<MemoryReading> {
+    const { ram, plugged } = this.#heard;
+    const reading = await readMemory(ask);
+    if (ram === this.#heard.ram) this.#ramBytes = reading.ramBytes;
+    if (plugged === this.#heard.plugged) this.#pluggedBytes = reading.pluggedBytes ?? 0;
+    return reading;
   }
 }
 
 /** @throws FairleadError what QMP throws. */
-export async function readMemory(ask: Ask): Promise<MemoryReading> {
+async function readMemory(ask: Ask): Promise<MemoryReading> {
   const [ramBytes, devices] = await Promise.all([readBalloon(ask), ask('query-memory-devices', {})]);
   const device = devices.find(({ data }) => data.id === MEMORY_DEVICE)?.data;
   return {

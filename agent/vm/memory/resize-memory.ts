@@ -16,7 +16,7 @@ import type { CallOptions, Vms } from '../api.ts';
 import type { Deadline } from '../deadline.ts';
 import type { LiveVm } from '../live-vm.ts';
 import { GUEST_STATES } from '../machine.ts';
-import { MEMORY_DEVICE, MEMORY_EVENTS, type MemoryReading, readMemory } from './memory-gauge.ts';
+import { MEMORY_DEVICE, MEMORY_EVENTS, type MemoryReading } from './memory-gauge.ts';
 import { type MemoryPlan, mib, planMemory } from './memory-plan.ts';
 
 /** A guest that changes nothing for so long has done what it could; QEMU tells of each change within 1 s. */
@@ -157,7 +157,7 @@ async function ask(vm: LiveVm, { ramBytes, pluggedBytes }: MemoryPlan, deadline:
 
 function read(vm: LiveVm, { signal, remainingMs }: Deadline): Promise<MemoryReading> {
   const limits = { signal, remainingMs: Math.min(remainingMs, QUERY_MS) };
-  return readMemory((command, args) => vm.execute(command, args, limits));
+  return vm.memory.refresh((command, args) => vm.execute(command, args, limits));
 }
 
 function isThere(reading: MemoryReading, { ramBytes, pluggedBytes }: MemoryPlan): boolean {
