@@ -138,7 +138,7 @@ describe('a gate', () => {
     await using fleet = await startPlayedFleet(['a1', 'a2']);
     const gate = {
       checks: [{ kind: 'webhook', url: server.url }],
-      timeoutMs: 100,
+      timeoutMs: 1_000,
       intervalMs: 100,
       deadlineMs: 100,
       onFailure: 'rollback',
