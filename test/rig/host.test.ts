@@ -16,10 +16,12 @@ const asan = asanInRig();
 const skippedAsan = 'reason' in asan ? ` (skipped: ${asan.reason})` : '';
 
 const SPARE_CARDS = 3;
+const DISK_MEBIBYTES = 512;
 
 describe.skipIf(reason !== undefined)('a host in a VM', { timeout: PROGRAM_TEST_MS }, () => {
   const sanitized = 'reason' in asan ? {} : asan.files;
-  const rig = new SharedRig({ spareCards: SPARE_CARDS, files: { 'greeting.txt': 'good morning\n', ...sanitized } });
+  const files = { 'greeting.txt': 'good morning\n', ...sanitized };
+  const rig = new SharedRig({ spareCards: SPARE_CARDS, diskMebibytes: DISK_MEBIBYTES, files });
   afterAll(() => rig[Symbol.asyncDispose]());
 
   const outcome = (program: string) => rig.outcome(programOf(program));
@@ -66,8 +68,10 @@ describe.skipIf(reason !== undefined)('a host in a VM', { timeout: PROGRAM_TEST_
     expect(await outcome('af-vsock-transport')).toEqual(held(9));
   });
 
-  test('a VM with a vsock of the kernel is suspended and resumed with it', async () => {
-    expect(await outcome('vm-suspend')).toEqual(held(4));
+  test('a VM with a vsock of the kernel is suspended and resumed with it, and goes on after its host has lost its power', async () => {
+    expect(await outcome('vm-suspend')).toEqual(held(7));
+    await rig.use((inside) => inside.reset());
+    expect(await outcome('vm-after-reset')).toEqual(held(4));
   });
 
   test('a VM and three clones of it have a vsock of the kernel each, and streams into all of them at once', async () => {

@@ -12,6 +12,7 @@ import * as v from 'valibot';
 import { FairleadError } from '../../../shared/errors.ts';
 import { Count } from '../../../shared/protocol/common.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
+import { syncDirectory } from '../atomic-file.ts';
 import { openPassage } from '../confinement/passage.ts';
 
 /**
@@ -126,6 +127,8 @@ export async function syncRamFiles(vm: string, files: readonly Pick<RamFileIdent
     await using file = await open(path, constants.O_RDWR | constants.O_NOFOLLOW);
     await file.sync();
   }
+  // Their names too.
+  for (const directory of new Set(files.map(({ path }) => dirname(path)))) await syncDirectory(directory);
   await requireDisk(vm, files);
 }
 

@@ -18,7 +18,9 @@ import { spawn } from 'node:child_process';
 import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { QmpClient } from '../../../agent/qmp/client.ts';
 import { artefacts } from '../../../cli/image/cache.ts';
+import { runCommand } from '../../../cli/image/command.ts';
 import { makeProjectDisk } from './project-disk.ts';
 import { type CommandResult, openSerialLine } from './serial-line.ts';
 
@@ -30,6 +32,8 @@ export interface RigOptions {
    * network of its own that reaches this machine as the rig's does. `load passthrough` loads what hands them on.
    */
   readonly spareCards?: number;
+  /** Size of an ext4 disk, `/dev/vdc`, for a test to mount: what is written to it outlives `reset`. Default: none. */
+  readonly diskMebibytes?: number;
   /** Until the rig takes commands. Default 300 s. */
   readonly startTimeoutMs?: number;
   readonly signal?: AbortSignal;
@@ -44,6 +48,11 @@ export interface RunOptions {
 
 export interface Rig extends AsyncDisposable {
   run(command: string, options?: RunOptions): Promise<CommandResult>;
+  /**
+   * As by the button of the machine, between two commands: nobody is asked, nothing is written back, and what was in memory is gone. Resolves
+   * when the rig takes commands again; `/fairlead` is as it was when it was started, but for what a command has written there.
+   */
+  reset(): Promise<void>;
   /** All that the kernel and the rig's own scripts have printed. */
   console(): Promise<string>;
 }
@@ -62,7 +71,7 @@ export function whyNoRig(): string | undefined {
 }
 
 export async function startRig(options: RigOptions = {}): Promise<Rig> {
-  const { spareCards = 0, files = {}, signal, startTimeoutMs = RIG_START_MS } = options;
+  const { spareCards = 0, files = {}, diskMebibytes, signal, startTimeoutMs = RIG_START_MS } = options;
   const { rigRoot, rigInitrd, vmlinux, qemu10: qemu } = artefacts();
   if (rigRoot === undefined || rigInitrd === undefined || vmlinux === undefined || qemu === undefined)
     throw new Error(whyNoRig());
@@ -74,15 +83,20 @@ export async function startRig(options: RigOptions = {}): Promise<Rig> {
   const scratch = join(directory, 'project');
   await mkdir(scratch);
   await makeProjectDisk({ file: projectDisk, scratch, files, signal });
+  const disk = diskMebibytes === undefined ? undefined : join(directory, 'disk.img');
+  if (disk !== undefined) await runCommand('mke2fs', ['-q', '-t', 'ext4', disk, `${diskMebibytes}M`], { signal });
 
   const line = undo.use(await openSerialLine(directory));
   const consoleFile = join(directory, 'console.log');
+  const monitor = join(directory, 'monitor');
   const readConsole = (): Promise<string> => readFile(consoleFile, 'utf8').catch(() => '');
   const child = spawn(
     qemu.binary,
     [
       ...qemu.args,
-      ...outerArguments({ vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, spareCards }),
+      ...outerArguments({ vmlinux, rigInitrd, rigRoot, projectDisk, disk, consoleFile, spareCards }),
+      '-qmp',
+      `unix:${monitor},server=on,wait=off`,
       ...line.serialArguments,
     ],
     { env: { ...process.env, ...qemu.env }, stdio: ['ignore', 'ignore', 'pipe'] },
@@ -108,10 +122,21 @@ export async function startRig(options: RigOptions = {}): Promise<Rig> {
       });
     }
   };
+  const reset = async (): Promise<void> => {
+    const limits = { connectTimeoutMs: startTimeoutMs, greetingTimeoutMs: startTimeoutMs, commandTimeoutMs: startTimeoutMs };
+    await using qmp = await QmpClient.connect({ path: monitor, ...limits });
+    line.startsAnew();
+    // One that restarts by itself has failed, and ends; this one is wanted.
+    await qmp.execute('set-action', { reboot: 'reset' });
+    await qmp.execute('system_reset');
+    await line.ready(startTimeoutMs);
+    await qmp.execute('set-action', { reboot: 'shutdown' });
+  };
   await withConsole(line.ready(startTimeoutMs));
   const owned = undo.move();
   return {
     run: (command, { timeoutMs = RUN_TIMEOUT_MS, onLine } = {}) => withConsole(line.run(command, timeoutMs, onLine)),
+    reset: () => withConsole(reset()),
     console: readConsole,
     [Symbol.asyncDispose]: () => owned.disposeAsync(),
   };
@@ -122,6 +147,7 @@ interface OuterMachine {
   readonly rigInitrd: string;
   readonly rigRoot: string;
   readonly projectDisk: string;
+  readonly disk: string | undefined;
   readonly consoleFile: string;
   readonly spareCards: number;
 }
@@ -135,7 +161,7 @@ interface OuterMachine {
  * processor's pending interrupts at each VMEXIT without the lock under which the others do (target/i386/tcg/sysemu/svm_helper.c).
  */
 function outerArguments(machine: OuterMachine): string[] {
-  const { vmlinux, rigInitrd, rigRoot, projectDisk, consoleFile, spareCards } = machine;
+  const { vmlinux, rigInitrd, rigRoot, projectDisk, disk, consoleFile, spareCards } = machine;
   // On a busy machine the emulated timer may not tick while Linux looks whether it does, which behind an IOMMU is the end.
   const kernelArguments = 'console=ttyS0 reboot=t panic=-1 quiet mitigations=off no_timer_check';
   const base = `-M q35 -cpu EPYC,check=off -accel tcg -smp 1 -m ${MEMORY_MEBIBYTES} -nodefaults -no-user-config -display none`;
@@ -145,6 +171,7 @@ function outerArguments(machine: OuterMachine): string[] {
       ['-no-reboot', '-kernel', vmlinux, '-initrd', rigInitrd, '-append', kernelArguments],
       ['-drive', `file=${rigRoot},format=raw,if=virtio,readonly=on`],
       ['-drive', `file=${projectDisk},format=raw,if=virtio,cache=unsafe`],
+      disk === undefined ? [] : ['-drive', `file=${disk},format=raw,if=virtio,cache=unsafe`],
       ['-netdev', 'user,id=net0', '-device', 'virtio-net-pci,netdev=net0,romfile='],
       spareCardArguments(spareCards),
       ['-serial', `file:${consoleFile}`],

@@ -3,7 +3,8 @@
  * comes by the second. Control lines start with the record separator (U+001E): `ready` once, `exit CODE` on both ports after a command.
  *
  *     starting ──ready──▶ idle ◀──exit on both ports── running
- *         └──────────────── fail ───────────────┘ ──▶ failed (every later call rejects with the same error)
+ *         │ ◀──startsAnew───┤                            │
+ *         └──────────────── fail ────────────────────────┴──▶ failed (every later call rejects with the same error)
  */
 import { once } from 'node:events';
 import { createServer, type Server, type Socket } from 'node:net';
@@ -23,6 +24,8 @@ export interface SerialLine extends AsyncDisposable {
   readonly serialArguments: readonly string[];
   ready(timeoutMs: number): Promise<void>;
   run(command: string, timeoutMs: number, onLine?: OnLine): Promise<CommandResult>;
+  /** The other end is about to, while no command runs: `ready` waits for it once more. */
+  startsAnew(): void;
   /** The other end is gone: everything pending rejects, and everything after. */
   fail(error: Error): void;
 }
@@ -37,9 +40,7 @@ export async function openSerialLine(directory: string): Promise<SerialLine> {
   const servers: Server[] = [];
   const sockets = new Map<Port, Socket>();
   let handleLine: (line: string, port: Port) => void = () => {};
-  // A waiter may be attached long after the failure, or never.
-  const readySignal = Promise.withResolvers<void>();
-  readySignal.promise.catch(() => {});
+  let readySignal = awaitedReady();
 
   const receive = (line: string, port: Port): void => {
     if (line === `${MARK}ready`) readySignal.resolve();
@@ -107,6 +108,10 @@ export async function openSerialLine(directory: string): Promise<SerialLine> {
       if (command.includes('\n')) throw new Error('a command of the rig is one line: put more into a file');
       return within(execute(command, onLine), timeoutMs, `the command "${command}"`);
     },
+    startsAnew: () => {
+      failed.signal.throwIfAborted();
+      readySignal = awaitedReady();
+    },
     fail,
     [Symbol.asyncDispose]: async () => {
       fail(new Error('the rig was disposed of'));
@@ -114,4 +119,11 @@ export async function openSerialLine(directory: string): Promise<SerialLine> {
       await Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve))));
     },
   };
+}
+
+/** A waiter may be attached long after the failure, or never. */
+function awaitedReady(): PromiseWithResolvers<void> {
+  const ready = Promise.withResolvers<void>();
+  ready.promise.catch(() => {});
+  return ready;
 }
