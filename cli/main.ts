@@ -116,6 +116,8 @@ function addForeignVerbs(program: Command): void {
   program.command('down').description('end what `fairlead up --background` started');
   program.command('hub').description('run the hub (see `fairlead hub --help`)');
   program.command('agent').description('run the agent of this host (see `fairlead agent --help`)');
+  program.command('launch').description('run the agent of this host, so that it can be updated (see `fairlead launch --help`)');
+  program.command('sim').description('connect a simulated fleet to a hub, to rehearse (see `fairlead sim --help`)');
 }
 
 /** Subcommands report errors as the program does, and read global options wherever they stand. */

@@ -50,6 +50,7 @@ export class ClaimsOfPeople implements Disposable {
   async #look(host: string): Promise<void> {
     const stored = await this.#options.store.collection(HOSTS).get(host);
     if (stored !== undefined) this.#set(stored.value);
+    else this.#claim(host, DRAINED, false);
   }
 
   #set({ host, cordoned }: HostState): void {

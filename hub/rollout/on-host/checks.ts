@@ -59,13 +59,20 @@ async function observe(check: Check, round: HostRound): Promise<Observation> {
   return GOOD;
 }
 
+const ASLEEP: ReadonlySet<string> = new Set(['suspending', 'suspended', 'resuming']);
+
+/** One that sleeps while nobody wants it, and wakes when somebody does, is to its callers never away. */
+function isAtWork({ state, spec }: { readonly state: string; readonly spec: JsonObject }): boolean {
+  return state === 'running' || (ASLEEP.has(state) && spec['idle'] !== undefined);
+}
+
 /** Those that ran before run again, and are ready where their spec says how that is told. */
 async function checkStates({ commands, previous }: HostRound): Promise<Observation> {
   try {
     const now = new Map((await listVms(commands)).map((vm) => [vm.name, vm]));
     for (const name of vmsThatRan(previous)) {
       const vm = now.get(name);
-      if (vm?.state !== 'running') return { answer: 'failure', detail: `VM ${name} is ${vm?.state ?? 'gone'}` };
+      if (vm === undefined || !isAtWork(vm)) return { answer: 'failure', detail: `VM ${name} is ${vm?.state ?? 'gone'}` };
       if (!vm.ready && hasReadyPort(vm.spec)) return { answer: 'failure', detail: `VM ${name} is not ready` };
     }
     return GOOD;

@@ -64,6 +64,7 @@ export function fleetHandlers(services: FleetServices): HubHandlersOf<typeof FLE
       if (!(await removeLatest(hosts, host))) throw notEnrolled(host);
       disconnectHost(host);
       await events.append(host, [{ type: 'host.removed', data: {} }]);
+      bus.publish('host.changed', { host });
       return {};
     },
     'host.label': ({ host, set, remove }) =>
