@@ -36,6 +36,7 @@ import type { MachineFacts } from './incoming.ts';
 import { incomingOf } from './resume.ts';
 import { requireSuspendable, saveGuest, unplugVsock, unsaveGuest } from './suspend.ts';
 import { type Durability, wholeSpec } from './suspension.ts';
+import { UntilCommitted } from './until-committed.ts';
 
 export interface SleepContext extends LaunchContext {
   readonly ladderTimes?: LadderTimes | undefined;
@@ -113,8 +114,11 @@ export class Sleeper {
     context.observer?.onSuspended?.({ durationMs: performance.now() - startedAt, deviceStateBytes });
   }
 
-  /** From `suspended`. Until its commit point whatever fails leaves it so. @throws FairleadError */
-  async resume(deadline: Deadline): Promise<void> {
+  /**
+   * From `suspended`. Until its commit point whatever fails or is cancelled leaves it so; from there on the guest goes on, whoever has given it
+   * up meanwhile. @throws FairleadError
+   */
+  async resume(caller: Deadline): Promise<void> {
     const { context, life } = this.#options;
     const startedAt = performance.now();
     await this.#endProcess();
@@ -124,7 +128,7 @@ export class Sleeper {
     await checkFiles(record.spec);
     await failpoint('resume.begun');
     life.apply('wake');
-    let isCommitted = false;
+    using limits = new UntilCommitted(`resuming VM ${name}`, caller);
     const spec = wholeSpec(record);
     const owed = record.spec.vsock === undefined ? record.unpluggedVsock : undefined;
     let prepared: PreparedSave | undefined;
@@ -135,7 +139,7 @@ export class Sleeper {
     };
     const commit = async (): Promise<void> => {
       if (prepared === undefined) throw new FairleadError('INTERNAL', `the resume of VM ${name} was not prepared`);
-      isCommitted = true;
+      limits.commit();
       await prepared.save();
       // Beside the rest: the guest runs before it is gone.
       forgotten = this.#forgetState();
@@ -157,10 +161,11 @@ export class Sleeper {
         logger: context.logger,
       });
       const save = (): Promise<void> => Promise.resolve();
+      const { deadline } = limits;
       life.own(await launch(context, { record, save, handlers: life.handlers(), deadline, incoming }));
     } catch (error) {
       await prepared?.drop();
-      if (isCommitted) await life.foundDead({ shutdownReason: undefined, otherwise: 'lost', at: new Date() });
+      if (limits.isCommitted) await life.foundDead({ shutdownReason: undefined, otherwise: 'lost', at: new Date() });
       else life.apply('wake-failed');
       throw error;
     }
