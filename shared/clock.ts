@@ -10,13 +10,20 @@ export interface Timer {
 
 export interface Clock {
   now(): number;
+  /** Never early; of the system's clock, a wait of a second and more may last up to `COARSE_MS` longer. */
   setTimeout(callback: () => void, delayMs: number): Timer;
 }
+
+/**
+ * Node keeps a list of timers for each length in milliseconds that is waited. Ten thousand heartbeats, each of a random length, would be as many
+ * lists, and to find one's place among them cost more than the check of a host's signature.
+ */
+const COARSE_MS = 64;
 
 export const systemClock: Clock = {
   now: () => performance.now(),
   setTimeout(callback, delayMs) {
-    const timer = setTimeout(callback, delayMs);
+    const timer = setTimeout(callback, delayMs < 1000 ? delayMs : Math.ceil(delayMs / COARSE_MS) * COARSE_MS);
     return { cancel: () => clearTimeout(timer) };
   },
 };
