@@ -12,11 +12,14 @@ import { Pace } from './pace.ts';
 import type { Principal } from './principal.ts';
 import { HandshakeRefused, tooManyHandshakes } from './refused.ts';
 import type { TokenService } from './tokens.ts';
+import { Turns } from './turns.ts';
 
 /** Challenges that may be outstanding: as many hosts as may be, and again as many that gave up half-way. */
 const CHALLENGES_PER_HOST = 2;
 /** Of some 150 bytes each. */
 const MAX_CHALLENGES = 200_000;
+/** Hosts that begin in one turn of the event loop. With all that follows of it, each takes about a millisecond. */
+const HOSTS_A_TURN = 32;
 
 export interface GateOptions {
   readonly config: HubConfig;
@@ -34,17 +37,20 @@ export class Gate {
   readonly #options: GateOptions;
   readonly #admission: Admission;
   readonly #challenges: Challenges;
+  readonly #turns: Turns;
 
   constructor(options: GateOptions) {
     this.#options = options;
     const { config, clock, lagMs, now } = options;
+    this.#turns = new Turns(HOSTS_A_TURN, clock);
     this.#challenges = new Challenges({ maxOutstanding: maxChallenges(config), now, elapsedMs: () => clock.now() });
     this.#admission = new Admission({
       pace: new Pace({
         floorPerSecond: config.minHandshakesPerSecond,
         ceilingPerSecond: config.handshakesPerSecond,
         targetLagMs: config.handshakeLagMs,
-        lagMs,
+        // Those that wait here are behind, too.
+        lagMs: () => Math.max(lagMs(), this.#turns.waitMs),
         now: () => clock.now(),
       }),
       burst: config.handshakeBurst,
@@ -72,6 +78,7 @@ export class Gate {
     if (request.headers.origin !== undefined) {
       throw new HandshakeRefused('PERMISSION_DENIED', 'origin', 'this endpoint is for agents; a web page has no business here');
     }
+    await this.#turns.next();
     const { host } = await verifyConnectProof(request.headers.authorization, request.socket, {
       store,
       challenges: this.#challenges,
