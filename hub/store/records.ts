@@ -40,7 +40,7 @@ const TokenState = v.strictObject({
 });
 export type TokenState = v.InferOutput<typeof TokenState>;
 
-export const HOSTS = defineCollection('hosts', HostState);
+export const HOSTS = defineCollection('hosts', HostState, { isHeld: true });
 export const TOKENS = defineCollection('tokens', TokenState);
 /** Facts about the hub itself. */
 export const META = defineCollection('meta', v.string());

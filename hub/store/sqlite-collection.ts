@@ -5,7 +5,7 @@
 import type { DatabaseSync, StatementSync } from 'node:sqlite';
 import type { Codec } from './codec.ts';
 import { LatelyRead } from './lately-read.ts';
-import type { Collection, KeyRange, Stored } from './store.ts';
+import type { Collection, CollectionDefinition, KeyRange, Stored } from './store.ts';
 import type { WriteQueue } from './write-queue.ts';
 
 /** A write that is not durable yet. */
@@ -19,21 +19,26 @@ interface Pending<T> {
   readonly committed: Promise<void>;
 }
 
+type Row = Readonly<Record<string, unknown>>;
+
 /** Sorts after every character of a key. */
 const LAST_CHARACTER = '\u{10FFFF}';
 
 export class SqliteCollection<T> implements Collection<T> {
   readonly #table: string;
+  readonly #isHeld: boolean;
   readonly #codec: Codec<T>;
   readonly #queue: WriteQueue;
   readonly #get: StatementSync;
   readonly #list: StatementSync;
   readonly #count: StatementSync;
   readonly #pending = new Map<string, Pending<T>>();
-  readonly #lately = new LatelyRead<Stored<T>>();
+  readonly #lately: LatelyRead<Stored<T>>;
 
-  constructor(database: DatabaseSync, table: string, codec: Codec<T>, queue: WriteQueue) {
+  constructor(database: DatabaseSync, { table, isHeld }: CollectionDefinition<T>, codec: Codec<T>, queue: WriteQueue) {
     this.#table = table;
+    this.#isHeld = isHeld;
+    this.#lately = new LatelyRead(isHeld);
     this.#codec = codec;
     this.#queue = queue;
     this.#get = database.prepare(`SELECT key, value, revision FROM ${table} WHERE key = ?`);
@@ -52,7 +57,11 @@ export class SqliteCollection<T> implements Collection<T> {
   }
 
   async list({ prefix = '', after = '', limit = -1 }: KeyRange = {}): Promise<ReadonlyArray<Stored<T>>> {
-    return this.#list.all(after, prefix, prefix + LAST_CHARACTER, limit).map((row) => this.#decode(row));
+    return this.#list.all(after, prefix, prefix + LAST_CHARACTER, limit).map((row) => {
+      const known = this.#lately.get(String(row['key']));
+      if (known !== undefined && known.revision === Number(row['revision'])) return known;
+      return this.#isHeld ? this.#take(row) : this.#decode(row);
+    });
   }
 
   async count(): Promise<number> {
@@ -139,8 +148,12 @@ export class SqliteCollection<T> implements Collection<T> {
     const known = this.#lately.get(key);
     if (known !== undefined) return known;
     const row = this.#get.get(key);
-    if (row === undefined) return undefined;
+    return row === undefined ? undefined : this.#take(row);
+  }
+
+  #take(row: Row): Stored<T> {
     const stored = this.#decode(row);
+    const key = String(row['key']);
     // What is about to be replaced is read no more.
     if (!this.#pending.has(key)) this.#lately.set(key, stored, String(row['value']).length);
     return stored;
@@ -171,7 +184,7 @@ export class SqliteCollection<T> implements Collection<T> {
     }
   }
 
-  #decode(row: Readonly<Record<string, unknown>>): Stored<T> {
+  #decode(row: Row): Stored<T> {
     return { value: this.#codec.decode(String(row['key']), String(row['value'])), revision: Number(row['revision']) };
   }
 }

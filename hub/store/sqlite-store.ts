@@ -59,7 +59,7 @@ class SqliteStore implements Store {
   }
 
   collection<T>(definition: CollectionDefinition<T>): Collection<T> {
-    return this.#once(definition, (codec) => new SqliteCollection(this.#file.database, definition.table, codec, this.#queue));
+    return this.#once(definition, (codec) => new SqliteCollection(this.#file.database, definition, codec, this.#queue));
   }
 
   log<T>(definition: LogDefinition<T>): Log<T> {
@@ -81,7 +81,7 @@ class SqliteStore implements Store {
   }
 
   /** A table has one owner: two would not know of each other's writes that are on their way. */
-  #once<T, R>(definition: CollectionDefinition<T>, make: (codec: Codec<T>) => R): R {
+  #once<T, R>(definition: LogDefinition<T>, make: (codec: Codec<T>) => R): R {
     const { table, schema } = definition;
     const known = this.#collections.get(definition);
     // SAFETY: what is kept under a definition was made for it below, with its T.
