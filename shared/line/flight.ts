@@ -8,13 +8,13 @@
  *     opening ── twice as much each round trip, until one takes TARGET_MS longer than the shortest ──▶ steady ── REMEMBER_MS ──▶ resting
  *                                                                                                          ▲                      │
  *                                                                                                          └── a quarter of it ───┘
- *     steady:  what passes at the greatest rate in the shortest round trip and TARGET_MS; on a fast line more, by a quarter each round
- *              trip, while it is used up and the way runs dry, or is nearly empty
+ *     steady:  what passes at the greatest rate in the shortest round trip and TARGET_MS
  *     resting: the shortest round trip is old; nothing goes out until all was read, so that it can be measured anew
  *
- * The way ran dry when all that was asked for is answered and data has been waiting: on a busy machine the programs are away for longer than
- * the line takes, and it would idle as long. Hence also the greatest rate of the last while, and not that of now. On a slow line it may
- * idle: what is on its way there to fill such a gap costs each call more than the gap does.
+ * On a busy machine the programs are away for longer than the line takes; hence the greatest rate of the last while, and not that of now.
+ * The line may idle meanwhile: what is on its way to fill such a gap costs each call more than the gap does. The target is shorter on a short
+ * way, and shortest where that is fast too: there the programs are what everything waits for, and a call waits, hop by hop, for what they
+ * still have to do. One that is always away for longer than the target is sent less and less, but on such a way no less than FAST_MIN_BYTES.
  *
  * A program that was away then reads in one go what its kernel kept for it, which is no rate of the line: rates are taken over RATE_MS.
  *
@@ -22,18 +22,17 @@
  * counted either: who only gives credit has sent nothing that entitles it to ask.
  */
 const MIN_BYTES = 32 * 1024;
+const FAST_MIN_BYTES = 256 * 1024;
 const FIRST_BYTES = 64 * 1024;
 const MAX_BYTES = 16 * 1024 * 1024;
-/** What may wait on top of the round trip, in milliseconds. */
-const TARGET_MS = 5;
-/** The same where the way runs dry otherwise and the line is fast, in bytes a millisecond: 400 Mbit/s. */
-const MOST_MS = 10;
+/** What may wait on top of the round trip, in milliseconds: on a way that is not SHORT, on one that is, and on one that is FAST too. */
+const TARGET_MS = { long: 5, short: 3, fast: 1 } as const;
+/** Milliseconds of round trip; in more, what goes out goes out in heaps, which wait for themselves. */
+const SHORT_MS = 5;
+/** 400 Mbit/s. */
 const FAST_BYTES_PER_MS = 50_000;
 /** The least time that a rate is taken over. What a program that was away finds in its kernel, TARGET_MS' worth, is little in it. */
 const RATE_MS = 32;
-/** More that may be on its way, for each byte that was read; 1 doubles it in a round trip. */
-const GROWTH = 0.25;
-const HOLD = { growth: 0, upTo: 0 };
 const DECAY = 0.75;
 /** Parts of what may be on its way after each of which the other side is asked. */
 const PROBES = 8;
@@ -59,7 +58,8 @@ export class Flight {
   readonly #now: () => number;
   #limitBytes = FIRST_BYTES;
   #isOpening = true;
-  #course = HOLD;
+  /** Up to where it grows, as much as is read: that doubles it in a round trip. */
+  #growsTo = 0;
   #sentBytes = 0;
   #readBytes = 0;
   #probes: Probe[] = [];
@@ -68,7 +68,6 @@ export class Flight {
   #isAsking = false;
   /** Whether data has waited for room since the last change. */
   #wasFull = false;
-  #ranDry = false;
   /** The least of all answers since then: what goes out in a heap waits for itself, and only where the way is full for all of it. */
   #waitedMs = Number.POSITIVE_INFINITY;
   /** What was sent when the limit last changed: the next change waits for what was sent after that. */
@@ -138,8 +137,6 @@ export class Flight {
     if (this.#restsFrom !== undefined) return this.#rest(tookMs, now, probe);
     if (tookMs <= this.#leastMs) this.#remember(tookMs, now);
     else if (now - this.#leastSince > REMEMBER_MS) this.#restsFrom = this.#sentBytes;
-    const isNearlyDry = this.#probes.length === 0 || this.#sentBytes - this.#readBytes <= this.#limitBytes / 4;
-    if (isNearlyDry && this.#wasFull) this.#ranDry = true;
     this.#waitedMs = Math.min(this.#waitedMs, tookMs - this.#leastMs);
     if (probe.sentBytes >= this.#changedAt) this.#change(this.#waitedMs);
     this.#grow(readBytes);
@@ -170,38 +167,33 @@ export class Flight {
 
   /** Once a round trip. */
   #change(waitedMs: number): void {
-    const isLate = waitedMs > TARGET_MS;
-    // On a longer way, what goes out in a round trip goes out in heaps, which wait for themselves.
-    const isShort = this.#leastMs < TARGET_MS;
-    const passes = this.#passesIn(TARGET_MS);
+    const isShort = this.#leastMs < SHORT_MS;
+    const isFast = isShort && this.#rate.value >= FAST_BYTES_PER_MS;
+    const targetMs = TARGET_MS[isFast ? 'fast' : isShort ? 'short' : 'long'];
+    const leastBytes = isFast ? FAST_MIN_BYTES : MIN_BYTES;
+    const passes = Math.max(leastBytes, this.#passesIn(targetMs));
+    const isLate = waitedMs > targetMs;
     if (isLate) this.#isOpening = false;
-    if (this.#isOpening && this.#wasFull) this.#course = { growth: 1, upTo: MAX_BYTES };
-    else if (!(isLate && isShort) && this.#limitBytes < passes) this.#course = { growth: 1, upTo: passes };
-    else if (this.#ranDry || (this.#wasFull && waitedMs < TARGET_MS / 2)) {
-      this.#course = { growth: GROWTH, upTo: this.#passesIn(this.#rate.value < FAST_BYTES_PER_MS ? TARGET_MS : MOST_MS) };
-    } else {
-      this.#course = HOLD;
-      if (isLate) this.#limitBytes = Math.min(this.#limitBytes, Math.max(this.#limitBytes * DECAY, passes));
-    }
+    if (this.#isOpening && this.#wasFull) this.#growsTo = MAX_BYTES;
+    else this.#growsTo = isLate && isShort ? leastBytes : passes;
+    if (isLate) this.#limitBytes = Math.min(this.#limitBytes, Math.max(this.#limitBytes * DECAY, passes));
     this.#beginRound();
   }
 
   #beginRound(): void {
     this.#wasFull = false;
-    this.#ranDry = false;
     this.#waitedMs = Number.POSITIVE_INFINITY;
     this.#changedAt = this.#sentBytes;
   }
 
   /** Bit by bit, as it is read: all at once, the growth would wait where it is to be measured whether there is room for it. */
   #grow(readBytes: number): void {
-    const { growth, upTo } = this.#course;
-    this.#limitBytes = Math.max(this.#limitBytes, Math.min(upTo, this.#limitBytes + readBytes * growth));
+    this.#limitBytes = Math.max(this.#limitBytes, Math.min(this.#growsTo, this.#limitBytes + readBytes));
   }
 
-  /** In the shortest round trip and so much longer, within bounds. */
+  /** In the shortest round trip and so much longer. */
   #passesIn(moreMs: number): number {
-    return Math.min(MAX_BYTES, Math.max(MIN_BYTES, this.#rate.value * (this.#leastMs + moreMs)));
+    return Math.min(MAX_BYTES, this.#rate.value * (this.#leastMs + moreMs));
   }
 }
 

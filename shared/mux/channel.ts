@@ -134,6 +134,7 @@ export class MuxChannel {
         this.#closeWhenDone();
       },
       onReset: (code, reason) => this.#close(resetError(code, reason)),
+      onRerouted: () => this.#window.rerouted(),
       onSent: () => this.#onSent(),
     });
   }

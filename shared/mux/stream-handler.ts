@@ -23,6 +23,8 @@ export interface StreamHandler {
   onEnded?(): void;
   /** The stream is over, in both directions; what was queued is gone. Also called with SESSION_LOST when the session closes. */
   onReset(code: number, reason: string): void;
+  /** Not of relays: the stream goes on on another line of this end or of the other. */
+  onRerouted?(): void;
   /** `bytes` of what was sent left the queue for the line; after a line broke, some of them again. */
   onSent?(bytes: number): void;
 

@@ -236,7 +236,10 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
     }
     this.#theirRound = entry.round;
     if (this.#relays) this.#handler?.onResume?.(entry);
-    else this.resume(this.#entry(entry.round));
+    else {
+      this.resume(this.#entry(entry.round));
+      this.#handler?.onRerouted?.();
+    }
     this.#heard(entry, isNews);
     this.#goOn();
   }

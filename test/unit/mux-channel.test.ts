@@ -90,6 +90,7 @@ describe('MuxChannel', () => {
     const windows = new Set<number>();
     near.write(new Uint8Array(100 * WINDOW));
     for (let turn = 0; turn < 20; turn += 1) {
+      pair.acceptor.nowMs += 2;
       pair.run();
       readAll(far);
       windows.add(far.windowBytes);

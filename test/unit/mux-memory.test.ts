@@ -92,12 +92,21 @@ describe('a window', () => {
         own.consumed(step);
       }
     };
-    return { pool, window: own, flow };
+    /** Whole windows, as fast as a way of `roundTripMs` lets them through. Returns their bytes. */
+    const widen = (roundTripMs: number): number => {
+      let bytes = 0;
+      for (let round = 0; round < 16; round += 1) {
+        bytes += own.windowBytes;
+        flow(own.windowBytes, own.windowBytes, true, roundTripMs);
+      }
+      return bytes;
+    };
+    return { pool, window: own, flow, widen };
   }
 
   test('grows while it is what holds the stream up, and shrinks when it is not any more', () => {
-    const { pool, window: own, flow } = window();
-    flow(4 * MIB, 16 * KIB, true);
+    const { pool, window: own, flow, widen } = window();
+    widen(1);
     expect([own.windowBytes, pool.usedBytes]).toEqual([MIB, MIB]);
     flow(200 * MIB, 16 * KIB, false);
     expect([own.windowBytes, pool.usedBytes]).toEqual([64 * KIB, 64 * KIB]);
@@ -113,6 +122,28 @@ describe('a window', () => {
     expect(own.windowBytes).toBe(256 * KIB);
   });
 
+  test('grows to 256 KiB on a way of less than a millisecond, and shrinks to that where the way has become one', () => {
+    const { pool, window: own, flow, widen } = window();
+    widen(0.9);
+    expect([own.windowBytes, pool.usedBytes]).toEqual([256 * KIB, 256 * KIB]);
+    const { window: other, flow: flowOther, widen: widenOther } = window();
+    widenOther(1);
+    expect(other.windowBytes).toBe(MIB);
+    flowOther(64 * MIB, 16 * KIB, true, 0.01);
+    expect(other.windowBytes).toBe(256 * KIB);
+    // What is needed whole stays as it is.
+    flow(64 * MIB, 16 * KIB, true, 0.01);
+    expect(own.windowBytes).toBe(256 * KIB);
+  });
+
+  test('learns of a way anew on another line', () => {
+    const { window: own, widen } = window();
+    widen(0.1);
+    own.rerouted();
+    widen(50);
+    expect(own.windowBytes).toBe(MIB);
+  });
+
   test('does not grow where a sender waits for its turn among many, however often it runs dry', () => {
     const { window: own, flow } = window();
     flow(16 * KIB, 16 * KIB, true, 2);
@@ -122,16 +153,16 @@ describe('a window', () => {
   });
 
   test('shrinks where it has run dry without being too small for long', () => {
-    const { window: own, flow } = window();
-    flow(4 * MIB, 16 * KIB, true);
+    const { window: own, flow, widen } = window();
+    widen(1);
     flow(64 * MIB, 16 * KIB, true, 84);
     expect(own.windowBytes).toBe(64 * KIB);
   });
 
   test('never promises more than is reserved while it shrinks', () => {
-    const { pool, window: own, flow } = window();
-    flow(4 * MIB, 16 * KIB, true);
-    let [consumed, limit] = [4 * MIB, 4 * MIB + own.windowBytes];
+    const { pool, window: own, widen } = window();
+    let consumed = widen(1);
+    let limit = consumed + own.windowBytes;
     for (; consumed < 200 * MIB; consumed += 16 * KIB) {
       expect(limit - consumed).toBeLessThanOrEqual(pool.usedBytes);
       own.received(16 * KIB, false);
@@ -140,9 +171,8 @@ describe('a window', () => {
   });
 
   test('acks what a sender that cannot go on has sent, also while it shrinks and gives no credit', () => {
-    const { window: own, flow } = window();
-    flow(4 * MIB, 16 * KIB, true);
-    let consumed = 4 * MIB;
+    const { window: own, flow, widen } = window();
+    let consumed = widen(1);
     let unanswered = 0;
     while (consumed < 200 * MIB) {
       flow(16 * KIB, 16 * KIB, false, 84);
@@ -156,7 +186,7 @@ describe('a window', () => {
   test('that has grown leaves room for as many new streams as a line may have', () => {
     const pool = new MemoryPool(SESSION_POOL_BYTES, new MemoryPool(PROCESS_POOL_BYTES));
     const grown = Array.from({ length: 100 }, () => window(pool));
-    for (const { flow } of grown) flow(4 * MIB, 16 * KIB, true);
+    for (const { widen } of grown) widen(1);
     expect(pool.usedBytes).toBeGreaterThan(0.7 * SESSION_POOL_BYTES);
     const first = Array.from({ length: DEFAULT_MUX_LIMITS.maxStreams }, () => pool.reserveFirst(64 * KIB));
     expect(Math.min(...first)).toBe(16 * KIB);
@@ -167,7 +197,7 @@ describe('a window', () => {
     const pool = new MemoryPool(SESSION_POOL_BYTES, new MemoryPool(PROCESS_POOL_BYTES));
     for (let opened = 0; opened < 1000; opened += 1) pool.reserveFirst(64 * KIB);
     const grown = Array.from({ length: 8 }, () => window(pool));
-    for (const { flow } of grown) flow(4 * MIB, 16 * KIB, true);
+    for (const { widen } of grown) widen(1);
     expect(Math.min(...grown.map(({ window: { windowBytes } }) => windowBytes))).toBeGreaterThanOrEqual(512 * KIB);
   });
 
