@@ -27,24 +27,26 @@ export interface Contenders extends AsyncDisposable {
 export interface Contest {
   readonly name: string;
   readonly figures: readonly Figure[];
-  /** Starts everybody and warms them up. */
-  readonly prepare: () => Promise<Contenders>;
+  /** Starts all that take part and warms them up. */
+  readonly prepare: (takesPart: TakesPart) => Promise<Contenders>;
 }
+
+export type TakesPart = (contender: string) => boolean;
 
 interface Standing {
   readonly figures: Figures[];
   fails?: string;
 }
 
-/** Rejects with the signal's reason when that fires, after everybody has been taken down. */
+/** `among`: who takes part, everybody if it is empty. Rejects with the signal's reason when that fires, after everybody has been taken down. */
 export async function hold(
   contest: Contest,
-  { runs, signal }: { readonly runs: number; readonly signal: AbortSignal },
+  { runs, among = [], signal }: { readonly runs: number; readonly among?: readonly string[]; readonly signal: AbortSignal },
 ): Promise<Row[]> {
   signal.throwIfAborted();
   const standings = new Map<string, Standing>();
   try {
-    await using contenders = await contest.prepare();
+    await using contenders = await contest.prepare((name) => among.length === 0 || among.includes(name));
     const bouts = Object.entries(contenders.bouts);
     for (const [name] of bouts) standings.set(name, { figures: [] });
     for (let run = 0; run < runs; run++) {

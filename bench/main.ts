@@ -1,5 +1,5 @@
 /**
- * `npm run bench -- GROUP [--json] [--runs N] [--only TEXT]`: the promises that are about speed and size, each against its baseline.
+ * `npm run bench -- GROUP [--json] [--runs N] [--only TEXT] [--among NAMES]`: the promises that are about speed and size, each against its baseline.
  *
  * Rows on standard output, talk on standard error. Exit codes: 0 all rows hold, 1 one does not or could not be measured, 2 wrong use,
  * 130 interrupted; whichever it is, everything that was started is taken down first.
@@ -22,6 +22,8 @@ interface Options {
   readonly runs: number;
   /** Text that the names of the measurements to take contain. */
   readonly only: string;
+  /** Contenders of a contest that take part, all of them when there is none. */
+  readonly among: readonly string[];
 }
 
 const GROUPS: Readonly<Record<string, () => Promise<Group>>> = {
@@ -39,7 +41,9 @@ process.exitCode = await main(process.argv.slice(2));
 async function main(argv: readonly string[]): Promise<number> {
   const options = readOptions(argv);
   if (options === undefined) {
-    process.stderr.write(`usage: npm run bench -- ${Object.keys(GROUPS).join('|')} [--json] [--runs N] [--only TEXT]\n`);
+    process.stderr.write(
+      `usage: npm run bench -- ${Object.keys(GROUPS).join('|')} [--json] [--runs N] [--only TEXT] [--among NAMES]\n`,
+    );
     return EXIT.usage;
   }
   const signal = interruption();
@@ -54,7 +58,7 @@ async function main(argv: readonly string[]): Promise<number> {
   }
 }
 
-async function runGroup({ group: makeGroup, runs, only }: Options, signal: AbortSignal): Promise<Row[]> {
+async function runGroup({ group: makeGroup, runs, only, among }: Options, signal: AbortSignal): Promise<Row[]> {
   await using group = await makeGroup();
   const chosen = group.measurements.filter(({ name }) => name.includes(only));
   if (chosen.length === 0) throw new Error(`no row's name contains '${only}'`);
@@ -63,7 +67,7 @@ async function runGroup({ group: makeGroup, runs, only }: Options, signal: Abort
     const isContest = 'figures' in measurement;
     const times = isContest ? 1 : (measurement.runsEach ?? 1);
     process.stderr.write(`${measurement.name}: ${runs * times} runs of each\n`);
-    if (isContest) rows.push(...(await hold(measurement, { runs, signal })));
+    if (isContest) rows.push(...(await hold(measurement, { runs, among, signal })));
     else rows.push(await measure(measurement, { runs, signal }));
   }
   return [...rows, ...(group.conclude?.(rows) ?? [])];
@@ -78,13 +82,14 @@ function readOptions(argv: readonly string[]): Options | undefined {
         json: { type: 'boolean', default: false },
         runs: { type: 'string', default: String(FEWEST_RUNS) },
         only: { type: 'string', default: '' },
+        among: { type: 'string', default: '' },
       },
     });
     const [name = '', ...rest] = positionals;
     const group = Object.hasOwn(GROUPS, name) ? GROUPS[name] : undefined;
     const runs = Number(values.runs);
     if (group === undefined || rest.length > 0 || !Number.isInteger(runs) || runs < 1) return undefined;
-    return { group, json: values.json, runs, only: values.only };
+    return { group, json: values.json, runs, only: values.only, among: values.among.split(',').filter((of) => of !== '') };
   } catch {
     return undefined;
   }

@@ -26,7 +26,7 @@ export function throughput(parent: string, streams: number): Contest {
   ];
   if (streams > 1) figures.push({ name: `fairness, ${who}`, key: 'Jain', unit: 'Jain', promise: atLeast('absolute', 0.95) });
   const bout = (line: ContenderLine) => bulkBout(line, { streams, ...THROUGHPUT });
-  return { name: `throughput, ${who}`, figures, prepare: () => onStandingLines(parent, unlimited, bout) };
+  return { name: `throughput, ${who}`, figures, prepare: (takesPart) => onStandingLines(parent, unlimited, bout, takesPart) };
 }
 
 /** How long calls and keystrokes take while bulk fills the line. */
@@ -42,8 +42,10 @@ export function besideBulk(parent: string, streams: number, where: 'unlimited' |
       { name: `keystroke p99 ${name}`, key: 'key p99', unit: 'ms', ...promise },
       { name: `throughput ${name}`, key: 'MiB/s', unit: 'MiB/s' },
     ],
-    prepare: () =>
-      onStandingLines(parent, where === 'unlimited' ? unlimited : modelledLine, (line) => bulkBout(line, { streams, ...BESIDE })),
+    prepare: (takesPart) => {
+      const placeOf = where === 'unlimited' ? unlimited : modelledLine;
+      return onStandingLines(parent, placeOf, (line) => bulkBout(line, { streams, ...BESIDE }), takesPart);
+    },
   };
 }
 
@@ -52,7 +54,7 @@ export function opening(parent: string): Contest {
   return {
     name: 'open to first byte',
     figures: [{ name: 'open to first byte', key: 'ms', unit: 'ms' }],
-    prepare: () => onStandingLines(parent, unlimited, openBout),
+    prepare: (takesPart) => onStandingLines(parent, unlimited, openBout, takesPart),
   };
 }
 
@@ -65,7 +67,7 @@ export function stalled(parent: string): Contest {
       { name: 'memory of 1000 stalled, greatest growth', key: 'MB', unit: 'MB', promise: atMost(STALLED_LIMIT_MB) },
       { name: 'taken by 1000 stalled', key: 'taken MB', unit: 'MB' },
     ],
-    prepare: () => eachOnNewLines(parent, unlimited, stalledBout),
+    prepare: (takesPart) => eachOnNewLines(parent, unlimited, stalledBout, takesPart),
   };
 }
 
@@ -74,7 +76,7 @@ export function cut(parent: string): Contest {
   return {
     name: 'recovery after a cut',
     figures: [{ name: 'recovery after a cut', key: 'ms', unit: 'ms' }],
-    prepare: () => eachOnNewLines(parent, unlimited, cutBout),
+    prepare: (takesPart) => eachOnNewLines(parent, unlimited, cutBout, takesPart),
   };
 }
 

@@ -1,5 +1,5 @@
 /** How contenders' lines live: all the time of a contest, or anew for each bout. */
-import type { Contenders, Figures } from '../contest.ts';
+import type { Contenders, Figures, TakesPart } from '../contest.ts';
 import { CONTENDERS, type Contender } from './contenders.ts';
 import type { ContenderLine } from './line.ts';
 import type { Place } from './place.ts';
@@ -11,10 +11,10 @@ export type Bout = (line: ContenderLine) => Promise<Figures>;
  * Everybody's line stands from the beginning, and has had a bout to warm up. Who does not get so far fails its first bout. A line that has
  * failed a bout is taken down: it may go on sending what it has queued, on the wire of the others.
  */
-export async function onStandingLines(parent: string, placeOf: PlaceOf, bout: Bout): Promise<Contenders> {
+export async function onStandingLines(parent: string, placeOf: PlaceOf, bout: Bout, takesPart: TakesPart): Promise<Contenders> {
   await using scope = new AsyncDisposableStack();
   const place = await placeOf(scope);
-  const lines = CONTENDERS.map((contender) => {
+  const lines = CONTENDERS.filter(({ name }) => takesPart(name)).map((contender) => {
     const own = scope.use(new AsyncDisposableStack());
     return { name: contender.name, own, starting: settled(contender.start(own, place, parent)) };
   });
@@ -41,10 +41,11 @@ export async function eachOnNewLines(
   parent: string,
   placeOf: PlaceOf,
   bout: (contender: Contender, scope: AsyncDisposableStack, place: Place, parent: string) => Promise<Figures>,
+  takesPart: TakesPart,
 ): Promise<Contenders> {
   await using scope = new AsyncDisposableStack();
   const place = await placeOf(scope);
-  const bouts = CONTENDERS.map((contender) => {
+  const bouts = CONTENDERS.filter(({ name }) => takesPart(name)).map((contender) => {
     const once = async (): Promise<Figures> => {
       await using own = new AsyncDisposableStack();
       // Awaited here: the line must not end before its bout.

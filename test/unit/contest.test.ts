@@ -45,6 +45,25 @@ describe('a contest', () => {
     });
   });
 
+  it('is held among those that are named, or among all', async () => {
+    const started: string[][] = [];
+    const of = contest(
+      {},
+      {
+        prepare: async (takesPart) => {
+          started.push(['ours', 'baseline', 'http2'].filter(takesPart));
+          return { bouts: {}, [Symbol.asyncDispose]: async () => {} };
+        },
+      },
+    );
+    await hold(of, { runs: 1, signal: NEVER });
+    await hold(of, { runs: 1, among: ['ours', 'http2'], signal: NEVER });
+    expect(started).toEqual([
+      ['ours', 'baseline', 'http2'],
+      ['ours', 'http2'],
+    ]);
+  });
+
   it('lets each go first by turns', async () => {
     const asked: string[] = [];
     const asking =
@@ -133,12 +152,9 @@ describe('the table', () => {
   });
 });
 
-describe.each([
-  ['unlimited', 'throughput, 64 streams'],
-  ['100 Mbit/s', 'throughput beside 64 bulk, 100 Mbit/s'],
-])('the verdict on peers, %s', (line, throughputName) => {
-  const throughput = (peers: Record<string, number>): Row => row({ name: throughputName, ours: 100, peers });
-  const latency = (peers: Record<string, number>): Row => row({ name: `call p99 beside 64 bulk, ${line}`, ours: 10, peers });
+describe.each(['beside 1 bulk, unlimited', 'beside 64 bulk, 100 Mbit/s'])('the verdict on peers, %s', (where) => {
+  const throughput = (peers: Record<string, number>): Row => row({ name: `throughput ${where}`, ours: 100, peers });
+  const latency = (peers: Record<string, number>): Row => row({ name: `call p99 ${where}`, ours: 10, peers });
 
   it.each([
     ['ahead in neither', 90, 11, 0],
@@ -148,11 +164,14 @@ describe.each([
     ['as good in both', 100, 10, 1],
     ['ahead in one and failing the other', 110, Number.NaN, 0],
   ])('counts a peer that is %s', (_what, speed, wait, ahead) => {
-    expect(behindInBoth([throughput({ x: speed }), latency({ x: wait })])).toMatchObject([{ ours: ahead, holds: ahead === 0 }]);
+    expect(behindInBoth([throughput({ x: speed }), latency({ x: wait })])).toMatchObject([
+      { ours: ahead, holds: ahead === 0, peers: { x: ahead } },
+    ]);
   });
 
   it('is none when a half of it was not measured', () => {
     expect(behindInBoth([throughput({ x: 1 })])).toEqual([]);
+    expect(behindInBoth([{ ...throughput({ x: 1 }), name: 'throughput, 64 streams' }, latency({ x: 1 })])).toEqual([]);
   });
 
   it('does not hold without our own figures', () => {
