@@ -6,7 +6,7 @@ import { ClaimsOfPeople } from '../../hub/rollout/claims-of-people.ts';
 import { type FleetServices, fleetHandlers } from '../../hub/rpc/handlers/fleet.ts';
 import { HOSTS } from '../../hub/store/records.ts';
 import { openSqliteStore } from '../../hub/store/sqlite-store.ts';
-import { silent } from '../support/vm.ts';
+import { quiet } from '../support/rollout-fleet.ts';
 
 describe('a host that was drained and is removed', () => {
   it('counts as away no more', async () => {
@@ -15,7 +15,7 @@ describe('a host that was drained and is removed', () => {
     const drained = { host: 'h1', publicKey: 'k', labels: {}, enrolledAtMs: 0, enrolledWith: '', epoch: 0, cordoned };
     await store.collection(HOSTS).create('h1', drained);
     const changed = Promise.withResolvers<string>();
-    const bus = createLocalBus(silent);
+    const bus = createLocalBus(quiet);
     const availability = new Availability();
     const onFault = changed.reject;
     using claims = new ClaimsOfPeople({ store, bus, availability, onFault, onChange: changed.resolve });
