@@ -43,9 +43,9 @@ async function diskWithRoom(roomBytes: number) {
 
 /** Writes through any file handle of this process, until the end of the test. */
 async function takeParts(directory: string, roomBytes: number): Promise<void> {
-  await using any = await open(join(directory, 'any'), 'w');
+  await using some = await open(join(directory, 'some'), 'w');
   // SAFETY: of a file handle.
-  const prototype = Object.getPrototypeOf(any) as FileHandle;
+  const prototype = Object.getPrototypeOf(some) as FileHandle;
   const { write } = prototype;
   let takenBytes = 0;
   vi.spyOn(prototype, 'write').mockImplementation(async function takeSome(
