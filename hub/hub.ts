@@ -14,8 +14,9 @@ import { FairleadError } from '../shared/errors.ts';
 import { ensureFirstAdmin } from './auth/first-admin.ts';
 import { LoopLag } from './auth/loop-lag.ts';
 import { TokenService } from './auth/tokens.ts';
+import { Turns } from './auth/turns.ts';
 import type { HubConfig } from './config.ts';
-import { type HealthEndpoint, serveHealth } from './http/health-endpoint.ts';
+import { serveHealth } from './http/health-endpoint.ts';
 import { createServer, type HubAddress, listen, reloadTls } from './http/server.ts';
 import { Strangers } from './http/strangers.ts';
 import type { HubLogger } from './logger.ts';
@@ -60,8 +61,13 @@ interface Running {
   readonly service: HubService;
   readonly server: Server;
   readonly address: HubAddress;
-  readonly health: HealthEndpoint | undefined;
+  readonly healthAddress: HubAddress | undefined;
+  /** What else ends with the hub. */
+  readonly opened: DisposableStack;
 }
+
+/** Hosts that begin in one turn of the event loop. With all that follows of it, each takes about a millisecond. */
+const HOSTS_A_TURN = 32;
 
 export function createHub(config: HubConfig, options: HubOptions): Hub {
   return new EmbeddableHub(config, options);
@@ -99,7 +105,7 @@ class EmbeddableHub implements Hub {
   }
 
   get healthAddress(): HubAddress | undefined {
-    return this.#require().health?.address;
+    return this.#require().healthAddress;
   }
 
   get hubId(): string {
@@ -115,11 +121,11 @@ class EmbeddableHub implements Hub {
       await store.close();
       throw error;
     }
-    const { address, health, hubId } = this.#running;
+    const { address, healthAddress, hubId } = this.#running;
     warnOfFewFiles(this.#config, this.#logger);
     const tls = this.#config.tlsCert !== undefined;
     this.#logger.info({ address: address.host, port: address.port, hubId, tls }, `hub listens on ${address.url}`);
-    if (health !== undefined) this.#logger.info({ address: health.address.url }, 'health and metrics are served');
+    if (healthAddress !== undefined) this.#logger.info({ address: healthAddress.url }, 'health and metrics are served');
   }
 
   async stop(): Promise<void> {
@@ -143,7 +149,10 @@ class EmbeddableHub implements Hub {
     await this.#makeFirstAdmin(store, tokens);
     using scope = new DisposableStack();
     const lag = scope.use(new LoopLag(this.#clock));
-    const strangers = new Strangers(config.maxUnauthenticated, this.#clock, () => lag.ms);
+    const turns = new Turns(HOSTS_A_TURN, this.#clock);
+    // Those that wait for their turn wait for the hub, as those do that it has not read from yet.
+    const behindMs = (): number => Math.max(lag.ms, turns.waitMs);
+    const strangers = new Strangers(config.maxUnauthenticated, this.#clock, behindMs);
     const state = await openState({ store, config, logger: this.#logger, clock: this.#clock, now: this.#now });
     const service = createService({
       config,
@@ -151,7 +160,8 @@ class EmbeddableHub implements Hub {
       tokens,
       hubId,
       strangers,
-      lag,
+      turns,
+      behindMs,
       logger: this.#logger,
       clock: this.#clock,
       now: this.#now,
@@ -164,15 +174,13 @@ class EmbeddableHub implements Hub {
       strangers,
       answerChallenge: service.answerChallenge,
     });
-    const health = await serveHealth({ config, app: service.health, clock: this.#clock, lagMs: () => lag.ms });
+    const health = await serveHealth({ config, app: service.health, clock: this.#clock, lagMs: behindMs });
     scope.defer(() => health?.close());
     const address = await listen(server, config.listen);
-    // They end with the hub from here on.
-    scope.move();
-    return { store, tokens, hubId, service, server, address, health };
+    return { store, tokens, hubId, service, server, address, healthAddress: health?.address, opened: scope.move() };
   }
 
-  async #stop({ service, server, health, store }: Running): Promise<void> {
+  async #stop({ service, server, opened, store }: Running): Promise<void> {
     const startedMs = this.#clock.now();
     this.#logger.info({}, 'hub drains');
     await service.drain(this.#config.drainMs);
@@ -183,7 +191,7 @@ class EmbeddableHub implements Hub {
     const timer = this.#clock.setTimeout(() => server.closeAllConnections(), leftMs);
     await promise;
     timer.cancel();
-    health?.close();
+    opened.dispose();
     await store.close();
     this.#running = undefined;
     this.#logger.info({}, 'hub stopped');

@@ -7,9 +7,9 @@ import { bearerIn } from '../shared/protocol/bearer.ts';
 import type { EnrolRequest } from '../shared/protocol/handshake.ts';
 import { enrol, HostRoom } from './auth/enrolment.ts';
 import { Gate } from './auth/gate.ts';
-import type { LoopLag } from './auth/loop-lag.ts';
 import { HandshakeRefused } from './auth/refused.ts';
 import type { TokenService } from './auth/tokens.ts';
+import type { Turns } from './auth/turns.ts';
 import { Commands } from './commands/commands.ts';
 import type { HubConfig } from './config.ts';
 import { DesiredFleet } from './desired/desired-fleet.ts';
@@ -45,7 +45,9 @@ export interface ServiceOptions {
   readonly tokens: TokenService;
   readonly hubId: string;
   readonly strangers: Strangers;
-  readonly lag: LoopLag;
+  readonly turns: Turns;
+  /** How far the hub is behind, in milliseconds. */
+  readonly behindMs: () => number;
   readonly logger: HubLogger;
   readonly clock: Clock;
   /** Unix milliseconds. */
@@ -65,7 +67,7 @@ export interface HubService {
 }
 
 export function createService(options: ServiceOptions): HubService {
-  const { config, state, tokens, hubId, strangers, lag, logger, clock, now } = options;
+  const { config, state, tokens, hubId, strangers, turns, behindMs, logger, clock, now } = options;
   const { store, inventory } = state;
   const startedMs = clock.now();
   let isDraining = false;
@@ -159,7 +161,7 @@ export function createService(options: ServiceOptions): HubService {
   });
   const sessions: Sessions = new Sessions({ config, state, fleet, dispatcher, relay, metrics, logger, now });
   const room = new HostRoom(store, config.maxHosts);
-  const gate = new Gate({ config, store, tokens, hubId, clock, lagMs: () => lag.ms, now });
+  const gate = new Gate({ config, store, tokens, hubId, clock, turns, behindMs, now });
 
   const rpcPost = new RpcPost({
     dispatcher,
@@ -247,7 +249,6 @@ export function createService(options: ServiceOptions): HubService {
       relay[Symbol.dispose]();
       commands[Symbol.dispose]();
       desired[Symbol.dispose]();
-      lag[Symbol.dispose]();
       await state.auditBook.flush();
     },
   };

@@ -12,14 +12,12 @@ import { Pace } from './pace.ts';
 import type { Principal } from './principal.ts';
 import { HandshakeRefused, tooManyHandshakes } from './refused.ts';
 import type { TokenService } from './tokens.ts';
-import { Turns } from './turns.ts';
+import type { Turns } from './turns.ts';
 
 /** Challenges that may be outstanding: as many hosts as may be, and again as many that gave up half-way. */
 const CHALLENGES_PER_HOST = 2;
 /** Of some 150 bytes each. */
 const MAX_CHALLENGES = 200_000;
-/** Hosts that begin in one turn of the event loop. With all that follows of it, each takes about a millisecond. */
-const HOSTS_A_TURN = 32;
 
 export interface GateOptions {
   readonly config: HubConfig;
@@ -27,8 +25,10 @@ export interface GateOptions {
   readonly tokens: TokenService;
   readonly hubId: string;
   readonly clock: Clock;
+  /** In which hosts are looked at. */
+  readonly turns: Pick<Turns, 'next'>;
   /** How far the hub is behind, in milliseconds. */
-  readonly lagMs: () => number;
+  readonly behindMs: () => number;
   /** Unix milliseconds. */
   readonly now: () => number;
 }
@@ -37,20 +37,17 @@ export class Gate {
   readonly #options: GateOptions;
   readonly #admission: Admission;
   readonly #challenges: Challenges;
-  readonly #turns: Turns;
 
   constructor(options: GateOptions) {
     this.#options = options;
-    const { config, clock, lagMs, now } = options;
-    this.#turns = new Turns(HOSTS_A_TURN, clock);
+    const { config, clock, behindMs, now } = options;
     this.#challenges = new Challenges({ maxOutstanding: maxChallenges(config), now, elapsedMs: () => clock.now() });
     this.#admission = new Admission({
       pace: new Pace({
         floorPerSecond: config.minHandshakesPerSecond,
         ceilingPerSecond: config.handshakesPerSecond,
         targetLagMs: config.handshakeLagMs,
-        // Those that wait here are behind, too.
-        lagMs: () => Math.max(lagMs(), this.#turns.waitMs),
+        lagMs: behindMs,
         now: () => clock.now(),
       }),
       burst: config.handshakeBurst,
@@ -74,11 +71,11 @@ export class Gate {
    * comes without one counts as a handshake. @throws HandshakeRefused
    */
   async agent(request: IncomingMessage, address: string): Promise<HostState> {
-    const { store, hubId, now } = this.#options;
+    const { store, hubId, turns, now } = this.#options;
     if (request.headers.origin !== undefined) {
       throw new HandshakeRefused('PERMISSION_DENIED', 'origin', 'this endpoint is for agents; a web page has no business here');
     }
-    await this.#turns.next();
+    await turns.next();
     const { host } = await verifyConnectProof(request.headers.authorization, request.socket, {
       store,
       challenges: this.#challenges,
