@@ -17,6 +17,7 @@ import * as v from 'valibot';
 import { FairleadError } from '../../shared/errors.ts';
 import { Labels, Name } from '../../shared/protocol/common.ts';
 import { type ErrorCode, isErrorCode } from '../../shared/protocol/error-table.ts';
+import { hasLabels } from '../../shared/protocol/host-selector.ts';
 import { duration } from '../config.ts';
 
 const DAY_MS = 24 * 3_600_000;
@@ -37,12 +38,13 @@ const When = { hosts: v.optional(Chosen, {}), from: v.optional(Time, 0), for: v.
 const Fault = v.variant('kind', [
   /** Operations take `factor` times as long. */
   v.strictObject({ kind: v.literal('slow'), ...When, factor: v.optional(v.pipe(v.number(), v.minValue(1)), 10) }),
-  /** That share of the operations (all, unless named as methods) ends with the error. */
+  /** That share of the operations (all, unless named as methods; of VMs with these labels, where there are any) ends with the error. */
   v.strictObject({
     kind: v.literal('failing'),
     ...When,
     percent: v.optional(Percent, 100),
     operations: v.optional(v.array(v.string())),
+    vmLabels: v.optional(Labels, {}),
     code: v.optional(v.custom<ErrorCode>(isErrorCode, 'must be a code of docs/reference/errors.md'), 'INTERNAL'),
   }),
   /** No way to the hub: the line breaks without a word, and no attempt succeeds. */
@@ -105,8 +107,12 @@ export class HostFaults {
     });
   }
 
-  /** How the next operation goes: after how long, and with which error, if so. */
-  next(method: string, atMs: number): { readonly delayMs: number; readonly error: FairleadError | undefined } {
+  /** How the next operation goes: after how long, and with which error, if so. `vmLabels`: of the VM that it is for. */
+  next(
+    method: string,
+    atMs: number,
+    vmLabels: Readonly<Record<string, string>> = {},
+  ): { readonly delayMs: number; readonly error: FairleadError | undefined } {
     const { seed, operation } = this.#script;
     const draw = `${seed}/${this.#host}/${this.#operations++}`;
     let delayMs = operation.min + share(draw) * Math.max(0, operation.max - operation.min);
@@ -115,6 +121,7 @@ export class HostFaults {
       if (!isNow(fault, atMs)) continue;
       if (fault.kind === 'slow') delayMs *= fault.factor;
       if (fault.kind !== 'failing' || !(fault.operations?.includes(method) ?? true)) continue;
+      if (!hasLabels(vmLabels, fault.vmLabels)) continue;
       if (share(`${draw}/${index}`) * 100 >= fault.percent) continue;
       error ??= new FairleadError(fault.code, `${method} fails on ${this.#host}, as the script of the simulation says`);
     }

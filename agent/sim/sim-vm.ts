@@ -163,7 +163,7 @@ export class SimVm {
       return await this.#queue.run(signal, async () => {
         if (this.#isDeleted) throw new FairleadError('NOT_FOUND', `VM ${this.spec.name} was deleted`);
         if (states !== undefined) requireState(this.spec.name, this.#state, states, `do this (${method}) to`);
-        const { delayMs, error } = faults.next(method, now());
+        const { delayMs, error } = faults.next(method, now(), this.#spec.labels);
         await sleep(delayMs, undefined, { signal }).catch(() => signal.throwIfAborted());
         if (error !== undefined) throw error;
         happen();

@@ -65,6 +65,18 @@ describe('the script of a simulated fleet', () => {
     expect(failures.length).toBeLessThan(140);
   });
 
+  it('lets a change fail alone: operations of VMs with the labels that it gives them', () => {
+    const bad = { kind: 'failing' as const, operations: ['vm.start'], vmLabels: { release: '2' } };
+    const faults = new HostFaults(script({ faults: [bad] }), host('a'));
+    const code = (method: string, labels?: Record<string, string>) => faults.next(method, 0, labels).error?.code;
+    expect([code('vm.start', { release: '1' }), code('vm.start'), code('vm.stop', { release: '2' })]).toEqual([
+      undefined,
+      undefined,
+      undefined,
+    ]);
+    expect(code('vm.start', { release: '2', tier: 'web' })).toBe('INTERNAL');
+  });
+
   it.each([
     { faults: [{ kind: 'burning' }] },
     { faults: [{ kind: 'failing', code: 'NO_SUCH_CODE' }] },
