@@ -80,6 +80,33 @@ describe('what is on its way', () => {
     expect(waited()).toBeLessThan(10);
   });
 
+  test('takes what a reader finds in its kernel after it was away for no rate of the line', () => {
+    const { run, waited } = way({ bytesPerMs: 12_500, delayMs: 0.5 });
+    run(2_000);
+    waited();
+    run(8_000, 8);
+    expect(waited()).toBeLessThan(8);
+  });
+
+  test.each([
+    ['100 Mbit/s', 12_500, 0.5, 5],
+    ['2 Gbit/s', 250_000, 0.1, 1.5],
+    ['16 Gbit/s', 2_000_000, 0.05, 1.5],
+  ])('fills a short way of %s, and a call waits little for it', (_, bytesPerMs, delayMs, waitsMs) => {
+    const { run, waited } = way({ bytesPerMs, delayMs });
+    run(2_000);
+    waited();
+    expect(run(2_000)).toBeGreaterThan(0.9 * 2_000 * bytesPerMs);
+    expect(waited()).toBeLessThan(waitsMs);
+  });
+
+  test('is 256 KiB at least on a fast line, for a reader that has become slow to answer', () => {
+    const { run } = way({ bytesPerMs: 60_000, delayMs: 0.1 });
+    run(2_000);
+    run(1_000, 3.75, 4);
+    expect(run(2_000, 3.75, 4)).toBeGreaterThan(0.8 * 2_000 * 60_000);
+  });
+
   test('follows a shortest time that has become longer', () => {
     const place = { bytesPerMs: 12_500, delayMs: 1 };
     const { run } = way(place);

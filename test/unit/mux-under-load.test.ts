@@ -69,6 +69,32 @@ describe('64 streams that fill a line of 100 Mbit/s', () => {
   });
 });
 
+describe('streams that fill a fast line', () => {
+  const WIRE: Wire = { ...FAST, bytesPerMs: 250_000 };
+
+  test.each([
+    [1, 2],
+    [16, 3],
+  ])('%i of them leave calls and key presses within %i ms, and use the line', async (streams, limitMs) => {
+    const fleet = await busy(WIRE, WIRE, streams);
+    await fleet.run(150);
+    const calls = await longest(fleet, 15, () => fleet.operator.peer.call('vm.list', {}));
+    const keys = await longest(fleet, 15, await keystrokes(fleet));
+    expect(Math.max(calls, keys)).toBeLessThan(limitMs);
+    const got = await shares(fleet, 100);
+    expect(sum(got)).toBeGreaterThan(0.9 * 100 * WIRE.bytesPerMs);
+  });
+
+  test('have the same of it, those that came later too', async () => {
+    const fleet = await busy(WIRE, WIRE, 8);
+    await fleet.run(150);
+    for (let index = 8; index < 16; index++) pourInto(await fleet.open(`bulk${index}`));
+    await fleet.run(150);
+    const got = await shares(fleet, 100);
+    expect(jain(got)).toBeGreaterThan(0.98);
+  });
+});
+
 describe('a stream alone', () => {
   test.each([1, 20, 80])('uses a line of 100 Mbit/s that takes %i ms each way', async (delayMs) => {
     const fleet = await busy(FAST, { ...SLOW, delayMs, kernelBytes: 4 * MIB }, 1);

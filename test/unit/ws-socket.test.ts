@@ -1,0 +1,64 @@
+/** Messages that are put together of parts: where, and when the place is used again. */
+import { EventEmitter } from 'node:events';
+import { describe, expect, test } from 'vitest';
+import type { WebSocket } from 'ws';
+import { wsSocket } from '../../shared/node/ws-socket.ts';
+
+/** A WebSocket that keeps what it is sent until it is told that the kernel took it. */
+class KeepingWebSocket extends EventEmitter {
+  readonly OPEN = 1;
+  readyState = 1;
+  bufferedAmount = 0;
+  readonly kept: { readonly bytes: Uint8Array; readonly sent: () => void }[] = [];
+  readonly #takesAtOnce: boolean;
+
+  constructor({ takesAtOnce }: { readonly takesAtOnce: boolean }) {
+    super();
+    this.#takesAtOnce = takesAtOnce;
+  }
+
+  send(bytes: Uint8Array, sent: () => void): void {
+    if (!this.#takesAtOnce) this.bufferedAmount += bytes.length;
+    this.kept.push({ bytes, sent });
+  }
+}
+
+function sender(options: { readonly takesAtOnce: boolean }) {
+  const socket = new KeepingWebSocket(options);
+  // SAFETY: it has what wsSocket uses while nothing is received or closed.
+  const own = wsSocket(socket as unknown as WebSocket);
+  let sentCount = 0;
+  /** A message that says in each byte which one it is. */
+  const send = (): void => {
+    sentCount += 1;
+    own.sendBinary([new Uint8Array(8).fill(sentCount), new Uint8Array(16 * 1024).fill(sentCount)]);
+  };
+  const isWhole = (index: number): boolean => socket.kept[index]?.bytes.every((byte) => byte === index + 1) ?? false;
+  const placeOf = (index: number): ArrayBufferLike | undefined => socket.kept[index]?.bytes.buffer;
+  return { socket, send, isWhole, placeOf };
+}
+
+describe('a message of several parts', () => {
+  test('is left alone until the kernel has taken it, however many follow, and its place is used again then', () => {
+    const { socket, send, isWhole, placeOf } = sender({ takesAtOnce: false });
+    for (let message = 0; message < 100; message++) send();
+    for (let message = 0; message < 100; message++) expect(isWhole(message)).toBe(true);
+    socket.kept[0]?.sent();
+    send();
+    expect(placeOf(100)).toBe(placeOf(0));
+    for (let message = 1; message <= 100; message++) expect(isWhole(message)).toBe(true);
+  });
+
+  test('gives its place to the next one where the kernel took it at once, and does not give it twice', () => {
+    const { socket, send, placeOf } = sender({ takesAtOnce: true });
+    send();
+    send();
+    expect(placeOf(1)).toBe(placeOf(0));
+    for (const { sent } of socket.kept) sent();
+    // From here on it takes nothing at once: two messages that wait must not lie in one place.
+    const waiting = sender({ takesAtOnce: false });
+    for (let message = 0; message < 20; message++) waiting.send();
+    expect(new Set(Array.from({ length: 20 }, (_, message) => waiting.placeOf(message))).size).toBe(20);
+    for (let message = 0; message < 20; message++) expect(waiting.isWhole(message)).toBe(true);
+  });
+});
