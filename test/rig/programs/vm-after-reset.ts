@@ -8,6 +8,9 @@ import { inGuest } from '../../support/linux-vm.ts';
 import { runCases } from '../../support/vm-cases.ts';
 import { GUEST_BOOT_ID, hostOf, mountDisk, SEEN, type Seen, unmountDisk } from './reset-host.ts';
 
+/** The first QEMU after a start of the host is read from its disk. */
+const COLD_MS = 250_000;
+
 mountDisk();
 // SAFETY: what vm-suspend.ts wrote there; a case that misses a part of it fails.
 const seen = JSON.parse(readFileSync(SEEN, 'utf8')) as Seen;
@@ -23,7 +26,7 @@ await runCases({
     const { manager } = onDisk;
     assert.equal(manager.get('web').state, 'suspended');
     const startedAt = performance.now();
-    assert.equal((await manager.resume('web')).state, 'running');
+    assert.equal((await manager.resume('web', { timeoutMs: COLD_MS })).state, 'running');
     const resumedAt = performance.now();
     const { count, held, blob } = seenOf(await inGuest(manager, 'web', LOOK_AT_WORK));
     assert.equal(await inGuest(manager, 'web', GUEST_BOOT_ID), seen.guestBootId);

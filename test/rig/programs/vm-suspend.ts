@@ -17,6 +17,8 @@ import { GUEST_BOOT_ID, hostOf, mountDisk, SEEN, type Seen } from './reset-host.
 const READY_PORT = 1023;
 const ECHO_PORT = 7;
 const CYCLES = 3;
+/** All that the guest has touched goes to an emulated disk. */
+const SYNC_MS = 250_000;
 
 const { vmlinux, initrd } = artefacts();
 mountDisk();
@@ -85,7 +87,7 @@ await runCases({
     const { count } = seenOf(await inGuest(next, 'web', LOOK_AT_WORK));
     const guestBootId = await inGuest(next, 'web', GUEST_BOOT_ID);
     const startedAt = performance.now();
-    const { vm } = await next.suspend('web', { durability: 'host' });
+    const { vm } = await next.suspend('web', { durability: 'host', timeoutMs: SYNC_MS });
     const suspendMs = performance.now() - startedAt;
     assert.equal(vm.suspended?.durability, 'host');
     const seen: Seen = { hostBootId: readBootId(), guestBootId, count };
