@@ -29,7 +29,9 @@ export interface TestHost extends AsyncDisposable {
 }
 
 export async function testHost(options: Partial<VmManagerOptions> = {}): Promise<TestHost> {
+  await using undo = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), 'fl-'));
+  undo.defer(() => rm(directory, { recursive: true, force: true }));
   const complete: VmManagerOptions = {
     stateDir: join(directory, 'state'),
     runDir: join(directory, 'run'),
@@ -44,6 +46,7 @@ export async function testHost(options: Partial<VmManagerOptions> = {}): Promise
     ...options,
   };
   let manager = await VmManager.open(complete);
+  const owned = undo.move();
   return {
     get manager() {
       return manager;
@@ -57,7 +60,7 @@ export async function testHost(options: Partial<VmManagerOptions> = {}): Promise
     async [Symbol.asyncDispose]() {
       for (const { name } of manager.list()) await manager.delete(name, { force: true });
       await manager.close();
-      await rm(directory, { recursive: true, force: true });
+      await owned.disposeAsync();
     },
   };
 }
