@@ -39,6 +39,8 @@ const PROBES = 8;
 /** Messages into which it is cut. */
 const MESSAGES = 4;
 const MIN_PROBE_BYTES = 16 * 1024;
+/** On a fast line, where each answer costs the processor what a message does. */
+const FAST_PROBE_BYTES = 128 * 1024;
 /** More than are under way in order; text, which waits for no room here, asks no more than that either. */
 const MAX_PROBES = 16;
 /** After which what was measured counts no more: the way may be another by now. */
@@ -58,6 +60,7 @@ export class Flight {
   readonly #now: () => number;
   #limitBytes = FIRST_BYTES;
   #isOpening = true;
+  #isFast = false;
   /** Up to where it grows, as much as is read: that doubles it in a round trip. */
   #growsTo = 0;
   #sentBytes = 0;
@@ -111,7 +114,8 @@ export class Flight {
     this.#wasFull ||= isFull;
     const unasked = this.#sentBytes - this.#probedBytes;
     if (this.#isAsking || this.#probes.length >= MAX_PROBES) return false;
-    const isDue = unasked >= Math.max(MIN_PROBE_BYTES, this.#limit / PROBES) || (isFull && this.#probes.length === 0);
+    const leastBytes = this.#isFast ? FAST_PROBE_BYTES : MIN_PROBE_BYTES;
+    const isDue = unasked >= Math.max(leastBytes, this.#limit / PROBES) || (isFull && this.#probes.length === 0);
     this.#isAsking = isDue;
     return isDue;
   }
@@ -168,9 +172,9 @@ export class Flight {
   /** Once a round trip. */
   #change(waitedMs: number): void {
     const isShort = this.#leastMs < SHORT_MS;
-    const isFast = isShort && this.#rate.value >= FAST_BYTES_PER_MS;
-    const targetMs = TARGET_MS[isFast ? 'fast' : isShort ? 'short' : 'long'];
-    const leastBytes = isFast ? FAST_MIN_BYTES : MIN_BYTES;
+    this.#isFast = isShort && this.#rate.value >= FAST_BYTES_PER_MS;
+    const targetMs = TARGET_MS[this.#isFast ? 'fast' : isShort ? 'short' : 'long'];
+    const leastBytes = this.#isFast ? FAST_MIN_BYTES : MIN_BYTES;
     const passes = Math.max(leastBytes, this.#passesIn(targetMs));
     const isLate = waitedMs > targetMs;
     if (isLate) this.#isOpening = false;

@@ -77,20 +77,20 @@ describe('streams that fill a fast line', () => {
     [16, 3],
   ])('%i of them leave calls and key presses within %i ms, and use the line', async (streams, limitMs) => {
     const fleet = await busy(WIRE, WIRE, streams);
-    await fleet.run(150);
+    await fleet.run(60);
     const calls = await longest(fleet, 15, () => fleet.operator.peer.call('vm.list', {}));
     const keys = await longest(fleet, 15, await keystrokes(fleet));
     expect(Math.max(calls, keys)).toBeLessThan(limitMs);
-    const got = await shares(fleet, 100);
-    expect(sum(got)).toBeGreaterThan(0.9 * 100 * WIRE.bytesPerMs);
+    const got = await shares(fleet, 50);
+    expect(sum(got)).toBeGreaterThan(0.9 * 50 * WIRE.bytesPerMs);
   });
 
   test('have the same of it, those that came later too', async () => {
     const fleet = await busy(WIRE, WIRE, 8);
-    await fleet.run(150);
+    await fleet.run(60);
     for (let index = 8; index < 16; index++) pourInto(await fleet.open(`bulk${index}`));
-    await fleet.run(150);
-    const got = await shares(fleet, 100);
+    await fleet.run(60);
+    const got = await shares(fleet, 50);
     expect(jain(got)).toBeGreaterThan(0.98);
   });
 });
