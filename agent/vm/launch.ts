@@ -157,10 +157,12 @@ export async function launch(context: LaunchContext, request: LaunchRequest): Pr
     await incoming?.load(session, deadline);
     // The guest of another VM may have written to an image meanwhile; from here on QEMU's lock keeps it from that.
     await context.checkSpec?.(record.spec);
+    // Nothing is used up for one that is no more.
+    requireThere(process, name);
     await settleAll([incoming?.commit?.(), incoming?.meanwhile?.(session, deadline)]);
     if (incoming?.after !== 'pause') await letRun(session, signal);
     await failpoint('start.resumed');
-    if (process.hasExited()) throw new FairleadError('PROCESS_FAILED', `QEMU of VM ${name} ended`);
+    requireThere(process, name);
   } catch (error) {
     signal.throwIfAborted();
     throw (await endedMeanwhile(process, name, paths, logOffset)) ?? error;
@@ -212,6 +214,11 @@ async function prepareDevice(
     logger.error({ vm: spec.name, error: toFairleadError(error).message }, 'could not give a VM its vsock back');
     return undefined;
   }
+}
+
+/** @throws FairleadError PROCESS_FAILED */
+function requireThere(process: QemuProcess, vm: string): void {
+  if (process.hasExited()) throw new FairleadError('PROCESS_FAILED', `QEMU of VM ${vm} ended`);
 }
 
 async function kill(process: QemuProcess): Promise<void> {

@@ -158,7 +158,8 @@ function caller(line: Line): AgentProcess['call'] {
   };
 }
 
-function programsWith(text: string): Program[] {
+/** Those of VMs whose command lines have that text in them. */
+export function programsWith(text: string): Program[] {
   const pids = readdirSync('/proc').filter((entry) => /^\d+$/.test(entry));
   return pids.map(Number).flatMap((pid) => {
     try {
