@@ -10,8 +10,8 @@ export function summaryLines(summary: RolloutSummary): readonly (readonly [strin
     ['rollout', summary.rollout],
     ['name', summary.name],
     ['status', summary.status],
-    ['paused', paused && `by ${paused.by}: ${paused.reason}`],
-    ['stopped', stopped && `by ${stopped.by}: ${stopped.reason}`],
+    ['paused', paused && becauseText(paused)],
+    ['stopped', stopped && becauseText(stopped)],
     ['waits', summary.blocked],
     ['wave', `${summary.wave + 1} of ${summary.waves}, ${summary.stage}`],
     ['hosts', `${summary.hosts}: ${countsText(summary.phases)}`],
@@ -43,6 +43,10 @@ export function durationText(ms: number): string {
   if (ms < 120_000) return `${Math.round(ms / 1000)}s`;
   const minutes = Math.round(ms / 60_000);
   return minutes < 120 ? `${minutes}m` : `${Math.floor(minutes / 60)}h ${minutes % 60}m`;
+}
+
+function becauseText({ by, reason }: { readonly by: string; readonly reason: string }): string {
+  return reason === '' ? `by ${by}` : `by ${by}: ${reason}`;
 }
 
 function countsText(counts: Readonly<Partial<Record<string, number>>>): string {

@@ -37,7 +37,10 @@ export function registerHost(program: Command, app: App): void {
           ],
           {
             name: (row) => row.host,
-            empty: 'no host yet: make a token with `fairlead token create enrol` and start an agent with it',
+            empty:
+              label === undefined && cordoned === undefined
+                ? 'no host yet: make a token with `fairlead token create enrol` and start an agent with it'
+                : 'no host is like that',
           },
         );
       }),

@@ -2,7 +2,9 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Command } from 'commander';
 import { isFairleadError } from '../../shared/errors.ts';
+import { ImageTag } from '../../shared/protocol/image-ref.ts';
 import type { ImageInfo } from '../../shared/protocol/methods-image.ts';
+import { parseWith } from '../../shared/protocol/parse-with.ts';
 import { type App, outputOf, withHub } from '../app.ts';
 import type { HubConnection } from '../connection.ts';
 import { parseDuration } from '../duration.ts';
@@ -123,6 +125,8 @@ export function registerImageStore(image: Command, app: App): void {
 
 async function push(app: App, command: Command, path: string, tag: string | undefined): Promise<void> {
   const { stderr } = app.streams;
+  // Before all of it has been sent.
+  if (tag !== undefined) parseWith(ImageTag, tag, '--tag');
   const local = await readWithProgress(app, path);
   for (let attempt = 1; ; attempt++) {
     try {
