@@ -227,7 +227,8 @@ export class VmLife {
   /** At the start of the agent: there is no process any more, or there shall be none. */
   async foundDead(end: FoundEnd): Promise<void> {
     const { state, process, stop, generation, restarts: before } = this.#record;
-    const isHalfStarted = state === 'starting';
+    // One with a process may have run, and been told so, just before the host went.
+    const isHalfStarted = state === 'starting' && end.otherwise !== 'host-restart';
     const judged = isHalfStarted ? { reason: 'start-failed', isClean: true } : judgeEnd({ ...end, rung: stop?.rung });
     const { reason } = judged;
     // Whatever its process said: a guest that was to go on is lost.

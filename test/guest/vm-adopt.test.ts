@@ -79,6 +79,12 @@ describe.skipIf(missing !== undefined)('an agent that comes back', () => {
     let manager = await host.restart();
     expect(manager.get('web')).toMatchObject({ state: 'crashed', exit: { reason: 'host-restart' } });
 
+    // That it runs had been told, and was not written down yet.
+    await manager.close();
+    await rewrite('web', (record) => ({ ...record, state: 'starting', process: { ...about, bootId: 'another boot' } }));
+    manager = await host.restart();
+    expect(manager.get('web')).toMatchObject({ state: 'crashed', exit: { reason: 'host-restart' } });
+
     // The same boot, and a process with the right pid and start time that is not ours.
     await manager.close();
     const { bootId } = await manager.hostInfo();
