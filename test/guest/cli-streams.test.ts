@@ -78,7 +78,7 @@ describe.skipIf(reason !== undefined)('a guest, for the programs that people hav
   let fleet: TestFleet;
   beforeAll(async () => {
     fleet = await startFleet();
-    await fleet.runReady('web');
+    await fleet.runReady('web', { memoryBacking: 'file' });
   });
   afterAll(() => fleet?.[Symbol.asyncDispose]());
 
@@ -247,5 +247,22 @@ exit 7
     } finally {
       server.close();
     }
+  });
+
+  it('exec, connect and forward wake a guest that is suspended', async () => {
+    await using forward = new Running(fleet, ['forward', 'web', `0:${ECHO_PORT}`]);
+    const [, port] = await forward.says(/:(\d+) leads to port 7 /);
+    const suspend = () => fleet.hub.call('vm.suspend', { vm: 'web' });
+    await suspend();
+    expect(await fleet.cli(['exec', 'web', '--', 'echo', 'awake'])).toMatchObject({ code: 0, stdout: 'awake\n' });
+    await suspend();
+    const connected = await fleet.cli(['connect', 'web', String(RUN_PORT)], 'echo awake\n');
+    expect(connected).toMatchObject({ code: 0, stdout: 'awake\n' });
+    await suspend();
+    const socket = connect(Number(port));
+    socket.write('awake');
+    expect(String((await once(socket, 'data'))[0])).toBe('awake');
+    socket.destroy();
+    expect(await fleet.hub.call('vm.get', { vm: 'web' })).toMatchObject({ state: 'running' });
   });
 });
