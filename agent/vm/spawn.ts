@@ -3,7 +3,8 @@
  *
  * The QMP socket is made here and inherited: QEMU finds it listening, and one connect reaches it however early it comes; nobody waits
  * for a file to appear. Node unlinks the path that a server was bound to when the server is closed, hence the rename before; and the
- * server is closed before anybody connects, for it would take the connection itself.
+ * server is closed before anybody connects, for it would take the connection itself. It does not block, either: of a socket of QEMU's own
+ * two of its threads may accept one client while the monitor moves to its thread, and the later one, its main loop, waits for another.
  */
 import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';

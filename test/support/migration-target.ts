@@ -11,6 +11,7 @@ import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
 import { QmpClient } from '../../agent/qmp/client.ts';
 import type { Vms } from '../../agent/vm/api.ts';
+import { withListeningSocket } from './listening-socket.ts';
 
 export interface MigrationTarget extends AsyncDisposable {
   readonly uri: string;
@@ -24,17 +25,19 @@ export async function startTarget(vms: Vms, vm: string): Promise<MigrationTarget
   const directory = await mkdtemp(join(tmpdir(), 'fl-target-'));
   undo.defer(() => rm(directory, { recursive: true, force: true }));
   const path = (name: string): string => join(directory, name);
-  // QEMU makes its character devices in order: when the last has connected here, the monitor before it listens.
+  // QEMU makes its character devices in order: when the last has connected here, the monitor before it is there.
   const ready = createServer((socket) => socket.on('error', () => {}).resume()).listen(path('ready'));
   undo.defer(() => void ready.close());
   await once(ready, 'listening');
 
   const { binary, argv } = await vms.args({ vm });
-  const monitor = ['-chardev', `socket,id=qmp,path=${path('qmp')},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'];
+  const monitor = ['-chardev', 'socket,id=qmp,fd=3,server=on,wait=off', '-mon', 'chardev=qmp,mode=control'];
   const rest = ['-chardev', 'null,id=console', '-incoming', 'defer', '-chardev', `socket,id=ready,path=${path('ready')}`];
-  const child = spawn(binary, [...machineOf(argv), ...monitor, ...rest], { stdio: ['ignore', 'ignore', 'pipe'] });
+  const child = await withListeningSocket(path('qmp'), (fd) =>
+    spawn(binary, [...machineOf(argv), ...monitor, ...rest], { stdio: ['ignore', 'ignore', 'pipe', fd] }),
+  );
   undo.defer(() => end(child));
-  const complaints = text(child.stderr);
+  const complaints = child.stderr === null ? '' : text(child.stderr);
   const failed = once(child, 'exit').then(async () => {
     throw new Error(`the target ended before it was ready: ${await complaints}`);
   });

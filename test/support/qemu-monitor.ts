@@ -4,8 +4,8 @@
  *     await using qemu = await startQemuMonitor();
  *     await using client = await QmpClient.connect({ path: qemu.path });
  *
- * Ready is an event: QEMU makes its character devices in the order of the command line, so when the last one has connected to us, the
- * monitor before it is listening. Disposing kills the process and removes the socket.
+ * The monitor listens before QEMU begins. Ready is an event: QEMU makes its character devices in the order of the command line, so when
+ * the last one has connected to us, the monitor before it is there. Disposing kills the process and removes the socket.
  */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -14,6 +14,7 @@ import * as net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
+import { withListeningSocket } from './listening-socket.ts';
 import { testQemu } from './qemu.ts';
 
 export interface QemuOptions {
@@ -36,13 +37,13 @@ export async function startQemuMonitor(options: QemuOptions = {}): Promise<QemuM
   const [path, readyPath] = [join(directory, 'qmp.sock'), join(directory, 'ready.sock')];
   await using listening = await listen(readyPath);
   const base = ['-M', machine, '-accel', 'tcg', '-S', '-nodefaults', '-no-user-config', '-display', 'none'];
-  const monitor = ['-chardev', `socket,id=qmp,path=${path},server=on,wait=off`, '-mon', 'chardev=qmp,mode=control'];
+  const monitor = ['-chardev', 'socket,id=qmp,fd=3,server=on,wait=off', '-mon', 'chardev=qmp,mode=control'];
   const ready = ['-chardev', `socket,id=ready,path=${readyPath}`];
-  const child = spawn(binary, [...args, ...base, ...monitor, ...ready], {
-    stdio: ['ignore', 'ignore', 'pipe'],
-  });
+  const child = await withListeningSocket(path, (fd) =>
+    spawn(binary, [...args, ...base, ...monitor, ...ready], { stdio: ['ignore', 'ignore', 'pipe', fd] }),
+  );
   const exited = exitOf(child);
-  const complaints = text(child.stderr);
+  const complaints = child.stderr === null ? '' : text(child.stderr);
   const failed = exited.then(async (how) => {
     await rm(directory, { recursive: true, force: true });
     throw new Error(`${binary} ended with ${how} before it was ready: ${await complaints}`);
