@@ -115,7 +115,9 @@ describe('rollout watch', { timeout: TIMEOUT_MS }, () => {
       await started('r1');
       const command = [process.execPath, ...fleet.args('rollout', 'watch', 'r1')].map((word) => `'${word}'`).join(' ');
       // So wide that nothing need be cut.
-      const child = spawn('/usr/bin/script', ['-qec', `stty cols 200; ${command}`, '/dev/null'], { stdio: ['ignore', 'pipe', 'ignore'] });
+      const child = spawn('/usr/bin/script', ['-qec', `stty cols 200; ${command}`, '/dev/null'], {
+        stdio: ['ignore', 'pipe', 'ignore'],
+      });
       let shown = '';
       const bar = Promise.withResolvers<void>();
       child.stdout.on('data', (bytes: Buffer) => {
