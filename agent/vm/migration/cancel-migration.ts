@@ -1,9 +1,10 @@
 /** The end of a migration that nobody wants any more. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { toFairleadError } from '../../../shared/errors.ts';
 import type { CommandLimits, LiveVm } from '../live-vm.ts';
 import { isOver, readMigration } from './migration-status.ts';
 
-/** What QEMU has not told by an event by then is asked for. */
+/** What QEMU has not told by an event by then, or tells by none, is asked for. */
 const POLL_MS = 20;
 
 /**
@@ -20,4 +21,11 @@ export async function cancelMigration(vm: LiveVm, limits: CommandLimits): Promis
       if (toFairleadError(error).code !== 'TIMEOUT' || limits.signal?.aborted) throw error;
     }
   }
+  await runStateSettled(vm, limits);
+}
+
+/** That it failed is told a moment before the guest's run state is its own again, and until then QEMU lets no guest go on. */
+async function runStateSettled(vm: LiveVm, limits: CommandLimits): Promise<void> {
+  while ((await vm.execute('query-status', {}, limits)).status === 'finish-migrate')
+    await sleep(POLL_MS, undefined, limits.signal === undefined ? {} : { signal: limits.signal });
 }
