@@ -3,7 +3,7 @@
  *
  *   the window doubles    when it is dry (the sender said by EXHAUSTED that it had used all its credit, and yet the reader has read
  *                         everything), the bytes of a whole window came within two round trips, or within HOLD_MS, and it is not
- *                         greater than those of the session that run dry are on average; on a short way up to SHORT_WAY_BYTES
+ *                         greater than those of the session that run dry are on average
  *   the window halves     when WINDOWS_TO_SHRINK windows' worth of bytes have come without that
  *
  * A slow reader never lets its window run dry: credit is renewed at a quarter of it, long before the rest is read. A line that is shared
@@ -11,9 +11,6 @@
  * nothing can pass any more, in the hub and in the kernel. So the time counts as well. The round trip is that of the whole way, through
  * relays: from credit to the first byte that could not have been sent without it. The least one seen counts, since every other is made
  * longer by what waits on the way. On another line the way is another.
- *
- * On the shortest ways the programs are what bytes wait for. What is on its way beyond what keeps them busy passes no sooner for it, and
- * calls wait behind it.
  *
  * What was granted cannot be taken back, so a window that halves gives its memory up as credit is not renewed; a stream on which nothing
  * comes keeps what it has.
@@ -29,9 +26,6 @@ const WINDOW_ROUND_TRIPS = 2;
  * sender waits for: then it is the line's turn (Flight, Scheduler), which is the same for all.
  */
 const HOLD_MS = 4;
-/** Of the round trip, in milliseconds. */
-const SHORT_WAY_MS = 1;
-const SHORT_WAY_BYTES = 256 * 1024;
 
 export interface ReceiveWindowOptions {
   readonly pool: MemoryPool;
@@ -128,19 +122,14 @@ export class ReceiveWindow {
     const holdMs = Math.max(HOLD_MS, WINDOW_ROUND_TRIPS * this.#leastRoundTripMs);
     const { dryWindows } = this.#pool;
     this.#drySlot = dryWindows.note(this.#windowBytes, this.#drySlot, now);
-    const mostBytes = this.#mostBytes;
-    if (now - this.#spanSince < holdMs && this.#windowBytes <= Math.min(dryWindows.meanBytes, mostBytes)) this.#grow(mostBytes);
+    if (now - this.#spanSince < holdMs && this.#windowBytes <= dryWindows.meanBytes) this.#grow();
     this.#spanAt = this.#consumedBytes;
     this.#spanSince = now;
   }
 
-  get #mostBytes(): number {
-    return this.#leastRoundTripMs < SHORT_WAY_MS ? Math.min(SHORT_WAY_BYTES, this.#maxBytes) : this.#maxBytes;
-  }
-
-  #grow(mostBytes: number): void {
+  #grow(): void {
     this.#neededAt = this.#consumedBytes;
-    const more = Math.min(this.#windowBytes, mostBytes - this.#windowBytes);
+    const more = Math.min(this.#windowBytes, this.#maxBytes - this.#windowBytes);
     if (this.#targetBytes === this.#windowBytes && more > 0 && this.#pool.reserveMore(more)) this.#windowBytes += more;
     this.#targetBytes = this.#windowBytes;
   }

@@ -122,20 +122,6 @@ describe('a window', () => {
     expect(own.windowBytes).toBe(256 * KIB);
   });
 
-  test('grows to 256 KiB on a way of less than a millisecond, and shrinks to that where the way has become one', () => {
-    const { pool, window: own, flow, widen } = window();
-    widen(0.9);
-    expect([own.windowBytes, pool.usedBytes]).toEqual([256 * KIB, 256 * KIB]);
-    const { window: other, flow: flowOther, widen: widenOther } = window();
-    widenOther(1);
-    expect(other.windowBytes).toBe(MIB);
-    flowOther(64 * MIB, 16 * KIB, true, 0.01);
-    expect(other.windowBytes).toBe(256 * KIB);
-    // What is needed whole stays as it is.
-    flow(64 * MIB, 16 * KIB, true, 0.01);
-    expect(own.windowBytes).toBe(256 * KIB);
-  });
-
   test('learns of a way anew on another line', () => {
     const { window: own, widen } = window();
     widen(0.1);
