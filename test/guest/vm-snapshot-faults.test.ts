@@ -118,6 +118,17 @@ describe.skipIf(missing !== undefined)('a snapshot', () => {
     expect(await snapshots.prune({ keep: 1 })).toEqual({ removed: ['one'], inUse: [] });
   });
 
+  test.each(['stream', 'instant'] as const)('of a paused VM (%s) ends running or paused, as is asked', async (mode) => {
+    await host.manager.pause('web');
+    await create({ mode });
+    expect(stateOf()).toBe('paused');
+    for (const state of ['running', 'paused'] as const) {
+      await host.manager.stop('web', { graceMs: 0 });
+      expect(await snapshots.restore({ snapshot: 'one', state }, {})).toMatchObject({ state });
+      expect(await host.manager.qmp('web', { execute: 'query-status' })).toMatchObject({ running: state === 'running' });
+    }
+  });
+
   test('has one name, and is not made of what is not there', async () => {
     await create();
     await expect(create()).rejects.toMatchObject({ code: 'CONFLICT' });
