@@ -123,8 +123,9 @@ describe('a window', () => {
   });
 
   test('learns of a way anew on another line', () => {
-    const { window: own, widen } = window();
-    widen(0.1);
+    const { window: own, flow, widen } = window();
+    flow(16 * KIB, 16 * KIB, true, 0.1);
+    expect(own.windowBytes).toBe(64 * KIB);
     own.rerouted();
     widen(50);
     expect(own.windowBytes).toBe(MIB);
