@@ -141,7 +141,7 @@ class FairleadAgent implements Agent {
       const snapshots = this.#openSnapshots(vms, guests, checkPolicy);
       const images = this.#openImages(vms);
       const updates = options.updates ?? this.#openUpdates(images);
-      const inHand = new VmsInHand();
+      const inHand = new VmsInHand({ journal: this.#journal });
       const once = this.#takeUpCommands(vms, devices, snapshots, updates, inHand);
       const { stateDir } = config;
       const upkeep: Upkeep = this.#scope.use(new Upkeep(() => ({ stateDir, vms, handlers, policy, logger, inHand })));

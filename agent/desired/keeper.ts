@@ -30,7 +30,7 @@ export interface KeeperOptions {
   readonly policy: Pick<Policy, 'checkMethod'>;
   readonly logger: Logger;
   /** VMs that are left alone, since a rollout is at them. */
-  readonly inHand?: Pick<VmsInHand, 'leftAloneMs' | 'listen'> | undefined;
+  readonly inHand?: Pick<VmsInHand, 'leftAloneMs' | 'listen' | 'recall'> | undefined;
   /** Milliseconds that never go back; for tests. */
   readonly now?: (() => number) | undefined;
 }
@@ -86,6 +86,11 @@ export class DesiredKeeper implements AsyncDisposable {
 
   /** @throws FairleadError STORAGE_FAILED */
   static async open(options: KeeperOptions): Promise<DesiredKeeper> {
+    const { inHand, logger } = options;
+    await inHand?.recall().catch((error: unknown) => {
+      const why = toFairleadError(error).message;
+      logger.warn({ error: why }, `desired state: which VMs a rollout has in hand cannot be told: ${why}`);
+    });
     const keeper = new DesiredKeeper(options, await readDesired(options.stateDir));
     keeper.#wake();
     return keeper;
@@ -132,7 +137,7 @@ export class DesiredKeeper implements AsyncDisposable {
     if (state.hold || this.#stop.signal.aborted) return;
     const desired = new Map(state.vms.map((vm) => [vm.spec.name, vm]));
     const actual = this.#actual();
-    for (const name of new Set([...desired.keys(), ...Object.keys(owned)])) {
+    for (const name of this.#names()) {
       if (this.#working.size >= AT_ONCE) return;
       if (this.#working.has(name) || this.#isTooSoon(name) || this.#inHandMs(name) > 0) continue;
       const step = decide(desired.get(name), actual.get(name), owned[name]);
@@ -247,11 +252,17 @@ export class DesiredKeeper implements AsyncDisposable {
     return this.#options.inHand?.leftAloneMs(name) ?? 0;
   }
 
+  /** Of the VMs that are to be here, and of those that were and are to go. */
+  #names(): string[] {
+    const { state, owned } = this.#kept;
+    return [...new Set([...state.vms.map(({ spec }) => spec.name), ...Object.keys(owned)])];
+  }
+
   #setTimer(): void {
     clearTimeout(this.#timer);
     const now = this.#now();
     const troubled = [...this.#troubles.values()].map(({ untilMs }) => untilMs - now);
-    const inHand = this.#kept.state.vms.map(({ spec }) => this.#inHandMs(spec.name));
+    const inHand = this.#names().map((name) => this.#inHandMs(name));
     const nextMs = Math.min(...[...troubled, ...inHand].filter((ms) => ms > 0));
     if (Number.isFinite(nextMs)) this.#timer = setTimeout(() => this.#wake(), nextMs + 1).unref();
   }

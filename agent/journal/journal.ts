@@ -125,10 +125,11 @@ export class Journal {
     );
   }
 
-  /** Commands that were accepted and have not ended, oldest first. */
-  async unfinished(): Promise<OperationSummary[]> {
+  /** Commands that were accepted and have not ended, or had not at that time (Unix milliseconds), oldest first. */
+  async unfinished(atMs = Number.POSITIVE_INFINITY): Promise<OperationSummary[]> {
     const { entries } = await this.#open();
-    return [...entries.values()].flatMap(({ summary }) => (summary.endedAt === undefined ? summary : []));
+    const isUnfinished = ({ endedAt }: OperationSummary): boolean => endedAt === undefined || Date.parse(endedAt) > atMs;
+    return [...entries.values()].flatMap(({ summary }) => (isUnfinished(summary) ? summary : []));
   }
 
   /** Why a command that the journal does not know, or knows as it was at `asOfMs`, may have run all the same; undefined when it has not. */

@@ -3,6 +3,7 @@
  * with every command: of two hubs that both believe in themselves, hosts obey the later one.
  */
 import type { Clock, Timer } from '../../shared/clock.ts';
+import { rolloutActor } from '../../shared/protocol/rollout-actor.ts';
 import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import type { RolloutStatus } from '../../shared/protocol/rollout-status.ts';
 import type { HubLogger } from '../logger.ts';
@@ -144,7 +145,7 @@ export class Drivers {
     return new Executor({
       actuator,
       fence: { scope: leaseOf(id), epoch },
-      actor: `rollout ${id}`,
+      actor: rolloutActor(id),
       now: () => clock.now(),
       sleep: (ms, signal) => sleep(clock, ms, signal),
       onReport: (report) => {

@@ -13,29 +13,20 @@ export interface PlayedHost extends AsyncDisposable {
   readonly stateDir: string;
 }
 
-/** Its zone is the first letter of its name; it has one VM, `vm-1`, that runs. */
+/** Its zone is the first letter of its name; it has one VM, `vm-1`, that runs, or the VMs that an agent before this one has left. */
 export async function startPlayedHost(
   hub: string,
   name: string,
-  { directory, token, tookMs = 0 }: { directory: string; token: string; tookMs?: number },
+  options: { directory: string; token: string; tookMs?: number; vms?: SimVms },
 ): Promise<PlayedHost> {
-  const host = { name, labels: { zone: name.slice(0, 1) } };
-  const faults = new HostFaults(v.parse(SimScript, { operation: { min: tookMs, max: tookMs + 1 } }), host);
-  const vms = new SimVms({
-    host,
-    count: 1,
-    maxVms: 10,
-    faults,
-    now: () => performance.now(),
-    onOperation: () => {},
-    logger: silent,
-  });
+  const { directory, token, vms = playedVms(name, options.tookMs) } = options;
+  const { labels } = hostOf(name);
   const stateDir = join(directory, name);
   const config = parseAgentConfig({
     hub,
     host: name,
     token,
-    labels: host.labels,
+    labels,
     stateDir,
     httpListen: 'off',
     vsock: 'off',
@@ -45,4 +36,22 @@ export async function startPlayedHost(
   const agent = createAgent({ config, logger: silent, searchPath: '', openVms: async () => vms });
   await agent.start();
   return { name, vms, stateDir, [Symbol.asyncDispose]: () => agent.stop() };
+}
+
+function hostOf(name: string): { name: string; labels: Record<string, string> } {
+  return { name, labels: { zone: name.slice(0, 1) } };
+}
+
+function playedVms(name: string, tookMs = 0): SimVms {
+  const host = hostOf(name);
+  const faults = new HostFaults(v.parse(SimScript, { operation: { min: tookMs, max: tookMs + 1 } }), host);
+  return new SimVms({
+    host,
+    count: 1,
+    maxVms: 10,
+    faults,
+    now: () => performance.now(),
+    onOperation: () => {},
+    logger: silent,
+  });
 }
