@@ -9,6 +9,7 @@ import { parseHubConfig } from '../../hub/config.ts';
 import { serveHealth } from '../../hub/http/health-endpoint.ts';
 import { SUBPROTOCOL } from '../../shared/protocol/version.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { ownPort } from '../support/own-port.ts';
 import { addTestHost } from '../support/test-agent.ts';
 import { startTestHub, type TestHub } from '../support/test-hub.ts';
 
@@ -53,9 +54,7 @@ describe('the listener of probes', () => {
   it('whose address is taken keeps the hub from its start, with nothing left open', async () => {
     await using first = await startTestHub({ healthListen: ANY });
     const taken = `127.0.0.1:${first.hub.healthAddress?.port}`;
-    const free = await startTestHub();
-    const { port } = free.hub.address;
-    await free.hub.stop();
+    const port = await ownPort();
     const listen = `127.0.0.1:${port}`;
     await expect(startTestHub({ listen, healthListen: taken })).rejects.toThrow(
       expect.objectContaining({ code: 'CONNECT_FAILED', message: expect.stringContaining(taken) }),

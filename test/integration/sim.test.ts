@@ -11,6 +11,7 @@ import { SimScript } from '../../agent/sim/script.ts';
 import { connectHub } from '../../cli/connection.ts';
 import { warnOfFewFiles } from '../../hub/open-files.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
+import { ownPort } from '../support/own-port.ts';
 import { startTestHub } from '../support/test-hub.ts';
 
 const ENTRY = fileURLToPath(new URL('../../bin/fairlead.ts', import.meta.url));
@@ -46,7 +47,8 @@ describe('a simulated fleet', { timeout: TIMEOUT_MS }, () => {
     await using scope = new AsyncDisposableStack();
     const dataDir = await mkdtemp(join(tmpdir(), 'fairlead-hub-'));
     scope.defer(() => rm(dataDir, { recursive: true, force: true }));
-    const first = await startTestHub({ dataDir, ...HUB });
+    const listen = `127.0.0.1:${await ownPort()}`;
+    const first = await startTestHub({ dataDir, listen, ...HUB });
     const gone = scope.use(new AsyncDisposableStack());
     gone.use(first);
     const fleet = await fleetOn(scope, first.url, await first.hub.bootstrap.enrolToken({ maxUses: HOSTS }));
@@ -60,10 +62,9 @@ describe('a simulated fleet', { timeout: TIMEOUT_MS }, () => {
       const { labels } = await operator.call('host.get', { host: 'sim-00002' });
       expect(labels['zone']).toBe('zone-b');
     }
-    const { port } = first.hub.address;
     await gone.disposeAsync();
     await fleet.until(({ up }) => up === 0, signal);
-    const second = scope.use(await startTestHub({ dataDir, listen: `127.0.0.1:${port}`, ...HUB }));
+    const second = scope.use(await startTestHub({ dataDir, listen, ...HUB }));
     await fleet.until(({ up }) => up === HOSTS, signal);
     const answer = await second.post('vm.get', { vm: 'vm-1', host: 'sim-00100' });
     // The VMs have gone on without a hub.

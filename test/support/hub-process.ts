@@ -2,11 +2,11 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { type AddressInfo, createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
+import { ownPort } from './own-port.ts';
 import { postRpc } from './test-hub.ts';
 
 const ENTRY = fileURLToPath(new URL('../../bin/fairlead.js', import.meta.url));
@@ -22,7 +22,7 @@ export class HubProcess implements AsyncDisposable {
   }
 
   static async start(): Promise<HubProcess> {
-    const hub = new HubProcess(await freePort(), await mkdtemp(join(tmpdir(), 'fl-hub-')));
+    const hub = new HubProcess(await ownPort(), await mkdtemp(join(tmpdir(), 'fl-hub-')));
     await hub.start();
     return hub;
   }
@@ -72,14 +72,4 @@ export class HubProcess implements AsyncDisposable {
     await this.end('SIGKILL');
     await rm(this.#directory, { recursive: true });
   }
-}
-
-/** One that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  // SAFETY: it listens on TCP.
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
 }
