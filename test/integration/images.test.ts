@@ -99,9 +99,11 @@ describe('an image on its way to the hub', { timeout: TIMEOUT_MS }, () => {
   it('goes on from the bytes that have come when it broke off', async () => {
     const bytes = randomBytes(4 * MIB);
     const local = await readImage(await imageFile('image', bytes));
-    const breaking = (chunks: AsyncIterable<Uint8Array>) => first(chunks, 2 * MIB);
+    // What was given has to have come before the stream is reset, which throws away what waits.
+    const hasCome = () => expect.poll(() => stat(partialOf(local.digest)).then(({ size }) => size)).toBe(2 * MIB);
+    const breaking = (chunks: AsyncIterable<Uint8Array>) => first(chunks, 2 * MIB, hasCome);
     await expect(pushImage(operator, local, { signal, count: breaking })).rejects.toThrow(/plug/);
-    await expect.poll(() => stat(partialOf(local.digest)).then(({ size }) => size)).toBe(2 * MIB);
+    await hasCome();
     expect(await untilFree(() => pushImage(operator, local, { signal }))).toEqual({ sentBytes: 2 * MIB });
     expect(await readFile(hubFile(local.digest))).toEqual(bytes);
   });
@@ -363,16 +365,19 @@ function partialOf(digest: string): string {
   return join(directory, 'hub/images/partial', digest.slice(7));
 }
 
-/** Up to so many bytes, and then a failure. */
-async function* first(chunks: AsyncIterable<Uint8Array>, bytes: number): AsyncGenerator<Uint8Array> {
+/** Up to so many bytes, and a failure when they have come. */
+async function* first(
+  chunks: AsyncIterable<Uint8Array>,
+  bytes: number,
+  hasCome: () => Promise<void>,
+): AsyncGenerator<Uint8Array> {
   let left = bytes;
   for await (const chunk of chunks) {
     yield chunk.subarray(0, left);
     left -= chunk.length;
     if (left <= 0) break;
   }
-  // What was given has to be on its way before the stream is reset, which throws away what waits.
-  await new Promise((resolve) => setTimeout(resolve, 500));
+  await hasCome();
   throw new Error('the operator pulled the plug');
 }
 
