@@ -119,14 +119,15 @@ describe('rollout watch', { timeout: TIMEOUT_MS }, () => {
         stdio: ['ignore', 'pipe', 'ignore'],
       });
       let shown = '';
+      const first = `\r\u001b[Kr1  awaiting-approval  wave 1/2  [${'.'.repeat(30)}]  0/2`;
       const bar = Promise.withResolvers<void>();
       child.stdout.on('data', (bytes: Buffer) => {
         shown += bytes.toString();
-        if (shown.includes('awaiting-approval')) bar.resolve();
+        if (shown.includes(first)) bar.resolve();
       });
       const ended = new Promise<number | null>((resolve) => child.once('close', resolve));
       await Promise.race([bar.promise, ended]);
-      expect(shown).toContain(`\r\u001b[Kr1  awaiting-approval  wave 1/2  [${'.'.repeat(30)}]  0/2`);
+      expect(shown).toContain(first);
       await fleet.cli(['rollout', 'approve', 'r1']);
       expect(await ended).toBe(0);
       const lines = shown.split('\r\n');
