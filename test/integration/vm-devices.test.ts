@@ -25,9 +25,8 @@ type Fault = (peer: FakePeer, command: FakeCommand) => void;
 const refuse: Fault = (peer, command) => peer.fail(command, 'GenericError', 'no');
 const saysNothing: Fault = () => {};
 
-const COMMAND_MS = 1_000;
-
-async function scripted(input: Partial<VmSpecInput> = {}) {
+/** `commandMs` is what a command has for its answer. */
+async function scripted(input: Partial<VmSpecInput> = {}, commandMs = 10_000) {
   const parts = new Set<string>();
   const devices = new Set<string>();
   const heard: string[] = [];
@@ -101,7 +100,7 @@ async function scripted(input: Partial<VmSpecInput> = {}) {
     vsock: { prepare: () => Promise.reject(new Error('none')), use: async () => {}, quiet: async () => {} },
     memory: new MemoryGauge(),
     signal: new AbortController().signal,
-    execute: (command, args, { remainingMs }) => runCommand(qmp, command, args, { timeoutMs: Math.min(remainingMs, COMMAND_MS) }),
+    execute: (command, args, { remainingMs }) => runCommand(qmp, command, args, { timeoutMs: Math.min(remainingMs, commandMs) }),
     dial: () => Promise.reject(new Error('none')),
     listen: (options) => qmp.listen(options),
     async changeSpec(change) {
@@ -198,7 +197,7 @@ test('what could not be taken back is told, and taken away by the next operation
 });
 
 test('a device whose addition was never answered is found where QEMU made it after all', async () => {
-  await using qemu = await scripted();
+  await using qemu = await scripted({}, 1_000);
   qemu.faults.set('device_add', (_peer, command) => void qemu.devices.add(Object(command.arguments).id));
   qemu.faults.set('blockdev-del', saysNothing);
   await expect(qemu.operations.attachDisk(qemu.disk, {})).rejects.toMatchObject({ code: 'TIMEOUT' });
