@@ -172,7 +172,7 @@ describe.skipIf(reason !== undefined)('a guest, for the programs that people hav
   });
 
   it('forward resets a connection to a port where nobody listens, and goes on', async () => {
-    await using forward = new Running(fleet, ['forward', 'web', '0:4321', `0:${ECHO_PORT}`, '--connect-timeout', '500ms']);
+    await using forward = new Running(fleet, ['forward', 'web', '0:4321', `0:${ECHO_PORT}`, '--connect-timeout', '3s']);
     const [, closed] = await forward.says(/:(\d+) leads to port 4321/);
     const [, open] = await forward.says(/:(\d+) leads to port 7 /);
     const refused = connect(Number(closed));

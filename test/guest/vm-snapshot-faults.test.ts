@@ -95,11 +95,14 @@ describe.skipIf(missing !== undefined)('a snapshot', () => {
 
   test('of a QEMU that stands still is given up, and the guest goes on when it can', async () => {
     const pid = host.manager.get('web').pid ?? 0;
-    const onProgress = when('saving', () => process.kill(pid, 'SIGSTOP'));
-    const outcome = create({ mode: 'stream', stallTimeoutMs: 1_000 }, { onProgress }).catch((error: unknown) => error);
-    // Longer than a stall; what is asked of QEMU then is answered when it can.
-    const late = setTimeout(() => process.kill(pid, 'SIGCONT'), 3_000);
-    expect(await outcome).toMatchObject({ code: 'TIMEOUT' });
+    let late: NodeJS.Timeout | undefined;
+    const onProgress = when('saving', () => {
+      process.kill(pid, 'SIGSTOP');
+      // Longer than a stall; what is asked of QEMU then is answered when it can.
+      late = setTimeout(() => process.kill(pid, 'SIGCONT'), 3_000);
+    });
+    const outcome = create({ mode: 'stream', stallTimeoutMs: 1_000 }, { onProgress });
+    await expect(outcome).rejects.toMatchObject({ code: 'TIMEOUT' });
     clearTimeout(late);
     process.kill(pid, 'SIGCONT');
     await expect
