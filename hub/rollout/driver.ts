@@ -34,6 +34,8 @@ export interface DriverOptions {
   readonly begun?: ReadRollout | undefined;
   readonly log: Log<RolloutEntry>;
   readonly clock: Clock;
+  /** Milliseconds that never go back, of which a rollout's time is made. */
+  readonly rolloutClock: () => number;
   /** Unix milliseconds. */
   readonly now: () => number;
   readonly tickMs: number;
@@ -68,7 +70,7 @@ export class RolloutDriver {
   #queue: Queued[] = [];
   #isDraining = false;
   #running: Promise<void> = Promise.resolve();
-  /** Rollout time goes on from here, by the monotonic clock: dates that are set and hubs that are away do not count. */
+  /** Rollout time goes on from here: dates that are set, hubs that are away and hosts that come back to one do not count. */
   #origin: { readonly t: number; readonly clockMs: number };
   #tick: Timer | undefined;
   #stopped: 'ended' | 'fenced' | 'left' | undefined;
@@ -78,7 +80,7 @@ export class RolloutDriver {
     this.#options = options;
     this.#state = state;
     this.#seq = seq;
-    this.#origin = { t: state.t, clockMs: options.clock.now() };
+    this.#origin = { t: state.t, clockMs: options.rolloutClock() };
     this.#executor = options.executor(this);
   }
 
@@ -228,7 +230,7 @@ export class RolloutDriver {
         const { state, seq } = await load(this.#options);
         this.#state = state;
         this.#seq = seq;
-        this.#origin = { t: state.t, clockMs: this.#options.clock.now() };
+        this.#origin = { t: state.t, clockMs: this.#options.rolloutClock() };
         this.#options.onEvolved(state, []);
         for (const effect of outstanding(state)) this.#executor.perform(state, effect);
         return;
@@ -244,9 +246,9 @@ export class RolloutDriver {
   }
 
   #world(): World {
-    const { world, clock, now } = this.#options;
+    const { world, rolloutClock, now } = this.#options;
     const { t, clockMs } = this.#origin;
-    return { ...world, t: t + Math.max(0, clock.now() - clockMs), atMs: Math.max(0, now()) };
+    return { ...world, t: t + Math.max(0, rolloutClock() - clockMs), atMs: Math.max(0, now()) };
   }
 }
 

@@ -18,6 +18,7 @@ import type { World } from './core/turn.ts';
 import { RolloutDriver } from './driver.ts';
 import { Executor } from './executor.ts';
 import type { Freeze } from './freeze.ts';
+import { HostsReturn } from './hosts-return.ts';
 import { LateJoiners } from './late-joiners.ts';
 import type { RolloutRecord } from './records.ts';
 import type { ReadRollout, RolloutBook } from './rollout-book.ts';
@@ -32,7 +33,7 @@ export interface DriversOptions {
   /** Unix milliseconds. */
   readonly now: () => number;
   readonly logger: HubLogger;
-  /** After the hub's start, for its hosts to come back before any of them counts as unreachable. */
+  /** After the hub's start, for its hosts to come back before any of them counts as unreachable (hosts-return.ts). */
   readonly settleMs: number;
   readonly tickMs: number;
   readonly metrics: RolloutMetrics;
@@ -49,6 +50,7 @@ const COMING_BACK = 'hosts are coming back after a start of the hub';
 
 export class Drivers {
   readonly claims: Claims;
+  readonly hostsReturn: HostsReturn;
   readonly #options: DriversOptions;
   readonly #book: RolloutBook;
   readonly #freeze: () => Freeze | undefined;
@@ -62,6 +64,7 @@ export class Drivers {
     this.#freeze = freeze;
     this.#onEvent = onEvent;
     this.claims = new Claims((host) => options.actuator.isUp(host));
+    this.hostsReturn = new HostsReturn(options.clock, options.settleMs);
     options.metrics.watch(() =>
       [...this.#driven.values()].map(({ status, driver: { state } }) => ({
         status,
@@ -83,6 +86,7 @@ export class Drivers {
   }
 
   lineChanged(host: string): void {
+    if (this.#options.actuator.isUp(host)) this.hostsReturn.connected(host);
     this.claims.lineChanged(host);
     this.poke(host);
   }
@@ -93,11 +97,8 @@ export class Drivers {
     if (holder !== undefined) this.get(holder)?.poke();
   }
 
-  /** `isTakenUp`: after a start of the hub; `begun`: it is new, and this is all that its journal says. Undefined while another hub drives it. */
-  async drive(
-    record: RolloutRecord,
-    { isTakenUp = false, begun }: { readonly isTakenUp?: boolean; readonly begun?: ReadRollout } = {},
-  ): Promise<RolloutDriver | undefined> {
+  /** `begun`: it is new, and this is all that its journal says. Undefined while another hub drives it. */
+  async drive(record: RolloutRecord, begun?: ReadRollout): Promise<RolloutDriver | undefined> {
     const { id, spec } = record;
     const { leases, logger, clock, now, tickMs, metrics } = this.#options;
     const epoch = await leases.take(leaseOf(id));
@@ -112,10 +113,11 @@ export class Drivers {
       log: this.#book.log,
       logger,
       clock,
+      rolloutClock: () => this.hostsReturn.now(),
       now,
       tickMs,
       executor: (made) => this.#executor(made, epoch),
-      world: this.#worldOf(id, spec, isTakenUp ? this.#options.settleMs : 0),
+      world: this.#worldOf(id, spec),
       isOurs: () => leases.isOurs(leaseOf(id), epoch),
       onEvolved: (state, facts) => this.claims.evolved(state, facts),
       onDurable: (state, entries, seq) => {
@@ -146,7 +148,7 @@ export class Drivers {
       actuator,
       fence: { scope: leaseOf(id), epoch },
       actor: rolloutActor(id),
-      now: () => clock.now(),
+      now: () => this.hostsReturn.now(),
       sleep: (ms, signal) => sleep(clock, ms, signal),
       onReport: (report) => {
         metrics.reported(report);
@@ -157,16 +159,15 @@ export class Drivers {
     });
   }
 
-  #worldOf(id: string, spec: RolloutSpec, settleMs: number): Omit<World, 't' | 'atMs'> {
+  #worldOf(id: string, spec: RolloutSpec): Omit<World, 't' | 'atMs'> {
     const { actuator, store, clock, now } = this.#options;
     const { claims } = this;
-    const settledAtMs = clock.now() + settleMs;
     const joiners = new LateJoiners({ store, spec, clock, isFree: (host) => claims.holderOf(host) === undefined });
     return {
       isUp: (host) => actuator.isUp(host),
       isUnavailable: (host) => claims.availability.isUnavailable(host),
       room: () => claims.availability.room(id),
-      closed: (zone) => (clock.now() < settledAtMs ? COMING_BACK : this.#whyClosed(spec, zone, now())),
+      closed: (zone) => (this.hostsReturn.isOver ? this.#whyClosed(spec, zone, now()) : COMING_BACK),
       lateJoiners: () => joiners.look(),
     };
   }

@@ -5,6 +5,7 @@ import type { RolloutForecast, RolloutPlan } from '../../shared/protocol/rollout
 import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import type { RolloutSummary } from '../../shared/protocol/rollout-status.ts';
 import type { Bus } from '../bus.ts';
+import { HOSTS } from '../store/records.ts';
 import { checkStrictPlan } from './check-spec.ts';
 import { ClaimsOfPeople } from './claims-of-people.ts';
 import type { Action, Order } from './core/act.ts';
@@ -71,6 +72,9 @@ export class Rollouts {
   async takeUp(): Promise<void> {
     await this.#freeze.load();
     await this.#people.load();
+    const { store, actuator } = this.#options;
+    const hosts = (await store.collection(HOSTS).list()).map(({ value }) => value.host);
+    this.drivers.hostsReturn.expect(hosts.filter((host) => !actuator.isUp(host)));
     for (const record of await this.#book.list()) if (record.endedAtMs === undefined) await this.#takeUp(record);
   }
 
@@ -108,7 +112,7 @@ export class Rollouts {
       const record: RolloutRecord = { id, spec, startedBy, startedAtMs: atMs, status: 'running', hosts: plan.hosts.length };
       await this.#book.prune(MAX_ENDED);
       const seq = await this.#book.add(record, { t: 0, atMs, fact: planned });
-      await this.drivers.drive(record, { begun: { state: begin(id, spec, planned), seq } });
+      await this.drivers.drive(record, { state: begin(id, spec, planned), seq });
     });
     return await this.get(id);
   }
@@ -173,7 +177,7 @@ export class Rollouts {
   /** Its record may be behind its journal. */
   async #takeUp(record: RolloutRecord): Promise<void> {
     const { state } = await this.#book.read(record);
-    if (state.phase.kind !== 'ended') await this.drivers.drive(record, { isTakenUp: true });
+    if (state.phase.kind !== 'ended') await this.drivers.drive(record);
     else await this.#book.noteStatus(record.id, statusOf(state), state.atMs);
   }
 

@@ -151,6 +151,26 @@ describe('a hub that drives a rollout', () => {
     }
   });
 
+  it('gives hosts the time to come back to it before it counts one as lost, on the way back as well', async () => {
+    await using fleet = await RolloutFleet.create(3);
+    const first = await fleet.hub();
+    await first.rollouts.start('r1', fleet.spec({ hostTimeoutMs: 1000 }), { actor: 'alice' });
+    await reaches(first.rollouts, 'r1', ENDED);
+    fleet.host('h1').isUp = false;
+    await first.rollouts.order('r1', { kind: 'rollback', except: [] }, by);
+    await expect.poll(async () => (await first.rollouts.get('r1')).phases).toEqual({ restored: 2, done: 1 });
+    first.kill();
+    fleet.settleMs = 60_000;
+    const { rollouts, bus } = await fleet.hub();
+    fleet.laterMs = 50_000;
+    // It looks at everything before it answers.
+    await rollouts.order('r1', { kind: 'rate', maxInFlight: 2 }, by).catch(() => {});
+    expect((await rollouts.get('r1')).status).toBe('rolling-back');
+    fleet.host('h1').isUp = true;
+    bus.publish('host.connected', { host: 'h1', epoch: 2 });
+    expect(await reaches(rollouts, 'r1', ['rolled-back', 'rollback-failed'])).toBe('rolled-back');
+  });
+
   it('is obeyed no more once another has taken over', async () => {
     await using fleet = await RolloutFleet.create(3);
     const first = await fleet.hub();

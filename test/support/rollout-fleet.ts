@@ -145,7 +145,11 @@ export class RolloutFleet implements AsyncDisposable {
   failure: FairleadError | undefined;
   /** By how much the clocks of the hubs have been set, in milliseconds. */
   clockSetMs = 0;
+  /** By how much time has gone on for the hubs beside what it took. */
+  laterMs = 0;
   leaseTtlMs = 60_000;
+  /** For hosts to come back after a start of the next hub. */
+  settleMs = 0;
   readonly #hubs: FakeHub[] = [];
 
   static async create(count: number, zones = 1): Promise<RolloutFleet> {
@@ -200,10 +204,10 @@ export class RolloutFleet implements AsyncDisposable {
       leases: new Leases({ store: this.store, hubId: 'hub', bootId: `${this.#hubs.length}`, ttlMs: this.leaseTtlMs, now }),
       leaseTtlMs: this.leaseTtlMs,
       actuator: lines,
-      clock: systemClock,
+      clock: { ...systemClock, now: () => systemClock.now() + this.laterMs },
       now,
       logger: quiet,
-      settleMs: 0,
+      settleMs: this.settleMs,
       tickMs: 20,
       metrics: new RolloutMetrics(new Registry()),
     });

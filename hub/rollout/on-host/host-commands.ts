@@ -29,7 +29,7 @@ export interface HostCommandsOptions {
   readonly begunAtMs: number;
   readonly actor: string;
   readonly fence: Fence;
-  /** Milliseconds of the clock of `now`. */
+  /** By the clock of `now`, which may stand still for a while. */
   readonly deadline: number;
   readonly now: () => number;
   readonly signal: AbortSignal;
@@ -95,16 +95,18 @@ export class HostCommands {
   }
 
   async #awaitLine(error: FairleadError): Promise<void> {
-    const { actuator, host, signal } = this.#options;
+    const { actuator, host, signal, deadline, now } = this.#options;
     // One whose line has just broken may still seem to be there.
     await this.#pause();
-    if (actuator.isUp(host)) return;
-    const patience = AbortSignal.any([signal, AbortSignal.timeout(this.#leftMs())]);
-    try {
-      await actuator.whenUp(host, patience);
-    } catch {
-      signal.throwIfAborted();
-      throw error;
+    while (!actuator.isUp(host)) {
+      const patience = AbortSignal.any([signal, AbortSignal.timeout(this.#leftMs())]);
+      try {
+        await actuator.whenUp(host, patience);
+      } catch {
+        signal.throwIfAborted();
+        // Its time may have stood still meanwhile.
+        if (!patience.aborted || deadline <= now()) throw error;
+      }
     }
   }
 
