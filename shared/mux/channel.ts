@@ -10,6 +10,9 @@
  * the error that ended both. What was received before the other side's end can still be read after it, whatever ends the stream then; what
  * was received before a reset without that cannot.
  * A line that breaks meanwhile is not noticed, as long as the session's streams are held for the next one.
+ *
+ * Upper half: what users call. Bottom half: `on…`, called by the stream, whose handler the channel itself is: a host may have thousands that
+ * are idle, and each closure counts a thousand times.
  */
 import { FairleadError, type JsonObject } from '../errors.ts';
 import { ByteQueue } from './byte-queue.ts';
@@ -17,7 +20,7 @@ import type { StreamKey } from './numbers.ts';
 import { ReceiveWindow } from './receive-window.ts';
 import { RESET_CODES, resetError } from './reset-codes.ts';
 import type { MuxSession } from './session.ts';
-import type { RawStream } from './stream-handler.ts';
+import type { RawStream, StreamHandler } from './stream-handler.ts';
 
 /** Bytes waiting to go out from which on `write` returns false; `onDrain` comes at half of it. */
 const HIGH_WATER_BYTES = 128 * 1024;
@@ -32,7 +35,10 @@ export interface ChannelEvents {
   onClose(error: FairleadError | undefined): void;
 }
 
-export class MuxChannel {
+/** Of a stream about which its OPEN said nothing here. */
+const NO_META: JsonObject = Object.freeze({});
+
+export class MuxChannel implements StreamHandler {
   readonly id: number;
   /** What both ends know the stream by. */
   readonly key: StreamKey;
@@ -41,7 +47,8 @@ export class MuxChannel {
 
   readonly #stream: RawStream;
   readonly #window: ReceiveWindow;
-  readonly #received = new ByteQueue();
+  /** Made when something waits to be read, and gone with it. */
+  #received: ByteQueue | undefined;
   #events: ChannelEvents | undefined;
   #mustDrain = false;
   #remoteEnded = false;
@@ -100,7 +107,7 @@ export class MuxChannel {
   }
 
   /** Take a stream from `onOpen`. When no memory is left for its window, the stream is refused and LIMIT_EXCEEDED thrown. */
-  static accept(session: MuxSession, stream: RawStream, answer: JsonObject, meta: JsonObject = {}): MuxChannel {
+  static accept(session: MuxSession, stream: RawStream, answer: JsonObject, meta: JsonObject = NO_META): MuxChannel {
     let window: ReceiveWindow;
     try {
       window = reserveWindow(session);
@@ -125,30 +132,19 @@ export class MuxChannel {
     this.meta = meta;
     this.#stream = stream;
     this.#window = window;
-    stream.attach({
-      onData: (payload, exhausted) => this.#onData(payload, exhausted),
-      onFin: () => this.#onFin(),
-      onEnded: () => {
-        this.#isDelivered = true;
-        if (this.#lastWord !== undefined) this.reset(this.#lastWord.code, this.#lastWord.reason);
-        this.#closeWhenDone();
-      },
-      onReset: (code, reason) => this.#close(resetError(code, reason)),
-      onRerouted: () => this.#window.rerouted(),
-      onSent: () => this.#onSent(),
-    });
+    stream.attach(this);
   }
 
   /** Who is told; set it right after `open` resolved or `accept` returned. */
   attach(events: ChannelEvents): void {
     this.#events = events;
-    if (this.#received.length > 0 || this.#remoteEnded) events.onReadable();
+    if (this.#received !== undefined || this.#remoteEnded) events.onReadable();
     if (this.#outcome !== undefined) events.onClose(this.#outcome.error);
   }
 
   /** Bytes that wait to be read. */
   get readableBytes(): number {
-    return this.#received.length;
+    return this.#received?.length ?? 0;
   }
 
   /** Bytes that wait to go out. */
@@ -158,7 +154,7 @@ export class MuxChannel {
 
   /** The other side's end was reached and all was read. */
   get ended(): boolean {
-    return this.#remoteEnded && this.#received.length === 0;
+    return this.#remoteEnded && this.#received === undefined;
   }
 
   /** The other side's end has come; what came before it may still wait to be read. */
@@ -180,8 +176,9 @@ export class MuxChannel {
 
   /** As `read`, but its credit stays with the caller until `consumed`: the other side sends no more than fits the window meanwhile. */
   take(): Uint8Array | undefined {
+    if (this.#received === undefined) return undefined;
     const chunk = this.#received.shift(Number.POSITIVE_INFINITY);
-    if (this.#outcome !== undefined && this.#received.length === 0) this.#window.release();
+    if (this.#received.length === 0) this.#drop();
     return chunk;
   }
 
@@ -211,7 +208,7 @@ export class MuxChannel {
   reset(code: number, reason: string): void {
     if (this.#outcome !== undefined) return;
     this.#stream.reset(code, reason);
-    this.#received.clear();
+    this.#received = undefined;
     this.#close(resetError(code, reason));
   }
 
@@ -221,24 +218,45 @@ export class MuxChannel {
     else this.#lastWord = { code, reason };
   }
 
-  #onData(payload: Uint8Array, exhausted: boolean): void {
-    const wasEmpty = this.#received.length === 0;
+  onData(payload: Uint8Array, exhausted: boolean): void {
     this.#window.received(payload.length, exhausted);
+    const isFirst = this.#received === undefined;
+    this.#received ??= new ByteQueue();
     this.#received.push(payload);
-    if (wasEmpty) this.#events?.onReadable();
+    if (isFirst) this.#events?.onReadable();
   }
 
-  #onFin(): void {
+  onFin(): void {
     this.#remoteEnded = true;
     this.#events?.onReadable();
     this.#closeWhenDone();
   }
 
-  #onSent(): void {
+  onEnded(): void {
+    this.#isDelivered = true;
+    if (this.#lastWord !== undefined) this.reset(this.#lastWord.code, this.#lastWord.reason);
+    this.#closeWhenDone();
+  }
+
+  onReset(code: number, reason: string): void {
+    this.#close(resetError(code, reason));
+  }
+
+  onRerouted(): void {
+    this.#window.rerouted();
+  }
+
+  onSent(): void {
     if (this.#mustDrain && this.#stream.queuedBytes <= HIGH_WATER_BYTES / 2) {
       this.#mustDrain = false;
       this.#events?.onDrain();
     }
+  }
+
+  /** Nothing waits to be read any more. */
+  #drop(): void {
+    this.#received = undefined;
+    if (this.#outcome !== undefined) this.#window.release();
   }
 
   #closeWhenDone(): void {
@@ -248,8 +266,7 @@ export class MuxChannel {
   #close(error: FairleadError | undefined): void {
     if (this.#outcome !== undefined) return;
     this.#outcome = { error };
-    if (error !== undefined && !this.#remoteEnded) this.#received.clear();
-    if (this.#received.length === 0) this.#window.release();
+    if (this.#received === undefined || (error !== undefined && !this.#remoteEnded)) this.#drop();
     this.#events?.onClose(error);
   }
 }

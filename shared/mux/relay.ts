@@ -15,9 +15,13 @@
  *
  * Windows are what the ends say, and one that gives much and reads nothing would fill the memory here. So what waits for a session counts
  * in its pool; honest ends, who give no more credit than that, never come up against it, and the streams of others are reset with LIMIT.
+ *
+ * Upper half: what the hub calls. Bottom half: `Leg`, the handler of each side's stream, and the methods of the relay that it calls: a hub has
+ * thousands that are idle, and each closure would count twice for all of them.
  */
 import { type FairleadError, type JsonObject, toFairleadError } from '../errors.ts';
 import type { StreamKey } from './numbers.ts';
+import type { Credit } from './payload.ts';
 import type { MemoryPool } from './pool.ts';
 import { RESET_CODES } from './reset-codes.ts';
 import type { ResumeEntry } from './resume-entry.ts';
@@ -62,8 +66,8 @@ export function relayStream({ from, to, fromPool, meta, ...hooks }: RelayOptions
 export class Relay {
   readonly key: StreamKey;
   readonly #hooks: RelayHooks;
-  readonly #near = new Leg();
-  readonly #far = new Leg();
+  readonly #near: Leg;
+  readonly #far: Leg;
   /** The far end was asked, and its answer has not come. */
   #isOpening = false;
   #isTold = false;
@@ -72,41 +76,27 @@ export class Relay {
   constructor(key: StreamKey, hooks: RelayHooks) {
     this.key = key;
     this.#hooks = hooks;
+    this.#near = new Leg(this, 'near');
+    this.#far = new Leg(this, 'far');
   }
 
   /** Bytes that came in on that side, those that came again included. */
   receivedBytes(side: Side): number {
-    return this.#leg(side).receivedBytes;
+    return this.leg(side).receivedBytes;
   }
 
   isAttached(side: Side): boolean {
-    return this.#leg(side).stream !== undefined;
+    return this.leg(side).stream !== undefined;
   }
 
   /** The way of an ordinary stream: `from` was offered, and is answered when the other end has answered. */
   open(from: RawStream, fromPool: MemoryPool | undefined, to: MuxSession, meta: JsonObject): void {
     try {
-      const far = to.openAs(
-        from.key,
-        meta,
-        {
-          ...this.#handler('far'),
-          onOpened: (answer) => {
-            this.#isOpening = false;
-            this.#hooks.onOpened?.(answer);
-            from.accept(answer, far.sendLimit);
-          },
-          onRefused: (error) => {
-            from.refuse(error);
-            this.#finish({ refused: error });
-          },
-        },
-        from.sendLimit,
-      );
+      const far = to.openAs(from.key, meta, this.#far, from.sendLimit);
       this.#isOpening = true;
       this.#far.begin(far, to.pool);
       this.#near.begin(from, fromPool);
-      from.attach(this.#handler('near'));
+      from.attach(this.#near);
     } catch (thrown) {
       const error = toFairleadError(thrown);
       from.refuse(error);
@@ -116,7 +106,7 @@ export class Relay {
 
   /** A leg is here again, or for the first time at this hub: `stream` is one that `onResume` gave, with its end's entry. */
   attach(side: Side, stream: RawStream, entry: ResumeEntry, pool: MemoryPool | undefined): void {
-    const leg = this.#leg(side);
+    const leg = this.leg(side);
     if (this.#isOpening) {
       // The far end's answer was lost with its line: who opened the stream is told so, and may ask again.
       stream.reset(RESET_CODES.SESSION_LOST, 'the line broke before the stream was open');
@@ -124,9 +114,9 @@ export class Relay {
     }
     leg.lose();
     leg.begin(stream, pool);
-    stream.attach(this.#handler(side));
-    this.#onEntry(side, entry);
-    const { said } = this.#leg(otherSide(side));
+    stream.attach(leg);
+    leg.onResume(entry);
+    const { said } = leg.other;
     if (said !== undefined && said.round >= entry.round) stream.resume(said);
   }
 
@@ -137,53 +127,41 @@ export class Relay {
     this.#finish({ reset: { code, reason } });
   }
 
-  #leg(side: Side): Leg {
+  leg(side: Side): Leg {
     return side === 'near' ? this.#near : this.#far;
   }
 
-  /** What arrives on the stream of `side` goes out on the other. */
-  #handler(side: Side): StreamHandler {
-    const own = this.#leg(side);
-    const other = this.#leg(otherSide(side));
-    return {
-      relays: true,
-      onData: (payload, exhausted) => {
-        own.receivedBytes += payload.length;
-        if (!other.send(payload, exhausted)) {
-          this.end(RESET_CODES.LIMIT, 'too much waits for an end that gives credit and does not read');
-        }
-      },
-      onSent: (bytes) => own.sent(bytes),
-      onCredit: (credit) => other.stream?.passOn(credit),
-      onFin: () => {
-        other.stream?.fin();
-        own.hasEnded = true;
-        if (other.hasEnded) this.#tell({});
-      },
-      onReset: (code, reason) => {
-        other.stream?.reset(code, reason);
-        this.#finish({ reset: { code, reason } });
-      },
-      onResume: (entry) => this.#onEntry(side, entry),
-      onLost: () => this.#onLost(side),
-      onDone: () => {
-        own.lose();
-        own.isDone = true;
-        if (other.isDone) this.#finish({});
-      },
-    };
+  /** The far end took the stream. */
+  onOpened(answer: JsonObject): void {
+    this.#isOpening = false;
+    this.#hooks.onOpened?.(answer);
+    const creditBytes = this.#far.stream?.sendLimit ?? 0;
+    this.#near.stream?.accept(answer, creditBytes);
   }
 
-  #onEntry(side: Side, entry: ResumeEntry): void {
-    this.#leg(side).said = entry;
-    this.#leg(otherSide(side)).resume(entry);
+  onRefused(error: FairleadError): void {
+    this.#near.stream?.refuse(error);
+    this.#finish({ refused: error });
   }
 
-  #onLost(side: Side): void {
-    this.#leg(side).lose();
+  /** A FIN was passed on. */
+  onFin(): void {
+    if (this.#near.hasEnded && this.#far.hasEnded) this.#tell({});
+  }
+
+  onReset(code: number, reason: string): void {
+    this.#finish({ reset: { code, reason } });
+  }
+
+  /** A leg has said and heard DONE. */
+  onDone(): void {
+    if (this.#near.isDone && this.#far.isDone) this.#finish({});
+  }
+
+  /** The line of a leg is gone. */
+  onLost(leg: Leg): void {
     // The other end has said that it needs nothing more, and this one has been told; it will find nobody here, and that is well.
-    const isNeeded = !this.#leg(otherSide(side)).isDone;
-    if (isNeeded && this.#hooks.onHeld !== undefined) return this.#hooks.onHeld(side);
+    if (!leg.other.isDone && this.#hooks.onHeld !== undefined) return this.#hooks.onHeld(leg.side);
     this.end(RESET_CODES.SESSION_LOST, 'the line of the other end is gone');
   }
 
@@ -203,12 +181,12 @@ export class Relay {
   }
 }
 
-function otherSide(side: Side): Side {
-  return side === 'near' ? 'far' : 'near';
-}
-
-/** One end's stream, if it is here, and the bytes that wait to go out on it, reserved in the pool of its session. */
-class Leg {
+/**
+ * One end's stream, if it is here, and the bytes that wait to go out on it, reserved in the pool of its session. What arrives on it goes out
+ * on the other leg.
+ */
+class Leg implements StreamHandler {
+  readonly side: Side;
   stream: RawStream | undefined;
   /** The last entry of the end on this side. */
   said: ResumeEntry | undefined;
@@ -217,8 +195,22 @@ class Leg {
   hasEnded = false;
   /** It has said and heard DONE. */
   isDone = false;
+  readonly #relay: Relay;
   #pool: MemoryPool | undefined;
   #waitingBytes = 0;
+
+  constructor(relay: Relay, side: Side) {
+    this.#relay = relay;
+    this.side = side;
+  }
+
+  get relays(): true {
+    return true;
+  }
+
+  get other(): Leg {
+    return this.#relay.leg(this.side === 'near' ? 'far' : 'near');
+  }
 
   begin(stream: RawStream, pool: MemoryPool | undefined): void {
     this.stream = stream;
@@ -234,21 +226,66 @@ class Leg {
     return true;
   }
 
-  sent(bytes: number): void {
-    this.#waitingBytes -= bytes;
-    this.#pool?.release(bytes);
-  }
-
   /** The other end's entry: what waits is void with it. */
   resume(entry: ResumeEntry): void {
-    if (this.stream?.resume(entry) === true) this.sent(this.#waitingBytes);
+    if (this.stream?.resume(entry) === true) this.onSent(this.#waitingBytes);
   }
 
   /** The stream is gone, and what waited with it. */
   lose(): void {
     this.stream?.abandon();
     this.stream = undefined;
-    this.sent(this.#waitingBytes);
+    this.onSent(this.#waitingBytes);
     this.#pool = undefined;
+  }
+
+  onOpened(answer: JsonObject): void {
+    this.#relay.onOpened(answer);
+  }
+
+  onRefused(error: FairleadError): void {
+    this.#relay.onRefused(error);
+  }
+
+  onData(payload: Uint8Array, exhausted: boolean): void {
+    this.receivedBytes += payload.length;
+    if (this.other.send(payload, exhausted)) return;
+    this.#relay.end(RESET_CODES.LIMIT, 'too much waits for an end that gives credit and does not read');
+  }
+
+  onSent(bytes: number): void {
+    this.#waitingBytes -= bytes;
+    this.#pool?.release(bytes);
+  }
+
+  onCredit(credit: Credit): void {
+    this.other.stream?.passOn(credit);
+  }
+
+  onFin(): void {
+    this.other.stream?.fin();
+    this.hasEnded = true;
+    this.#relay.onFin();
+  }
+
+  onReset(code: number, reason: string): void {
+    this.other.stream?.reset(code, reason);
+    this.#relay.onReset(code, reason);
+  }
+
+  onResume(entry: ResumeEntry): void {
+    this.said = entry;
+    this.other.resume(entry);
+  }
+
+  onLost(): void {
+    this.lose();
+    this.#relay.onLost(this);
+  }
+
+  onDone(): void {
+    this.lose();
+    this.isDone = true;
+    this.#relay.onDone();
   }
 }

@@ -16,14 +16,27 @@ export class ReplayQueue {
   #chunks: Uint8Array[] = [];
   /** Index of the oldest kept chunk, and the offset where it begins. */
   #first = 0;
-  #base = 0;
+  #base: number;
   /** Index of the chunk that has the next byte to send, and the offset where it begins. */
   #next = 0;
-  #nextStart = 0;
-  #sent = 0;
-  #end = 0;
+  #nextStart: number;
+  #sent: number;
+  #end: number;
   /** Where the last chunk lies, if more may follow it there. */
   #slab: Uint8Array | undefined;
+
+  /** `offset` of the stream is where the first byte goes. */
+  constructor(offset: number) {
+    this.#base = offset;
+    this.#nextStart = offset;
+    this.#sent = offset;
+    this.#end = offset;
+  }
+
+  /** Nothing waits to be sent or acked. */
+  get isEmpty(): boolean {
+    return this.#base === this.#end;
+  }
 
   /** Bytes that wait to be sent. */
   get length(): number {

@@ -25,7 +25,7 @@ export class SendSide {
   readonly #pool: MemoryPool;
   #keeps = true;
   #allowanceBytes = FREE_ALLOWANCE_BYTES;
-  /** Made with the first byte: most streams of a fleet are idle. */
+  /** Made when there is something to keep, and gone when the other end has it all: most streams of a fleet are idle. */
   #queue: ByteQueue | ReplayQueue | undefined;
   #limit: number;
   #sentBytes = 0;
@@ -79,7 +79,7 @@ export class SendSide {
 
   push(payload: Uint8Array, exhausted: boolean): void {
     if (this.#finQueued) throw new FairleadError('INTERNAL', `stream ${this.#id}: data was sent after the end of the stream`);
-    this.#queue ??= this.#keeps ? new ReplayQueue() : new ByteQueue();
+    this.#queue ??= this.#keeps ? new ReplayQueue(this.#sentBytes) : new ByteQueue();
     this.#queue.push(payload);
     if (exhausted) this.#exhaustedAt = this.#sentBytes + this.#queue.length;
   }
@@ -99,6 +99,8 @@ export class SendSide {
       this.#finSent = true;
       return 0;
     }
+    // What ends keep has to be acked first.
+    if (this.#queue instanceof ByteQueue && this.#queue.length === 0) this.#queue = undefined;
     this.#sentBytes += chunk.length;
     const exhausted = this.#room === 0 || this.#sentBytes === this.#exhaustedAt;
     const flags = exhausted ? FLAG.EXHAUSTED : 0;
@@ -177,7 +179,10 @@ export class SendSide {
     this.#limit = limit;
     this.#ackedBytes = acked;
     this.#ended = end;
-    if (this.#queue instanceof ReplayQueue) this.#queue.ack(end ? this.#sentBytes : acked);
+    if (this.#queue instanceof ReplayQueue) {
+      this.#queue.ack(end ? this.#sentBytes : acked);
+      if (this.#queue.isEmpty) this.#queue = undefined;
+    }
     if (acked === this.#sentBytes) this.#narrow();
   }
 }

@@ -67,7 +67,8 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
   #ourRound = 0;
   #theirRound = 0;
   /** Relays: what the end behind it says of END and DONE. */
-  #passed = { end: false, done: false };
+  #endPassed = false;
+  #donePassed = false;
   #doneSaid = false;
   #doneHeard = false;
 
@@ -141,7 +142,8 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
   passOn(credit: Credit): void {
     if (this.#state !== 'open') return;
     this.#receiving.grant(credit.limit, credit.acked);
-    this.#passed = { end: credit.end, done: credit.done };
+    this.#endPassed = credit.end;
+    this.#donePassed = credit.done;
     this.#host.queueWindow(this);
   }
 
@@ -280,8 +282,8 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
 
   #credit(): Credit {
     const { limit, consumedBytes: acked, finReceived } = this.#receiving;
-    const { end, done } = this.#relays ? this.#passed : { end: finReceived, done: this.#sending.ended };
-    return { limit, acked, end, done };
+    if (this.#relays) return { limit, acked, end: this.#endPassed, done: this.#donePassed };
+    return { limit, acked, end: finReceived, done: this.#sending.ended };
   }
 
   #entry(round: number): ResumeEntry {
@@ -294,7 +296,8 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
     this.#receiving.rebase(entry);
     this.#doneSaid = entry.done;
     if (this.#relays) {
-      this.#passed = { end: entry.end, done: entry.done };
+      this.#endPassed = entry.end;
+      this.#donePassed = entry.done;
       this.#sending.drop();
     }
     return { ...entry, streamId: this.id };
