@@ -200,13 +200,17 @@ const REQUEST: ExecRequest = {
   maxOutputBytes: 64 * 1024,
 };
 
-async function exec(answers: Parameters<FakeGuestPeer['serve']>[0], request: Partial<ExecRequest> = {}, signal = never) {
+async function exec(
+  answers: Parameters<FakeGuestPeer['serve']>[0],
+  request: Partial<ExecRequest> = {},
+  signal = never,
+  answerTimeoutMs = 20_000,
+) {
   const { options } = fakeGuestAgent(async (agent) => {
     await agent.sync();
     await agent.serve(answers);
   });
-  const limits = { vm: 'web', signal, answerTimeoutMs: 20_000 };
-  return execInGuest(new GuestAgentClient(options), { ...REQUEST, ...request }, limits);
+  return execInGuest(new GuestAgentClient(options), { ...REQUEST, ...request }, { vm: 'web', signal, answerTimeoutMs });
 }
 
 describe('a program in the guest', () => {
@@ -267,6 +271,8 @@ describe('a program in the guest', () => {
     const result = await exec(
       { 'guest-exec': () => ({ pid: 1 }), 'guest-exec-status': () => ({ exited: false }) },
       { timeoutMs: 1 },
+      never,
+      1_000,
     );
     expect(result.ended).toEqual({ by: 'timeout', killed: false });
   });

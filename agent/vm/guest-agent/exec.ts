@@ -2,10 +2,11 @@
  * A program in the guest, from its start to its end:
  *
  *     guest-exec ──▶ runs ── guest-exec-status: exited ──▶ exit code or signal, outputs
- *                     └───── time over, or its caller gone ──▶ killed with its children ── exited, or not within KILLED_MS ──▶ timeout
+ *                     └───── time over, or its caller gone ──▶ killed with its children ── exited, or not in time ──▶ timeout
  *
  * The guest agent tells nobody of an end, so it is asked, ever less often. A program that has ended while a child of it still holds its
- * outputs counts as running: the agent waits for the outputs' end.
+ * outputs counts as running: the agent waits for the outputs' end. To kill it the guest has the time of an answer: it starts a shell for that,
+ * and one that is slow to answer is slow at this as well.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FairleadError, toFairleadError } from '../../../shared/errors.ts';
@@ -29,8 +30,6 @@ export interface ExecOptions {
 type Status = Answer<'guest-exec-status'>;
 
 const POLL_MS = { first: 10, most: 500 } as const;
-/** A program that is killed is gone in no time; its outputs stay open as long as somebody else has them. */
-const KILLED_MS = 2_000;
 
 /** Kills a process and its children, theirs too. They are stopped first, so that none makes another meanwhile. */
 const KILL_TREE =
@@ -49,10 +48,10 @@ export async function execInGuest(agent: GuestAgentClient, request: ExecRequest,
     if (status !== undefined) return result(status, request, startedAt, endOf(status, vm));
   } catch (error) {
     // Nobody waits for it any more; it must not go on for ever all the same.
-    if (signal.aborted) void kill(agent, pid).catch(() => {});
+    if (signal.aborted) void kill(agent, pid, answerTimeoutMs).catch(() => {});
     throw lostProcess(error, vm, pid);
   }
-  const killed = await kill(agent, pid);
+  const killed = await kill(agent, pid, answerTimeoutMs);
   return result(killed, request, startedAt, { by: 'timeout', killed: killed !== undefined });
 }
 
@@ -92,18 +91,19 @@ async function statusOf(agent: GuestAgentClient, pid: number, limits: CommandLim
   }
 }
 
-/** Its last status; undefined when it is not known to be gone. */
-async function kill(agent: GuestAgentClient, pid: number): Promise<Status | undefined> {
-  const endsAt = performance.now() + KILLED_MS;
-  const limits: CommandLimits = { signal: new AbortController().signal, remainingMs: KILLED_MS };
-  const quiet = { 'capture-output': false };
+/** Its last status; undefined when it is not known to be gone within `timeoutMs`. */
+async function kill(agent: GuestAgentClient, pid: number, timeoutMs: number): Promise<Status | undefined> {
+  const endsAt = performance.now() + timeoutMs;
+  const { signal } = new AbortController();
+  const limits = (): CommandLimits => ({ signal, remainingMs: Math.max(0, endsAt - performance.now()) });
+  const run = (path: string, ...arg: string[]) => agent.run('guest-exec', { path, arg, 'capture-output': false }, limits());
   try {
-    await agent.run('guest-exec', { path: '/bin/sh', arg: ['-c', `${KILL_TREE} 2>/dev/null`, 'sh', `${pid}`], ...quiet }, limits);
+    await run('/bin/sh', '-c', `${KILL_TREE} 2>/dev/null`, 'sh', `${pid}`);
   } catch {
     // A guest without a shell: its program alone, then.
-    await agent.run('guest-exec', { path: 'kill', arg: ['-KILL', `${pid}`], ...quiet }, limits).catch(() => {});
+    await run('kill', '-KILL', `${pid}`).catch(() => {});
   }
-  return ended(agent, pid, endsAt, limits).catch(() => undefined);
+  return ended(agent, pid, endsAt, limits()).catch(() => undefined);
 }
 
 function endOf({ value: { exitcode, signal } }: Status, vm: string): ExecResult['ended'] {
