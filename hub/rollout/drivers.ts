@@ -48,6 +48,8 @@ interface Driven {
 
 const COMING_BACK = 'hosts are coming back after a start of the hub';
 
+const RETRY_MS = 1000;
+
 export class Drivers {
   readonly claims: Claims;
   readonly hostsReturn: HostsReturn;
@@ -189,9 +191,26 @@ export class Drivers {
     driven.status = status;
     const { logger, now } = this.#options;
     logger.info({ rollout: id, status }, `rollout ${id} is ${status}`);
-    this.#book.noteStatus(id, status, state.phase.kind === 'ended' ? now() : undefined).catch((err: unknown) => {
-      logger.error({ err, rollout: id }, `could not note that rollout ${id} is ${status}`);
-    });
+    this.note(id, status, state.phase.kind === 'ended' ? now() : undefined);
+  }
+
+  /** In the rollout's record, as soon as the store takes it. */
+  note(id: string, status: RolloutStatus, endedAtMs: number | undefined): void {
+    this.#book.noteStanding(id, { status, endedAtMs });
+    void this.#writeStanding(id);
+  }
+
+  /** Never rejects. */
+  async #writeStanding(id: string): Promise<void> {
+    const { clock, logger } = this.#options;
+    try {
+      await this.#book.writeStanding(id);
+    } catch (err) {
+      // The next hub reads it in the journal.
+      if (this.#isClosed) return;
+      logger.error({ err, rollout: id }, `could not note how rollout ${id} stands, which is tried again`);
+      clock.setTimeout(() => void this.#writeStanding(id), RETRY_MS);
+    }
   }
 
   /** Never rejects. */

@@ -21,6 +21,12 @@ interface Counted {
   readonly seq: number;
 }
 
+/** How a rollout stands, for its record. */
+interface Standing {
+  readonly status: RolloutStatus;
+  readonly endedAtMs: number | undefined;
+}
+
 /** Rollouts whose figures are remembered: whoever waits for the end of one asks once more then, and it has two entries for each host and more. */
 const MAX_COUNTED = 256;
 
@@ -28,6 +34,10 @@ export class RolloutBook {
   readonly log: Log<RolloutEntry>;
   readonly #records: Collection<RolloutRecord>;
   readonly #counted = new Map<string, Counted>();
+  /** What is not in their records yet. The journal has it. */
+  readonly #standings = new Map<string, Standing>();
+  /** Those of which the store did not take it. */
+  readonly #unwritten = new Set<string>();
 
   constructor(store: Store) {
     this.log = store.log(ROLLOUT_LOG);
@@ -35,7 +45,8 @@ export class RolloutBook {
   }
 
   async find(id: string): Promise<RolloutRecord | undefined> {
-    return (await this.#records.get(id))?.value;
+    const stored = await this.#records.get(id);
+    return stored === undefined ? undefined : this.#asItStands(stored.value);
   }
 
   /** @throws FairleadError NOT_FOUND */
@@ -47,7 +58,7 @@ export class RolloutBook {
 
   /** Newest first. */
   async list(): Promise<RolloutRecord[]> {
-    const records = (await this.#records.list()).map(({ value }) => value);
+    const records = (await this.#records.list()).map(({ value }) => this.#asItStands(value));
     return records.toSorted((a, b) => b.startedAtMs - a.startedAtMs);
   }
 
@@ -96,12 +107,34 @@ export class RolloutBook {
     }
   }
 
-  async noteStatus(id: string, status: RolloutStatus, endedAtMs: number | undefined): Promise<void> {
-    await this.#records.modify(id, ({ spec, startedBy, startedAtMs, hosts }) => {
-      const ended = endedAtMs === undefined ? {} : { endedAtMs };
-      return { id, spec, startedBy, startedAtMs, hosts, status, ...ended };
-    });
+  /** For `writeStanding`. */
+  noteStanding(id: string, standing: Standing): void {
+    this.#standings.set(id, standing);
   }
+
+  /** What was noted of it last, if that is not durable. @throws FairleadError STORAGE_FAILED, and then it is told all the same, and may be tried again */
+  async writeStanding(id: string): Promise<void> {
+    const standing = this.#standings.get(id);
+    if (standing === undefined) return;
+    try {
+      await this.#records.modify(id, (record) => standingSo(record, standing));
+    } catch (error) {
+      this.#unwritten.add(id);
+      throw error;
+    }
+    if (this.#standings.get(id) !== standing) return;
+    this.#standings.delete(id);
+    this.#unwritten.delete(id);
+  }
+
+  #asItStands(record: RolloutRecord): RolloutRecord {
+    const standing = this.#unwritten.has(record.id) ? this.#standings.get(record.id) : undefined;
+    return standing === undefined ? record : standingSo(record, standing);
+  }
+}
+
+function standingSo({ id, spec, startedBy, startedAtMs, hosts }: RolloutRecord, { status, endedAtMs }: Standing): RolloutRecord {
+  return { id, spec, startedBy, startedAtMs, hosts, status, ...(endedAtMs === undefined ? {} : { endedAtMs }) };
 }
 
 export function summaryOf(

@@ -178,7 +178,7 @@ export class Rollouts {
   async #takeUp(record: RolloutRecord): Promise<void> {
     const { state } = await this.#book.read(record);
     if (state.phase.kind !== 'ended') await this.drivers.drive(record);
-    else await this.#book.noteStatus(record.id, statusOf(state), state.atMs);
+    else this.drivers.note(record.id, statusOf(state), state.atMs);
   }
 
   /** Only what would change something takes its hosts in hand again: to take them back, or to try the failed ones once more. */

@@ -1,5 +1,6 @@
 /** Rollouts that are driven: by hubs that die at any write, over hosts that keep journals as agents do. */
 import { describe, expect, it } from 'vitest';
+import { ROLLOUTS } from '../../hub/rollout/records.ts';
 import { HOSTS } from '../../hub/store/records.ts';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import { RolloutFleet, reaches } from '../support/rollout-fleet.ts';
@@ -198,6 +199,20 @@ describe('a hub that drives a rollout', () => {
     expect(await codeOf(rollouts.order('r1', { kind: 'pause' }, by))).toBe('STORAGE_FAILED');
     expect((await rollouts.order('r1', { kind: 'approve' }, by)).status).not.toBe('paused');
     expect(await reaches(rollouts, 'r1', ENDED)).toBe('completed');
+  });
+
+  it('tells how a rollout has ended though its record cannot be written, and writes it as soon as it can', async () => {
+    await using fleet = await RolloutFleet.create(2);
+    const { rollouts } = await fleet.hub();
+    fleet.recordFailures = Number.POSITIVE_INFINITY;
+    await rollouts.start('r1', fleet.spec(), { actor: 'alice' });
+    await reaches(rollouts, 'r1', ENDED);
+    const told = async () => (await rollouts.list()).map(({ status, endedAtMs }) => [status, endedAtMs !== undefined]);
+    await expect.poll(told).toEqual([['completed', true]]);
+    const stored = async () => (await fleet.store.collection(ROLLOUTS).get('r1'))?.value.status;
+    expect(await stored()).toBe('running');
+    fleet.recordFailures = 0;
+    await expect.poll(stored, { timeout: 20_000 }).toBe('completed');
   });
 
   it('starts nothing that was not under way when a pause is acknowledged', async () => {

@@ -7,6 +7,7 @@ import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
 import { Registry } from '@prometheus-io/client';
 import { type Bus, createLocalBus } from '../../hub/bus.ts';
 import type { Actuator, CommandOptions, Observation } from '../../hub/rollout/actuator.ts';
+import { ROLLOUTS } from '../../hub/rollout/records.ts';
 import { RolloutMetrics } from '../../hub/rollout/rollout-metrics.ts';
 import { Rollouts } from '../../hub/rollout/rollouts.ts';
 import { Leases } from '../../hub/store/lease.ts';
@@ -143,6 +144,8 @@ export class RolloutFleet implements AsyncDisposable {
   readonly store: Store = openSqliteStore(':memory:');
   /** The next write of a journal fails with it. */
   failure: FairleadError | undefined;
+  /** How often a record of a rollout still cannot be changed. */
+  recordFailures = 0;
   /** By how much the clocks of the hubs have been set, in milliseconds. */
   clockSetMs = 0;
   /** By how much time has gone on for the hubs beside what it took. */
@@ -242,7 +245,25 @@ export class RolloutFleet implements AsyncDisposable {
   #mortal(write: (append: () => Promise<number>) => Promise<number>): Store {
     const { store } = this;
     return {
-      collection: (definition) => store.collection(definition),
+      collection: (definition) => {
+        const records = store.collection(definition);
+        if (definition.table !== ROLLOUTS.table) return records;
+        const modify: typeof records.modify = async (key, change) => {
+          if (this.recordFailures-- > 0) throw new FairleadError('STORAGE_FAILED', 'no space left on device');
+          return await records.modify(key, change);
+        };
+        return {
+          get: (key) => records.get(key),
+          list: (range) => records.list(range),
+          count: () => records.count(),
+          create: (key, value) => records.create(key, value),
+          put: (key, value) => records.put(key, value),
+          modify,
+          update: (key, value, revision) => records.update(key, value, revision),
+          remove: (key, revision) => records.remove(key, revision),
+          discard: (key) => records.discard(key),
+        };
+      },
       log: (definition) => {
         const log = store.log(definition);
         return {
