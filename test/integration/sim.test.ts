@@ -74,7 +74,7 @@ describe('a simulated fleet', { timeout: TIMEOUT_MS }, () => {
   it('loses a zone for as long as its script says', async () => {
     await using scope = new AsyncDisposableStack();
     const hub = scope.use(await startTestHub(HUB));
-    const script = { zones: ['a', 'b'], faults: [{ kind: 'offline', hosts: { zone: 'b' }, from: '3s', for: '4s' }] };
+    const script = { zones: ['a', 'b'], faults: [{ kind: 'offline', hosts: { zone: 'b' }, from: '5s', for: '5s' }] };
     const fleet = await fleetOn(scope, hub.url, await hub.hub.bootstrap.enrolToken({ maxUses: 10 }), script, 10);
     const signal = AbortSignal.timeout(TIMEOUT_MS);
     expect(await fleet.until(({ up, lastError }) => up === 5 && lastError !== undefined, signal)).toMatchObject({ up: 5 });
