@@ -28,12 +28,23 @@ export interface LegOwner {
   readonly proof: string | undefined;
 }
 
+/** One for each session, whose streams have it in common. */
+const OWNERS = new WeakMap<PeerHello, LegOwner>();
+
 export function hostOwner(host: string, hello: PeerHello | undefined): LegOwner {
-  return { side: 'far', name: host, proof: proofOf(hello) };
+  return ownerOf(hello, 'far', () => host);
 }
 
 export function operatorOwner(tokenId: string, hello: PeerHello | undefined): LegOwner {
-  return { side: 'near', name: `${tokenId}/${hello?.session.id ?? ''}`, proof: proofOf(hello) };
+  return ownerOf(hello, 'near', () => `${tokenId}/${hello?.session.id ?? ''}`);
+}
+
+function ownerOf(hello: PeerHello | undefined, side: Side, nameOf: () => string): LegOwner {
+  const known = hello === undefined ? undefined : OWNERS.get(hello);
+  if (known !== undefined) return known;
+  const owner = { side, name: nameOf(), proof: proofOf(hello) };
+  if (hello !== undefined) OWNERS.set(hello, owner);
+  return owner;
 }
 
 function proofOf(hello: PeerHello | undefined): string | undefined {
@@ -63,8 +74,6 @@ export interface Return {
 interface Entry {
   readonly relay: Relay;
   readonly owners: Partial<Record<Side, LegOwner>>;
-  /** One timer for each leg that is away. */
-  readonly timers: Map<Side, Timer>;
 }
 
 /** Streams whose ending is remembered, for ends that were away then. */
@@ -82,7 +91,9 @@ export class RelayBook implements Disposable {
   readonly #graceMs: number;
   readonly #entries = new Map<StreamKey, Entry>();
   readonly #epitaphs = new Map<StreamKey, Epitaph>();
-  /** Entries of which a leg is away, by the name of its owner. */
+  /** Entries of which a leg is away, with a timer for each such leg. */
+  readonly #timers = new Map<Entry, Map<Side, Timer>>();
+  /** The same by the name of the leg's owner. */
   readonly #away = new Map<string, Set<Entry>>();
 
   constructor({ clock, graceMs = GRACE_MS }: RelayBookOptions) {
@@ -92,9 +103,7 @@ export class RelayBook implements Disposable {
 
   /** Relays of which a leg is away. */
   get heldCount(): number {
-    let count = 0;
-    for (const { timers } of this.#entries.values()) if (timers.size > 0) count += 1;
-    return count;
+    return this.#timers.size;
   }
 
   /** A relay to be opened. Its legs may come back if both owners can prove that they are who left; else it ends with either's line. */
@@ -127,8 +136,9 @@ export class RelayBook implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const { timers } of this.#entries.values()) for (const timer of timers.values()) timer.cancel();
+    for (const timers of this.#timers.values()) for (const timer of timers.values()) timer.cancel();
     this.#entries.clear();
+    this.#timers.clear();
     this.#epitaphs.clear();
     this.#away.clear();
   }
@@ -138,7 +148,7 @@ export class RelayBook implements Disposable {
       ...hooks,
       onHeld: (side) => this.#hold(entry, side),
       onEnd: (outcome, ended) => {
-        const isAway = entry.timers.size > 0 || outcome.reset?.code === RESET_CODES.SESSION_LOST;
+        const isAway = this.#timers.has(entry) || outcome.reset?.code === RESET_CODES.SESSION_LOST;
         if (outcome.reset !== undefined && isAway) this.#remember(key, outcome.reset);
         hooks.onEnd?.(outcome, ended);
       },
@@ -147,7 +157,7 @@ export class RelayBook implements Disposable {
         hooks.onOver?.();
       },
     });
-    const entry: Entry = { relay, owners: {}, timers: new Map() };
+    const entry: Entry = { relay, owners: {} };
     for (const owner of owners) entry.owners[owner.side] = owner;
     this.#entries.set(key, entry);
     return entry;
@@ -163,7 +173,8 @@ export class RelayBook implements Disposable {
     const end = (): void => {
       entry.relay.end(RESET_CODES.SESSION_LOST, `the other end did not come back within ${this.#graceMs} ms`);
     };
-    entry.timers.set(side, this.#clock.setTimeout(end, this.#graceMs));
+    const timers = this.#timers.get(entry) ?? new Map<Side, Timer>();
+    this.#timers.set(entry, timers.set(side, this.#clock.setTimeout(end, this.#graceMs)));
     const name = entry.owners[side]?.name;
     if (name === undefined) return;
     const away = this.#away.get(name) ?? new Set();
@@ -171,8 +182,10 @@ export class RelayBook implements Disposable {
   }
 
   #isBack(entry: Entry, side: Side): void {
-    entry.timers.get(side)?.cancel();
-    entry.timers.delete(side);
+    const timers = this.#timers.get(entry);
+    timers?.get(side)?.cancel();
+    timers?.delete(side);
+    if (timers?.size === 0) this.#timers.delete(entry);
     const name = entry.owners[side]?.name ?? '';
     const away = this.#away.get(name);
     away?.delete(entry);
@@ -180,7 +193,7 @@ export class RelayBook implements Disposable {
   }
 
   #forget(entry: Entry): void {
-    for (const side of entry.timers.keys()) this.#isBack(entry, side);
+    for (const side of this.#timers.get(entry)?.keys() ?? []) this.#isBack(entry, side);
     this.#entries.delete(entry.relay.key);
   }
 

@@ -1,4 +1,7 @@
-/** Memory that the other side commands: what is kept until it is acked, and windows that are given back. */
+/** Memory that the other side commands: what is kept until it is acked, windows that are given back, and streams that do nothing. */
+import { execFile } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { describe, expect, test } from 'vitest';
 import { MuxChannel } from '../../shared/mux/channel.ts';
 import { DEFAULT_MUX_LIMITS, PROCESS_POOL_BYTES, SESSION_POOL_BYTES } from '../../shared/mux/limits.ts';
@@ -194,4 +197,26 @@ describe('a window', () => {
     expect([1, 2, 3, 4, 5, 6, 7].map(() => pool.reserveFirst(64 * KIB) / KIB)).toEqual([64, 64, 32, 32, 32, 16, 16]);
     expect([pool.reserveMore(128 * KIB), pool.reserveMore(KIB), parent.usedBytes]).toEqual([true, false, 384 * KIB]);
   });
+});
+
+describe('an idle stream', () => {
+  const program = fileURLToPath(new URL('../support/programs/idle-stream-cost.ts', import.meta.url));
+
+  async function bytesOf(side: 'opener' | 'acceptor' | 'relay'): Promise<number> {
+    const { stdout } = await promisify(execFile)(process.execPath, ['--expose-gc', program, side]);
+    const bytes = Number.parseInt(stdout, 10);
+    // Less than two keys and the objects that they are in: nothing was measured.
+    expect(bytes).toBeGreaterThan(256);
+    return bytes;
+  }
+
+  test('costs under 1 KiB at each end', async () => {
+    const [opener, acceptor] = await Promise.all([bytesOf('opener'), bytesOf('acceptor')]);
+    expect(opener).toBeLessThan(KIB);
+    expect(acceptor).toBeLessThan(KIB);
+  }, 60_000);
+
+  test('costs a hub that relays it under 2.5 KiB', async () => {
+    expect(await bytesOf('relay')).toBeLessThan(2.5 * KIB);
+  }, 60_000);
 });
