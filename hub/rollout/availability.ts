@@ -22,6 +22,11 @@ export class Availability {
     return this.#claims.has(host);
   }
 
+  /** Who keeps the host from its work. */
+  claimsOn(host: string): Iterable<string> {
+    return this.#claims.get(host) ?? [];
+  }
+
   /** `claim` names who keeps the host from its work, such as `rollout r1` or `line`. */
   set(host: string, claim: string, isClaimed: boolean): void {
     const claims = this.#claims.get(host);

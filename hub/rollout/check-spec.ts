@@ -2,11 +2,13 @@
 import { FairleadError } from '../../shared/errors.ts';
 import type { Role } from '../../shared/protocol/contract.ts';
 import { isMethodName, methodContract } from '../../shared/protocol/methods.ts';
+import type { ControlCheck } from '../../shared/protocol/rollout-checks.ts';
 import type { RolloutPlan } from '../../shared/protocol/rollout-plan.ts';
 import type { RolloutSpec, Step } from '../../shared/protocol/rollout-spec.ts';
+import { fractionOf } from '../../shared/protocol/rollout-values.ts';
 import { parseParams } from '../../shared/protocol/validate.ts';
 import { hasRole } from '../auth/principal.ts';
-import { strictLimit } from './core/thresholds.ts';
+import { isSequential, strictLimit } from './core/thresholds.ts';
 
 /** `role`: of whoever starts the rollout. @throws FairleadError INVALID_PARAMS, PERMISSION_DENIED */
 export function checkSpec(spec: RolloutSpec, role: Role): void {
@@ -20,6 +22,8 @@ export function checkSpec(spec: RolloutSpec, role: Role): void {
   for (const [index, { timeZone }] of windows.entries()) {
     if (!isTimeZone(timeZone)) refuse(`windows.${index}.timeZone`, `${timeZone} is no IANA time zone, such as Europe/Berlin`);
   }
+  checkSequentialTests(spec);
+  checkControls(spec);
   checkWebhooks(spec);
   checkSteps(spec, role);
 }
@@ -40,9 +44,60 @@ export function checkStrictPlan(spec: RolloutSpec, { hosts }: RolloutPlan): void
   }
 }
 
+function checkSequentialTests({ strict, thresholds }: RolloutSpec): void {
+  for (const [index, threshold] of thresholds.entries()) {
+    if (!isSequential(threshold)) continue;
+    const where = `thresholds.${index}.sequential`;
+    if (strict) {
+      refuse(
+        where,
+        'strict mode holds a number, and a sequential test has none: give the threshold a `max`, or leave `strict` out',
+      );
+    }
+    const { expected, tooMany, falseAlarms } = threshold.sequential;
+    const isBetween = (share: string, least: number) => fractionOf(share) > least && fractionOf(share) < 1;
+    if (!isBetween(expected, 0)) refuse(`${where}.expected`, 'must be more than 0%: where no host may fail, say `max: 0`');
+    if (!isBetween(tooMany, fractionOf(expected))) refuse(`${where}.tooMany`, `must be more than ${expected} and less than 100%`);
+    if (!isBetween(falseAlarms, 0)) refuse(`${where}.falseAlarms`, 'must be more than 0% and less than 100%');
+  }
+}
+
+/** A control group that has too few hosts in the plan could only pause. @throws FairleadError INVALID_PARAMS */
+export function checkControlPlan(spec: RolloutSpec, { hosts }: RolloutPlan): void {
+  for (const { wave, where, minHosts } of controlsOf(spec)) {
+    const left = hosts.filter((host) => host.wave > wave).length;
+    if (left >= minHosts) continue;
+    const message = `${left} of the ${hosts.length} hosts are left unchanged after wave ${wave}, and its control group needs ${minHosts}: change fewer up to there, or lower \`minHosts\``;
+    refuse(where, message);
+  }
+}
+
+function checkControls(spec: RolloutSpec): void {
+  for (const { wave, where, checks = spec.health.checks } of controlsOf(spec)) {
+    if (wave === spec.waves.length - 1) {
+      refuse(
+        where,
+        'after the last wave no host is unchanged to compare with: leave it out there, or let a further wave come after it',
+      );
+    }
+    if (checks.length === 0) {
+      refuse(where, 'there is nothing to ask the hosts: give it `checks`, or the rollout `health.checks`, which it then takes');
+    }
+  }
+}
+
+function controlsOf({ waves }: RolloutSpec): (ControlCheck & { readonly wave: number; readonly where: string })[] {
+  return waves.flatMap(({ gate }, wave) =>
+    (gate?.checks ?? []).flatMap((check, index) =>
+      check.kind === 'control' ? [{ ...check, wave, where: `waves.${wave}.gate.checks.${index}` }] : [],
+    ),
+  );
+}
+
 /** Nobody could ever ask it, and the name would be read by all. */
 function checkWebhooks({ health, waves }: RolloutSpec): void {
-  const checks = [...health.checks, ...waves.flatMap(({ gate }) => gate?.checks ?? [])];
+  const ofGates = waves.flatMap(({ gate }) => gate?.checks ?? []);
+  const checks = [...health.checks, ...ofGates.flatMap((check) => (check.kind === 'control' ? (check.checks ?? []) : check))];
   for (const check of checks) {
     if (check.kind !== 'webhook') continue;
     const { username, password } = new URL(check.url);

@@ -26,6 +26,13 @@ export class Claims {
     return this.#holders.get(host);
   }
 
+  /** Whether another rollout or a person has it in hand: it is drained, or a command keeps it from its work. A line that is down is nobody's hand. */
+  isInOtherHands(host: string, id: string): boolean {
+    const holder = this.#holders.get(host);
+    if (holder !== undefined && holder !== id) return true;
+    return [...this.availability.claimsOn(host)].some((claim) => claim !== LINE && claim !== claimOf(id));
+  }
+
   /** @throws FairleadError CONFLICT */
   requireFree(id: string, hosts: Iterable<{ readonly host: string }>): void {
     for (const { host } of hosts) {

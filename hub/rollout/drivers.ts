@@ -6,10 +6,12 @@ import type { Clock, Timer } from '../../shared/clock.ts';
 import { rolloutActor } from '../../shared/protocol/rollout-actor.ts';
 import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import type { RolloutStatus } from '../../shared/protocol/rollout-status.ts';
+import type { CommandBook } from '../commands/command-book.ts';
 import type { HubLogger } from '../logger.ts';
 import type { Leases } from '../store/lease.ts';
 import type { Store } from '../store/store.ts';
 import type { Actuator } from './actuator.ts';
+import { Bystanders, COMING_BACK } from './bystanders.ts';
 import { Claims } from './claims.ts';
 import { isOpen } from './core/change-windows.ts';
 import type { RolloutState } from './core/state.ts';
@@ -29,6 +31,8 @@ export interface DriversOptions {
   readonly leases: Leases;
   readonly leaseTtlMs: number;
   readonly actuator: Actuator;
+  /** Of people and programs. */
+  readonly commands: Pick<CommandBook, 'all'>;
   readonly clock: Clock;
   /** Unix milliseconds. */
   readonly now: () => number;
@@ -45,8 +49,6 @@ interface Driven {
   status: RolloutStatus;
   renewal: Timer | undefined;
 }
-
-const COMING_BACK = 'hosts are coming back after a start of the hub';
 
 const RETRY_MS = 1000;
 
@@ -118,7 +120,7 @@ export class Drivers {
       rolloutClock: () => this.hostsReturn.now(),
       now,
       tickMs,
-      executor: (made) => this.#executor(made, epoch),
+      executor: (made) => this.#executor(made, epoch, this.#bystandersOf(record)),
       world: this.#worldOf(id, spec),
       isOurs: () => leases.isOurs(leaseOf(id), epoch),
       onEvolved: (state, facts) => this.claims.evolved(state, facts),
@@ -143,11 +145,18 @@ export class Drivers {
     for (const { driver } of this.#driven.values()) driver.stop('left');
   }
 
-  #executor(driver: RolloutDriver, epoch: number): Executor {
+  #bystandersOf({ id, startedAtMs: sinceMs }: RolloutRecord): Bystanders {
+    const { store, actuator, commands } = this.#options;
+    const isSettling = (): boolean => !this.hostsReturn.isOver;
+    return new Bystanders({ rollout: id, sinceMs, store, claims: this.claims, commands, actuator, isSettling });
+  }
+
+  #executor(driver: RolloutDriver, epoch: number, bystanders: Bystanders): Executor {
     const { actuator, clock, logger, metrics } = this.#options;
     const { id } = driver;
     return new Executor({
       actuator,
+      bystanders,
       fence: { scope: leaseOf(id), epoch },
       actor: rolloutActor(id),
       now: () => this.hostsReturn.now(),

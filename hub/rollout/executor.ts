@@ -5,18 +5,23 @@
 import { type FairleadError, toFairleadError } from '../../shared/errors.ts';
 import type { ErrorCode } from '../../shared/protocol/error-table.ts';
 import type { Fence } from '../../shared/protocol/fence.ts';
+import { type GateRules, MAX_GROUP } from '../../shared/protocol/rollout-checks.ts';
 import type { FailureClass } from '../../shared/protocol/rollout-spec.ts';
-import type { Actuator } from './actuator.ts';
+import type { Actuator, Observation } from './actuator.ts';
+import { type Bystanders, COMING_BACK } from './bystanders.ts';
+import { drawGroups } from './core/control-group.ts';
 import { type Effect, keyOf } from './core/effects.ts';
 import type { Report } from './core/hear-report.ts';
 import type { HostState, RolloutState } from './core/state.ts';
 import { figuresOf } from './core/status.ts';
-import { checkGate, checkHost } from './on-host/checks.ts';
+import { checkHost } from './on-host/checks.ts';
+import { askGate } from './on-host/gate-round.ts';
 import { HostCommands } from './on-host/host-commands.ts';
 import { changeHost, recordHost, restoreHost } from './on-host/host-work.ts';
 
 export interface ExecutorOptions {
   readonly actuator: Actuator;
+  readonly bystanders: Bystanders;
   readonly fence: Fence;
   /** For the records of the hosts. */
   readonly actor: string;
@@ -121,11 +126,33 @@ export class Executor {
     const rules = state.spec.waves[wave]?.gate;
     if (rules === undefined) return undefined;
     await this.#options.sleep(delayMs, signal);
-    const { phases, failures, hosts } = figuresOf(state);
-    const figures = { phases, failures, hosts };
-    const { actuator } = this.#options;
-    const { answer, detail } = await checkGate({ rollout: state.id, wave, rules, actuator, figures, signal });
+    const { answer, detail } = await this.#observeGate(state, wave, rules);
     return { kind: 'gate-answered', run, answer, detail };
+  }
+
+  async #observeGate(state: RolloutState, wave: number, rules: GateRules): Promise<Observation> {
+    const { actuator, bystanders, now } = this.#options;
+    const { phases, failures, hosts } = figuresOf(state);
+    try {
+      return await askGate({
+        rollout: state.id,
+        wave,
+        rules,
+        health: state.spec.health,
+        steps: state.spec.steps,
+        figures: { phases, failures, hosts },
+        groups: drawGroups(state, await bystanders.look(), MAX_GROUP),
+        unsettled: bystanders.isSettling ? COMING_BACK : undefined,
+        previousOf: (host) => state.hosts.get(host)?.previous ?? [],
+        sinceMs: bystanders.sinceMs,
+        actuator,
+        now,
+        signal: this.#leaving.signal,
+      });
+    } catch (thrown) {
+      this.#leaving.signal.throwIfAborted();
+      return { answer: 'inconclusive', detail: toFairleadError(thrown).message };
+    }
   }
 
   #commands(host: HostState, name: readonly (string | number)[], timeoutMs: number): HostCommands {

@@ -28,7 +28,7 @@ const TICK_MS = 200;
 
 export function openRollouts(options: OpenRolloutsOptions): Rollouts {
   const { state, hubId, sessionOf, logger, clock, now, settleMs, registry } = options;
-  const { store, bus } = state;
+  const { store, bus, commandBook: commands } = state;
   const bootId = randomBytes(12).toString('base64url');
   return new Rollouts({
     store,
@@ -36,6 +36,7 @@ export function openRollouts(options: OpenRolloutsOptions): Rollouts {
     leases: new Leases({ store, hubId, bootId, ttlMs: LEASE_TTL_MS, now }),
     leaseTtlMs: LEASE_TTL_MS,
     actuator: new HubActuator({ session: sessionOf, bus }),
+    commands,
     clock,
     now,
     logger,

@@ -6,7 +6,7 @@ import type { RolloutSpec } from '../../shared/protocol/rollout-spec.ts';
 import type { RolloutSummary } from '../../shared/protocol/rollout-status.ts';
 import type { Bus } from '../bus.ts';
 import { HOSTS } from '../store/records.ts';
-import { checkStrictPlan } from './check-spec.ts';
+import { checkControlPlan, checkStrictPlan } from './check-spec.ts';
 import { ClaimsOfPeople } from './claims-of-people.ts';
 import type { Action, Order } from './core/act.ts';
 import { begin } from './core/evolve.ts';
@@ -171,6 +171,7 @@ export class Rollouts {
   async #plan(id: string, spec: RolloutSpec): Promise<RolloutPlan> {
     const plan = planRollout(id, spec, await selectHosts(this.#options.store, spec.selector));
     checkStrictPlan(spec, plan);
+    checkControlPlan(spec, plan);
     return plan;
   }
 

@@ -27,6 +27,6 @@ function isSelected(host: HostState, names: ReadonlySet<string> | undefined, lab
   return Object.entries(labels).every(([key, value]) => host.labels[key] === value);
 }
 
-function candidateOf({ host, labels, agentVersion = '' }: HostState): Candidate {
+export function candidateOf({ host, labels, agentVersion = '' }: HostState): Candidate {
   return { host, zone: labels[ZONE_LABEL] ?? NO_ZONE, agentVersion, hardware: labels[HARDWARE_LABEL] ?? '' };
 }

@@ -8,25 +8,10 @@
  * What cannot be said by a schema (a method that there is, a time zone, what can be taken back) the hub checks before it plans.
  */
 import * as v from 'valibot';
-import { Count, Labels, Name, VsockPort } from './common.ts';
+import { Count, Labels, Name } from './common.ts';
 import { ImageName } from './image-ref.ts';
-
-const DAY_MS = 24 * 3600 * 1000;
-const MAX_HOSTS = 100_000;
-
-const whole = (least: number, most: number) => v.pipe(v.number(), v.integer(), v.minValue(least), v.maxValue(most));
-const milliseconds = (least = 0) => whole(least, 30 * DAY_MS);
-const text = (most: number) => v.pipe(v.string(), v.maxLength(most));
-
-export const Amount = v.union([
-  whole(0, MAX_HOSTS),
-  v.pipe(v.string(), v.regex(/^(?:100|\d{1,2})(?:\.\d{1,3})?%$/, 'must be a number of hosts, or a share such as "10%"')),
-]);
-export type Amount = v.InferOutput<typeof Amount>;
-
-/** `abort` ends it where it is, `rollback` takes it back, `pause` asks a person. */
-const Reaction = v.picklist(['pause', 'abort', 'rollback']);
-export type Reaction = v.InferOutput<typeof Reaction>;
+import { Gate, Health } from './rollout-checks.ts';
+import { Amount, MAX_HOSTS, milliseconds, Reaction, Share, text, whole } from './rollout-values.ts';
 
 export const FAILURE_CLASSES = ['failed', 'rejected', 'timed-out', 'unreachable', 'unhealthy'] as const;
 /**
@@ -72,55 +57,6 @@ const AgentStep = v.strictObject({
 export const Step = v.variant('kind', [VmStep, CallStep, AgentStep]);
 export type Step = v.InferOutput<typeof Step>;
 
-// -- Health ------------------------------------------------------------------------------------------------------------------------------
-
-/** `vm-state`: the VMs that the steps are about run, and are ready where their spec says how that is told. */
-const VmStateCheck = v.strictObject({ kind: v.literal('vm-state') });
-
-/** A connection to a port of each guest; with `expect`, what it says begins with or contains that text. */
-const GuestProbe = v.strictObject({
-  kind: v.literal('guest-probe'),
-  port: VsockPort,
-  send: v.optional(text(1024)),
-  expect: v.optional(text(1024)),
-});
-
-/**
- * A POST of what is asked about. Status 200 with `{"verdict": "success" | "failure" | "inconclusive"}` or without a body (success); whatever
- * else comes is inconclusive.
- */
-const Webhook = v.strictObject({ kind: v.literal('webhook'), url: v.pipe(text(2048), v.url(), v.regex(/^https?:/)) });
-
-const rounds = {
-  /** Time of one check. */
-  timeoutMs: v.optional(milliseconds(100), 10_000),
-  /** Between two rounds of all checks. */
-  intervalMs: v.optional(milliseconds(100), 5_000),
-  /** So many good rounds on end pass, so many bad ones on end fail. */
-  successes: v.optional(whole(1, 1000), 1),
-  failures: v.optional(whole(1, 1000), 3),
-  /** By when it must have passed; what is not known by then is inconclusive. */
-  deadlineMs: v.optional(milliseconds(100), 300_000),
-} as const;
-
-/** Of each host after its change. A guest that is starting may fail until the deadline; once it was healthy, `failures` counts. */
-const Health = v.strictObject({
-  checks: v.optional(v.pipe(v.array(v.variant('kind', [VmStateCheck, GuestProbe, Webhook])), v.maxLength(8)), []),
-  ...rounds,
-  /** How long it must have been healthy on end. */
-  minHealthyMs: v.optional(milliseconds(), 0),
-});
-export type HealthRules = v.InferOutput<typeof Health>;
-export type Check = HealthRules['checks'][number];
-
-/** Between a wave and the next. What is inconclusive always pauses. */
-const Gate = v.strictObject({
-  checks: v.pipe(v.array(Webhook), v.minLength(1), v.maxLength(8)),
-  ...rounds,
-  onFailure: v.optional(Reaction, 'pause'),
-});
-export type GateRules = v.InferOutput<typeof Gate>;
-
 // -- Order and speed ---------------------------------------------------------------------------------------------------------------------
 
 const Wave = v.strictObject({
@@ -154,17 +90,34 @@ const Budget = v.strictObject({ maxUnavailable: v.optional(Amount, '10%'), perZo
 
 // -- When it must stop -------------------------------------------------------------------------------------------------------------------
 
+const counted = {
+  failures: v.optional(v.picklist(['any', ...FAILURE_CLASSES]), 'any'),
+  of: v.optional(v.picklist(['rollout', 'zone', 'wave']), 'rollout'),
+  action: v.optional(Reaction, 'pause'),
+} as const;
+
 /**
  * More failures than `max` trip it. A share is of the hosts that have ended, from `minExecuted` of them on; in strict mode it is of all
  * planned ones, since a share of few cannot be kept to.
  */
-const Threshold = v.strictObject({
-  failures: v.optional(v.picklist(['any', ...FAILURE_CLASSES]), 'any'),
-  of: v.optional(v.picklist(['rollout', 'zone', 'wave']), 'rollout'),
-  max: Amount,
-  minExecuted: v.optional(Count, 10),
-  action: v.optional(Reaction, 'pause'),
+const MaxThreshold = v.strictObject({ ...counted, max: Amount, minExecuted: v.optional(Count, 10) });
+export type MaxThreshold = v.InferOutput<typeof MaxThreshold>;
+
+/** Which share of failures is as ever, and which is too many. */
+const Sequential = v.strictObject({
+  /** More than 0%, and less than `tooMany`, which is less than 100%. */
+  expected: Share,
+  tooMany: Share,
+  /** How likely it may trip all the same where no more than the expected share fails, however long the rollout is. */
+  falseAlarms: v.optional(Share, '1%'),
 });
+export type Sequential = v.InferOutput<typeof Sequential>;
+
+/** Trips as soon as significantly more fail than expected: after few failures when they come first, later when many hosts have made it. */
+const SequentialThreshold = v.strictObject({ ...counted, sequential: Sequential });
+export type SequentialThreshold = v.InferOutput<typeof SequentialThreshold>;
+
+const Threshold = v.union([MaxThreshold, SequentialThreshold]);
 export type Threshold = v.InferOutput<typeof Threshold>;
 
 /** Of a host that has no line when its turn comes. `wait`: others go on meanwhile, and it is skipped after `waitMs`. */
@@ -235,10 +188,3 @@ export const RolloutSpec = v.strictObject({
 
 export type RolloutSpec = v.InferOutput<typeof RolloutSpec>;
 export type RolloutSpecInput = v.InferInput<typeof RolloutSpec>;
-
-/** Of `total` hosts. */
-export function amountOf(amount: Amount, total: number, round: (value: number) => number): number {
-  if (typeof amount === 'number') return amount;
-  // A share such as 7% of 100 is 7.000000000000001 otherwise.
-  return round(Number(((Number.parseFloat(amount) * total) / 100).toFixed(6)));
-}

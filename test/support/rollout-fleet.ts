@@ -6,6 +6,7 @@
 import { setTimeout as setTimeoutAsync } from 'node:timers/promises';
 import { Registry } from '@prometheus-io/client';
 import { type Bus, createLocalBus } from '../../hub/bus.ts';
+import type { KeptCommand } from '../../hub/commands/kept-command.ts';
 import type { Actuator, CommandOptions, Observation } from '../../hub/rollout/actuator.ts';
 import { ROLLOUTS } from '../../hub/rollout/records.ts';
 import { RolloutMetrics } from '../../hub/rollout/rollout-metrics.ts';
@@ -151,6 +152,8 @@ export class RolloutFleet implements AsyncDisposable {
   /** By how much time has gone on for the hubs beside what it took. */
   laterMs = 0;
   leaseTtlMs = 60_000;
+  /** That people have given. */
+  readonly commands: KeptCommand[] = [];
   /** For hosts to come back after a start of the next hub. */
   settleMs = 0;
   readonly #hubs: FakeHub[] = [];
@@ -207,6 +210,7 @@ export class RolloutFleet implements AsyncDisposable {
       leases: new Leases({ store: this.store, hubId: 'hub', bootId: `${this.#hubs.length}`, ttlMs: this.leaseTtlMs, now }),
       leaseTtlMs: this.leaseTtlMs,
       actuator: lines,
+      commands: { all: () => this.commands },
       clock: { ...systemClock, now: () => systemClock.now() + this.laterMs },
       now,
       logger: quiet,

@@ -5,6 +5,14 @@
 import { Availability } from '../../hub/rollout/availability.ts';
 import { type Action } from '../../hub/rollout/core/act.ts';
 import { budgetLimits } from '../../hub/rollout/core/budget.ts';
+import {
+  type Comparison,
+  compareGroups,
+  drawGroups,
+  type Groups,
+  type Look,
+  type Standing,
+} from '../../hub/rollout/core/control-group.ts';
 import { type Effect, keyOf, outstanding } from '../../hub/rollout/core/effects.ts';
 import { begin, replay } from '../../hub/rollout/core/evolve.ts';
 import type { Report } from '../../hub/rollout/core/hear-report.ts';
@@ -15,9 +23,11 @@ import { statusOf } from '../../hub/rollout/core/status.ts';
 import { type Cause, goOn, hear, type Step } from '../../hub/rollout/core/step.ts';
 import type { World } from '../../hub/rollout/core/turn.ts';
 import { parseWith } from '../../shared/protocol/parse-with.ts';
+import type { ControlCheck } from '../../shared/protocol/rollout-checks.ts';
 import type { RolloutEntry, RolloutFact } from '../../shared/protocol/rollout-events.ts';
-import { amountOf, type FailureClass, RolloutSpec, type RolloutSpecInput } from '../../shared/protocol/rollout-spec.ts';
+import { type FailureClass, RolloutSpec, type RolloutSpecInput } from '../../shared/protocol/rollout-spec.ts';
 import type { RolloutStatus } from '../../shared/protocol/rollout-status.ts';
+import { amountOf } from '../../shared/protocol/rollout-values.ts';
 
 /** What a host does when its change comes; attempts after the first succeed with `ok-later`. */
 export type Behaviour = 'ok' | 'ok-later' | 'unhealthy' | 'undo-fails' | 'silent' | Exclude<FailureClass, 'unhealthy'>;
@@ -61,6 +71,14 @@ export class RolloutSim {
   joiners: Candidate[] = [];
   /** What the gate of a wave, or a webhook, answers. */
   gateAnswer: 'success' | 'failure' | 'inconclusive' = 'success';
+  /** Hosts that something has befallen that is not the change; and those that somebody has changed, or has in hand. */
+  readonly sick = new Set<string>();
+  readonly meddled = new Set<string>();
+  readonly taken = new Set<string>();
+  /** Without a line since before it began. */
+  readonly away = new Set<string>();
+  /** Comparisons of changed and unchanged hosts that were made, in order. */
+  readonly compared: (Groups & Comparison)[] = [];
   #answers: Answer[] = [];
   readonly #running = new Set<string>();
   /** First times, in their order, each with how many events there were by then. */
@@ -170,6 +188,7 @@ export class RolloutSim {
         throw new Error(`a host was started while ${this.status}`);
     if (!state.spec.strict) return;
     for (const threshold of state.spec.thresholds) {
+      if ('sequential' in threshold) throw new Error('a sequential test has no limit that strict mode could hold');
       const tallies = { rollout: [state.tallies.all], zone: state.tallies.zones.values(), wave: state.tallies.waves.values() }[
         threshold.of
       ];
@@ -211,8 +230,8 @@ export class RolloutSim {
     if ((effect.kind === 'change' || effect.kind === 'undo' || effect.kind === 'record') && this.#running.has(key)) return;
     this.#running.add(key);
     if (effect.kind === 'gate') {
-      const { run, delayMs } = effect;
-      const report = (): Report => ({ kind: 'gate-answered', run, answer: this.gateAnswer, detail: 'as the test says' });
+      const { wave, run, delayMs } = effect;
+      const report = (): Report => ({ kind: 'gate-answered', run, ...this.#gate(wave) });
       this.#answers.push({ dueT: this.t + delayMs + 1, host: undefined, report });
       return;
     }
@@ -227,6 +246,47 @@ export class RolloutSim {
     if (effect.kind !== 'record' && host.behaviour === 'silent') return;
     const dueT = this.t + (effect.kind === 'record' ? 1 : (host.tookMs ?? 1000));
     this.#answers.push({ dueT, host: host.name, report: () => this.#runOnce(host, key, effect) });
+  }
+
+  /** As the hub's, which asks hosts where this one looks at them. */
+  #gate(wave: number): Comparison {
+    for (const check of this.spec.waves[wave]?.gate?.checks ?? []) {
+      const comparison =
+        check.kind === 'control' ? this.#compare(check) : { answer: this.gateAnswer, detail: 'as the test says' };
+      if (comparison.answer !== 'success') return comparison;
+    }
+    return { answer: 'success', detail: '' };
+  }
+
+  #compare(check: ControlCheck): Comparison {
+    const standingOf = (name: string): Standing => {
+      const { agentVersion, hardware } = candidate(this.#host(name));
+      const [isInOtherHands, isChangedByOthers] = [this.taken.has(name), this.meddled.has(name)];
+      return { agentVersion, hardware, isInOtherHands, isChangedByOthers, wasUp: !this.away.has(name) };
+    };
+    const groups = drawGroups(this.state, standingOf, check.hosts);
+    const look = (host: string): Look => ({ host, answer: this.isWell(host) ? 'good' : 'bad', why: 'VM web is crashed' });
+    const comparison = compareGroups(check, groups.changed.map(look), groups.control.map(look));
+    this.compared.push({ ...groups, ...comparison });
+    this.#checkGroups(groups, check, comparison);
+    return comparison;
+  }
+
+  isWell(name: string): boolean {
+    const { up, behaviour, value } = this.#host(name);
+    return up && !this.sick.has(name) && (behaviour !== 'unhealthy' || value === ORIGINAL);
+  }
+
+  /** @throws Error */
+  #checkGroups({ changed, control }: Groups, { hosts, maxControlFailures }: ControlCheck, { answer }: Comparison): void {
+    if (changed.length > hosts || control.length > hosts) throw new Error('a group is larger than was asked for');
+    const wrong = control.find((name) => this.#host(name).value !== ORIGINAL || this.state.hosts.get(name)?.touched !== false);
+    if (wrong !== undefined) throw new Error(`${wrong} is in the control group and was changed`);
+    const untouched = changed.find((name) => this.state.hosts.get(name)?.touched !== true);
+    if (untouched !== undefined) throw new Error(`${untouched} is among the changed hosts and was not touched`);
+    const bad = control.filter((name) => !this.isWell(name)).length;
+    if (answer !== 'inconclusive' && bad > amountOf(maxControlFailures, control.length, (value) => value))
+      throw new Error(`${bad} of ${control.length} unchanged hosts are bad, and the change is judged all the same`);
   }
 
   /** What the host's journal is for. */

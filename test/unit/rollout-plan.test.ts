@@ -1,7 +1,7 @@
 /** Plans of rollouts: order, strata, waves, forecast; change windows; command ids; merge patches. */
 import * as v from 'valibot';
 import { describe, expect, it } from 'vitest';
-import { checkSpec } from '../../hub/rollout/check-spec.ts';
+import { checkControlPlan, checkSpec } from '../../hub/rollout/check-spec.ts';
 import { deriveCommandId } from '../../hub/rollout/command-id.ts';
 import { isOpen } from '../../hub/rollout/core/change-windows.ts';
 import { forecast } from '../../hub/rollout/core/forecast.ts';
@@ -108,6 +108,17 @@ describe('a plan', () => {
   });
 });
 
+/** Two waves, with a control group at the gate of one of them. */
+const controlledAt = (wave: number, control: object = {}): Partial<RolloutSpecInput> => {
+  const gate = { checks: [{ kind: 'control' as const, checks: [{ kind: 'vm-state' as const }], ...control }] };
+  return { waves: [1, '100%'].map((hosts, index) => ({ hosts, ...(index === wave ? { gate } : {}) })) };
+};
+
+const sequentialOf = (sequential: object, more: Partial<RolloutSpecInput> = {}): Partial<RolloutSpecInput> => ({
+  thresholds: [{ sequential: { expected: '1%', tooMany: '5%', ...sequential } }],
+  ...more,
+});
+
 const healthOf = (url: string) => ({ checks: [{ kind: 'webhook' as const, url }] });
 
 describe('a spec', () => {
@@ -120,8 +131,29 @@ describe('a spec', () => {
     ['a method that may not be repeated', callOf('vm.reset'), 'repeated'],
     ['a method of the hub', callOf('host.list'), 'nothing that a host is called for'],
     ['params that the method does not take', callOf('vm.start', { machine: 'x' }), 'vm'],
+    ['a control group after the last wave', controlledAt(1), 'let a further wave come after it'],
+    ['a control group that would be asked nothing', controlledAt(0, { checks: undefined }), 'nothing to ask'],
+    ['a password in what a control group is asked', controlledAt(0, healthOf('https://u:p@example.org/')), 'password'],
+    ['a sequential test in strict mode', sequentialOf({}, { strict: true }), 'give the threshold a `max`'],
+    ['a sequential test that expects no failure', sequentialOf({ expected: '0%' }), 'max: 0'],
+    ['a sequential test between nothing and nothing', sequentialOf({ tooMany: '1%' }), 'more than 1% and less than 100%'],
+    ['a sequential test of everything', sequentialOf({ tooMany: '100%' }), 'less than 100%'],
+    ['a sequential test that is always wrong', sequentialOf({ falseAlarms: '100%' }), 'less than 100%'],
   ])('is refused with %s', (_what, more, why) => {
     expect(() => checkSpec(specOf(more), 'operator')).toThrow(why);
+  });
+
+  it('is taken with a control group that has hosts to compare with, and one that takes its questions from the health', () => {
+    expect(() => checkSpec(specOf(controlledAt(0)), 'operator')).not.toThrow();
+    const asked = { ...controlledAt(0, { checks: undefined }), health: { checks: [{ kind: 'vm-state' as const }] } };
+    expect(() => checkSpec(specOf(asked), 'operator')).not.toThrow();
+  });
+
+  it('is refused for hosts that leave its control group too few', () => {
+    const spec = specOf(controlledAt(0, { minHosts: 5 }));
+    const planOf = (count: number) => planRollout('r1', spec, MIXED.slice(0, count));
+    expect(() => checkControlPlan(spec, planOf(6))).not.toThrow();
+    expect(() => checkControlPlan(spec, planOf(5))).toThrow('4 of the 5 hosts are left unchanged after wave 0');
   });
 
   it('is refused for whom its methods are not', () => {

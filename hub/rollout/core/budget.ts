@@ -4,7 +4,8 @@
  * Whatever keeps a host away uses it up: this rollout, another, an operation by hand, a line that is down; a host that failed does until
  * somebody has seen to it or the rollout is over. A host that is away already costs nothing more.
  */
-import { amountOf, type RolloutSpec } from '../../../shared/protocol/rollout-spec.ts';
+import type { RolloutSpec } from '../../../shared/protocol/rollout-spec.ts';
+import { amountOf } from '../../../shared/protocol/rollout-values.ts';
 
 export interface BudgetLimits {
   readonly total: number;

@@ -5,7 +5,7 @@
  *        ├─────`failures` bad rounds on end──▶ failed        (a host: only once it was healthy, for until then it may be starting)
  *        └─────the deadline──▶ failed when the last round was bad, else inconclusive
  */
-import type { GateRules, HealthRules } from '../../../shared/protocol/rollout-spec.ts';
+import type { GateRules, HealthRules } from '../../../shared/protocol/rollout-checks.ts';
 
 export type Answer = 'success' | 'failure' | 'inconclusive';
 export type Verdict = 'passed' | 'failed' | 'inconclusive';
@@ -18,6 +18,8 @@ export interface CheckRun {
   failures: number;
   healthySinceT: number | undefined;
   wasHealthy: boolean;
+  /** Why the last round was not good, as long as there is no verdict. */
+  detail: string | undefined;
   /** It has come to no verdict and asks no more until the rollout is resumed. */
   stopped: boolean;
   passed: boolean;
@@ -30,7 +32,17 @@ export type Rules = Pick<HealthRules | GateRules, 'successes' | 'failures' | 'de
 };
 
 export function newRun(id: number, t: number): CheckRun {
-  return { id, begunT: t, successes: 0, failures: 0, healthySinceT: undefined, wasHealthy: false, stopped: false, passed: false };
+  return {
+    id,
+    begunT: t,
+    successes: 0,
+    failures: 0,
+    healthySinceT: undefined,
+    wasHealthy: false,
+    detail: undefined,
+    stopped: false,
+    passed: false,
+  };
 }
 
 /** Undefined: ask again. */

@@ -81,6 +81,7 @@ function hearGate(turn: Turn, { run, answer, detail }: Extract<Report, { kind: '
   if (verdict === 'failed') react(turn, 'gate', rules.onFailure, words(`the gate of wave ${wave} failed: ${detail}`));
   else if (verdict === 'inconclusive') react(turn, 'gate', 'pause', words(`the gate of wave ${wave} cannot be told: ${detail}`));
   else if (verdict === undefined) turn.ask({ kind: 'gate', wave, run, delayMs: rules.intervalMs });
+  gate.detail = verdict === undefined && answer !== 'success' ? words(detail) : undefined;
   // What has passed is seen by the schedule, which begins the next stage.
   gate.stopped = verdict !== undefined;
   gate.passed = verdict === 'passed';

@@ -8,7 +8,8 @@ import { createHash } from 'node:crypto';
 import { canonicalJson } from '../../../shared/canonical-json.ts';
 import { FairleadError, type JsonValue } from '../../../shared/errors.ts';
 import type { PlannedHost, RolloutPlan } from '../../../shared/protocol/rollout-plan.ts';
-import { amountOf, type RolloutSpec, type WaveRules } from '../../../shared/protocol/rollout-spec.ts';
+import type { RolloutSpec, WaveRules } from '../../../shared/protocol/rollout-spec.ts';
+import { amountOf } from '../../../shared/protocol/rollout-values.ts';
 import { type Candidate, compare, orderHosts } from './host-order.ts';
 
 /** @throws FairleadError NOT_FOUND when the selector names no host */

@@ -3,7 +3,7 @@
  * person has it in hand.
  */
 import type { Initiator } from '../../../shared/protocol/rollout-events.ts';
-import type { Reaction } from '../../../shared/protocol/rollout-spec.ts';
+import type { Reaction } from '../../../shared/protocol/rollout-values.ts';
 import type { Turn } from './turn.ts';
 
 type Rule = Extract<Initiator, { kind: 'rule' }>['rule'];

@@ -35,7 +35,7 @@ function goForward(turn: Turn): string | undefined {
   const { state } = turn;
   for (;;) {
     const { stage, wave } = state;
-    const blocked = stage === 'hosts' ? startHosts(turn) : undefined;
+    const blocked = stage === 'hosts' ? startHosts(turn) : gateObstacle(turn);
     nextStage(turn);
     const isFurther =
       state.phase.kind === 'forward' && state.paused === undefined && (state.stage !== stage || state.wave !== wave);
@@ -43,6 +43,11 @@ function goForward(turn: Turn): string | undefined {
     if (state.phase.kind === 'forward' && state.paused === undefined) heedProgress(turn, blocked);
     return blocked;
   }
+}
+
+/** What the last round of the gate has found, while it is asked again. */
+function gateObstacle({ state: { stage, wave, gate } }: Turn): string | undefined {
+  return stage !== 'gate' || gate?.detail === undefined ? undefined : `the gate of wave ${wave}: ${gate.detail}`;
 }
 
 export function heedThresholds(turn: Turn): void {

@@ -2,15 +2,18 @@
  * When a rollout has failed too often. Failures are counted over the whole rollout, and beside that for each zone and each wave, never for the
  * batch alone: so failures that are spread thinly stop it as surely as those in a row.
  *
- * In strict mode the limits hold even if all that is under way fails: a host is started only while `failures + in flight + 1 <= limit`.
+ * In strict mode the limits hold even if all that is under way fails: a host is started only while `failures + in flight + 1 <= limit`. A
+ * sequential test has no limit to hold, and is refused there (check-spec.ts).
  */
-import {
-  amountOf,
-  type FailureClass,
-  type Reaction,
-  type RolloutSpec,
-  type Threshold,
+import type {
+  FailureClass,
+  MaxThreshold,
+  RolloutSpec,
+  SequentialThreshold,
+  Threshold,
 } from '../../../shared/protocol/rollout-spec.ts';
+import { amountOf, type Reaction } from '../../../shared/protocol/rollout-values.ts';
+import { mostFailures } from './sequential-test.ts';
 import type { HostState, RolloutState } from './state.ts';
 import type { Tally } from './tally.ts';
 
@@ -33,14 +36,17 @@ function passedBy(state: RolloutState, threshold: Threshold): Tripped[] {
     const limit = limitIn(state.spec, threshold, tally);
     if (limit === undefined || failures <= limit) return [];
     const what = threshold.failures === 'any' ? 'failed' : `failed (${threshold.failures})`;
-    return { threshold, reason: `${failures} of ${tally.executed} hosts ${what} ${scope}, ${limit} may` };
+    const why = isSequential(threshold)
+      ? `significantly more than ${threshold.sequential.expected}: ${limit} may`
+      : `${limit} may`;
+    return { threshold, reason: `${failures} of ${tally.executed} hosts ${what} ${scope}, ${why}` };
   });
 }
 
 /** Whether `host` may be under way as well, in strict mode; always otherwise. */
 export function mayRisk(state: RolloutState, host: HostState): boolean {
   if (!state.spec.strict) return true;
-  return state.spec.thresholds.every((threshold) => {
+  return state.spec.thresholds.filter(hasMax).every((threshold) => {
     const tally = tallyOf(state, threshold, host);
     const worst = failuresIn(tally, threshold) + tally.inFlight + 1;
     return worst <= amountOf(threshold.max, tally.planned, Math.floor);
@@ -50,7 +56,8 @@ export function mayRisk(state: RolloutState, host: HostState): boolean {
 /** Hosts of `planned` in one scope that strict mode lets have failed or be under way at once, at most. */
 export function strictLimit({ strict, thresholds }: RolloutSpec, of: Threshold['of'], planned: number): number {
   if (!strict) return Number.POSITIVE_INFINITY;
-  const limits = thresholds.filter((threshold) => threshold.of === of).map(({ max }) => amountOf(max, planned, Math.floor));
+  const own = thresholds.filter(hasMax).filter((threshold) => threshold.of === of);
+  const limits = own.map(({ max }) => amountOf(max, planned, Math.floor));
   return Math.min(Number.POSITIVE_INFINITY, ...limits);
 }
 
@@ -58,9 +65,11 @@ export function strictLimit({ strict, thresholds }: RolloutSpec, of: Threshold['
 export function toleratedFailures({ thresholds }: RolloutSpec, planned: number): number {
   const limits = thresholds
     .filter(({ of, failures }) => of === 'rollout' && failures === 'any')
-    .map(({ max, minExecuted }) =>
-      typeof max === 'number' ? max : Math.max(minExecuted - 1, amountOf(max, planned, Math.floor)),
-    );
+    .map((threshold) => {
+      if (isSequential(threshold)) return mostFailures(threshold.sequential, planned);
+      const { max, minExecuted } = threshold;
+      return typeof max === 'number' ? max : Math.max(minExecuted - 1, amountOf(max, planned, Math.floor));
+    });
   return Math.max(0, Math.min(Number.POSITIVE_INFINITY, ...limits));
 }
 
@@ -80,8 +89,18 @@ function failuresIn(tally: Tally, { failures }: Threshold): number {
 }
 
 /** Undefined as long as too few hosts have ended for a share to say anything. */
-function limitIn({ strict }: RolloutSpec, { max, minExecuted }: Threshold, tally: Tally): number | undefined {
+function limitIn({ strict }: RolloutSpec, threshold: Threshold, tally: Tally): number | undefined {
+  if (isSequential(threshold)) return mostFailures(threshold.sequential, tally.executed + tally.inFlight);
+  const { max, minExecuted } = threshold;
   if (typeof max === 'number') return max;
   if (strict) return amountOf(max, tally.planned, Math.floor);
   return tally.executed < minExecuted ? undefined : amountOf(max, tally.executed, Math.floor);
+}
+
+export function isSequential(threshold: Threshold): threshold is SequentialThreshold {
+  return 'sequential' in threshold;
+}
+
+function hasMax(threshold: Threshold): threshold is MaxThreshold {
+  return !isSequential(threshold);
 }

@@ -1,10 +1,10 @@
-/** One round of checks: of a host after its change, or of the gate of a wave. All of them must be good; the first that is not is told. */
+/** One round of checks of a host after its change. All of them must be good; the first that is not is told. */
 import { type JsonObject, toFairleadError } from '../../../shared/errors.ts';
 import { parseWith } from '../../../shared/protocol/parse-with.ts';
-import type { Check, GateRules, HealthRules } from '../../../shared/protocol/rollout-spec.ts';
+import type { Check, HealthRules } from '../../../shared/protocol/rollout-checks.ts';
 import type { Actuator, Observation } from '../actuator.ts';
 import type { HostCommands } from './host-commands.ts';
-import { listVms, RecordedVms } from './vm-step.ts';
+import { listVms, RecordedVms, type Vm } from './vm-step.ts';
 
 const GOOD: Observation = { answer: 'success', detail: '' };
 
@@ -22,24 +22,6 @@ export async function checkHost(round: HostRound): Promise<Observation> {
   for (const check of round.rules.checks) {
     const observed = await observe(check, round);
     round.signal.throwIfAborted();
-    if (observed.answer !== 'success') return observed;
-  }
-  return GOOD;
-}
-
-export interface GateRound {
-  readonly rollout: string;
-  readonly wave: number;
-  readonly rules: GateRules;
-  readonly actuator: Actuator;
-  readonly figures: JsonObject;
-  readonly signal: AbortSignal;
-}
-
-export async function checkGate({ rollout, wave, rules, actuator, figures, signal }: GateRound): Promise<Observation> {
-  for (const { url } of rules.checks) {
-    const observed = await actuator.webhook(url, { rollout, wave, ...figures }, { timeoutMs: rules.timeoutMs, signal });
-    signal.throwIfAborted();
     if (observed.answer !== 'success') return observed;
   }
   return GOOD;
@@ -73,7 +55,7 @@ async function checkStates({ commands, previous }: HostRound): Promise<Observati
     for (const name of vmsThatRan(previous)) {
       const vm = now.get(name);
       if (vm === undefined || !isAtWork(vm)) return { answer: 'failure', detail: `VM ${name} is ${vm?.state ?? 'gone'}` };
-      if (!vm.ready && hasReadyPort(vm.spec)) return { answer: 'failure', detail: `VM ${name} is not ready` };
+      if (isUnready(vm)) return { answer: 'failure', detail: `VM ${name} is not ready` };
     }
     return GOOD;
   } catch (error) {
@@ -81,7 +63,8 @@ async function checkStates({ commands, previous }: HostRound): Promise<Observati
   }
 }
 
-function vmsThatRan(previous: readonly unknown[]): readonly string[] {
+/** By what was recorded of the host before its change. */
+export function vmsThatRan(previous: readonly unknown[]): readonly string[] {
   return previous.flatMap((value) => {
     const isOfVms = typeof value === 'object' && value !== null && 'vms' in value;
     if (!isOfVms) return [];
@@ -89,6 +72,7 @@ function vmsThatRan(previous: readonly unknown[]): readonly string[] {
   });
 }
 
-function hasReadyPort({ vsock }: JsonObject): boolean {
-  return typeof vsock === 'object' && vsock !== null && 'readyPort' in vsock;
+/** Its spec says how it tells that it is ready, and it has not. */
+export function isUnready({ ready, spec: { vsock } }: Pick<Vm, 'ready' | 'spec'>): boolean {
+  return !ready && typeof vsock === 'object' && vsock !== null && 'readyPort' in vsock;
 }

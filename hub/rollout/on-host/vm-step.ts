@@ -17,9 +17,16 @@ type VmStep = Extract<Step, { kind: 'vm' }>;
 
 const Spec = v.custom<JsonObject>((value) => typeof value === 'object' && value !== null && !Array.isArray(value));
 /** As much of a VM as is needed; a newer agent may say more. */
-const Vm = v.object({ name: Name, state: v.string(), ready: v.boolean(), labels: v.record(v.string(), v.string()), spec: Spec });
+const Vm = v.object({
+  name: Name,
+  state: v.string(),
+  ready: v.boolean(),
+  labels: v.record(v.string(), v.string()),
+  exit: v.optional(v.object({ at: v.string() })),
+  spec: Spec,
+});
 const VmPage = v.object({ vms: v.array(Vm), next: v.optional(Name) });
-type Vm = v.InferOutput<typeof Vm>;
+export type Vm = v.InferOutput<typeof Vm>;
 
 const RecordedVm = v.strictObject({ name: Name, ran: v.boolean(), spec: Spec });
 export const RecordedVms = v.strictObject({ vms: v.array(RecordedVm) });
@@ -63,7 +70,7 @@ async function give({ name, ran, spec: before }: RecordedVm, spec: JsonValue, { 
   if (ran) await commands.run(`${place} start ${name}`, 'vm.start', { vm: name });
 }
 
-export async function listVms(commands: HostCommands): Promise<Vm[]> {
+export async function listVms(commands: Pick<HostCommands, 'ask'>): Promise<Vm[]> {
   const vms: Vm[] = [];
   let after: string | undefined;
   do {
