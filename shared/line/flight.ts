@@ -9,7 +9,7 @@
  *                                                                                                          ▲                      │
  *                                                                                                          └── a quarter of it ───┘
  *     steady:  what passes at the greatest rate in the shortest round trip and TARGET_MS
- *     resting: the shortest round trip is old; nothing goes out until all was read, so that it can be measured anew
+ *     resting: the shortest round trip is old; no bulk goes out until all was read, so that it can be measured anew
  *
  * On a busy machine the programs are away for longer than the line takes; hence the greatest rate of the last while, and not that of now.
  * The line may idle meanwhile: what is on its way to fill such a gap costs each call more than the gap does. The target is shorter on a short
@@ -18,8 +18,9 @@
  *
  * A program that was away then reads in one go what its kernel kept for it, which is no rate of the line: rates are taken over RATE_MS.
  *
- * Control frames and RPC do not wait for this, only data does: a side that waits could not say PONG otherwise. Control frames are not
- * counted either: who only gives credit has sent nothing that entitles it to ask.
+ * Control frames and RPC do not wait for this, only data does: a side that waits could not say PONG otherwise. A key press, which is data, would
+ * wait for the next PONG: so streams that have little to send may have as much again on its way, also while the way rests. Control frames are
+ * not counted either: who only gives credit has sent nothing that entitles it to ask.
  */
 const MIN_BYTES = 32 * 1024;
 const FAST_MIN_BYTES = 256 * 1024;
@@ -45,6 +46,10 @@ const FAST_PROBE_BYTES = 128 * 1024;
 const MAX_PROBES = 16;
 /** After which what was measured counts no more: the way may be another by now. */
 const REMEMBER_MS = 10_000;
+/** The same of the first time on a short way: it was taken while the programs began, which may take longer than the way. */
+const REMEMBER_FIRST_MS = 1_000;
+/** Answers of which the shortest counts on a short way, where one that comes late says more of the programs than of the way. */
+const SHORT_RESTS = 4;
 
 /** A PING, and what was known when it went out. */
 interface Probe {
@@ -83,6 +88,10 @@ export class Flight {
   #rateFrom = 0;
   /** The shortest time is being measured anew by what is sent from this offset on. */
   #restsFrom: number | undefined;
+  /** Answers that have come since then, and the shortest time of them. */
+  #rests = 0;
+  #restMs = Number.POSITIVE_INFINITY;
+  #rememberMs = REMEMBER_FIRST_MS;
 
   constructor(now: () => number) {
     this.#now = now;
@@ -97,6 +106,11 @@ export class Flight {
   /** Bytes of data that may still go out. */
   get roomBytes(): number {
     return this.#limit - (this.#sentBytes - this.#readBytes);
+  }
+
+  /** Bytes that may still go out of streams that have little to send: as much again. */
+  get sparseRoomBytes(): number {
+    return 2 * this.#limitBytes - (this.#sentBytes - this.#readBytes);
   }
 
   get #limit(): number {
@@ -140,7 +154,7 @@ export class Flight {
     const tookMs = now - probe.at;
     if (this.#restsFrom !== undefined) return this.#rest(tookMs, now, probe);
     if (tookMs <= this.#leastMs) this.#remember(tookMs, now);
-    else if (now - this.#leastSince > REMEMBER_MS) this.#restsFrom = this.#sentBytes;
+    else if (now - this.#leastSince > (this.#isShort ? this.#rememberMs : REMEMBER_MS)) this.#restsFrom = this.#sentBytes;
     this.#waitedMs = Math.min(this.#waitedMs, tookMs - this.#leastMs);
     if (probe.sentBytes >= this.#changedAt) this.#change(this.#waitedMs);
     this.#grow(readBytes);
@@ -154,14 +168,24 @@ export class Flight {
     this.#rateFrom = this.#readBytes;
   }
 
-  /** Until an answer to what was asked when all had been read. */
+  /** Until answers to what was asked when all had been read. */
   #rest(tookMs: number, now: number, { readBytes }: Probe): void {
     if (this.#restsFrom === undefined || readBytes < this.#restsFrom) return;
+    this.#rests += 1;
+    this.#restMs = Math.min(this.#restMs, tookMs);
+    if (this.#restMs < SHORT_MS && this.#rests < SHORT_RESTS) return;
+    this.#remember(this.#restMs, now);
     this.#restsFrom = undefined;
-    this.#remember(tookMs, now);
+    this.#rests = 0;
+    this.#restMs = Number.POSITIVE_INFINITY;
+    this.#rememberMs = REMEMBER_MS;
     // All of it at once would wait for itself.
     this.#limitBytes = Math.max(MIN_BYTES, this.#limitBytes / 4);
     this.#beginRound();
+  }
+
+  get #isShort(): boolean {
+    return this.#leastMs < SHORT_MS;
   }
 
   #remember(leastMs: number, now: number): void {
@@ -171,7 +195,7 @@ export class Flight {
 
   /** Once a round trip. */
   #change(waitedMs: number): void {
-    const isShort = this.#leastMs < SHORT_MS;
+    const isShort = this.#isShort;
     this.#isFast = isShort && this.#rate.value >= FAST_BYTES_PER_MS;
     const targetMs = TARGET_MS[this.#isFast ? 'fast' : isShort ? 'short' : 'long'];
     const leastBytes = this.#isFast ? FAST_MIN_BYTES : MIN_BYTES;

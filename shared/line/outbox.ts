@@ -1,6 +1,6 @@
 /**
  * What goes to the socket next: control frames, then RPC text, then data, as long as little waits in the socket (Pacer), and data as long
- * as little of it is on its way (Flight).
+ * as little of it is on its way (Flight): less for bulk than for streams that have little to send.
  *
  * Packing is by availability, never by time: all that one turn of the event loop made ready leaves in one go at its end (a
  * microtask), and more goes when the socket has drained. Text that never ends lets data through now and then.
@@ -96,15 +96,21 @@ export class Outbox {
   #sendNext(room: number): boolean {
     const dataRoom = Math.min(room, this.#flight.roomBytes);
     const limit = this.#messageBytes(dataRoom);
-    const textFirst = this.#texts.length > 0 && (this.#textRun < TEXT_RUN_BYTES || dataRoom <= 0);
+    const mayGo = this.#mayGo(dataRoom);
+    const textFirst = this.#texts.length > 0 && (this.#textRun < TEXT_RUN_BYTES || mayGo === 'none');
     const { dataBytes } = this.#mux;
-    const parts = textFirst || dataRoom <= 0 ? this.#mux.pullControl(limit) : this.#mux.pull(limit);
+    const parts = this.#mux.pull(limit, textFirst ? 'none' : mayGo);
     if (!textFirst) this.#textRun = 0;
     if (parts === undefined) return this.#sendText();
     this.#sentBytes += parts.reduce((sum, part) => sum + part.length, 0);
     this.#flight.sent(this.#mux.dataBytes - dataBytes);
     this.#socket.sendBinary(parts);
     return true;
+  }
+
+  #mayGo(dataRoom: number): 'none' | 'sparse' | 'all' {
+    if (dataRoom > 0) return 'all';
+    return this.#flight.sparseRoomBytes > 0 ? 'sparse' : 'none';
   }
 
   #messageBytes(room: number): number {

@@ -1,21 +1,29 @@
 /**
  * Whose data goes next: deficit round robin with new and sparse streams first (RFC 8290 §4.1, without its drops).
  *
- *                       activate                    quantum used up
- *     idle ─────────────────────────────▶ fresh ──────────────────────▶ old ⟲ a quantum a round
- *       ▲  (a quantum, one for each round)  │ nothing to send             │ nothing to send
- *       └───────────────────────────────────┴─────────────────────────────┘
+ *                       activate            more waits            quantum used up
+ *     idle ──────────────────────────▶ sparse ─────▶ fresh ──────────────────────▶ old ⟲ a quantum a round
+ *       ▲ (a quantum, one for each round) │            │ nothing to send             │ nothing to send
+ *       └─────────────────────────────────┴────────────┴─────────────────────────────┘
  *
  * A stream that gets something to send goes before all that have been sending for longer, for as long as it has something left of its
  * quantum of this round; then it queues behind them. So a key press passes bulk transfers without any label, however soon after the one
  * before it, and no stream can have more than its share. A round is over when each of the old streams has had its turn.
+ *
+ * Sparse is who has no more to send than SPARSE_BYTES: it goes before the others that are new, and the line may let it go where others
+ * wait until less is on its way.
  */
 import { SCHEDULER_QUANTUM_BYTES } from './limits.ts';
+
+/** What a key press, its echo or a small answer has: less than a packet. */
+const SPARSE_BYTES = 1024;
 
 /** What the scheduler keeps on a stream; lists are linked through the streams themselves, so that waiting costs no memory. */
 export interface Schedulable<Self> {
   /** Something may go out: data within credit, or a FIN. */
   readonly sendable: boolean;
+  /** What waits to go out, within credit or not. */
+  readonly queuedBytes: number;
   /** `round` is that in which the quantum was given, of which `deficitBytes` are left. */
   schedule: { listed: boolean; deficitBytes: number; round: number; next: Self | undefined };
 }
@@ -46,6 +54,7 @@ class List<T extends Schedulable<T>> {
 export class Scheduler<T extends Schedulable<T>> {
   /** Bytes that a stream may send in its turn; where messages are larger, one message, since odd pieces cost more at every hop. */
   quantumBytes: number = SCHEDULER_QUANTUM_BYTES;
+  #sparse = new List<T>();
   #fresh = new List<T>();
   #old = new List<T>();
   #round = 0;
@@ -59,28 +68,55 @@ export class Scheduler<T extends Schedulable<T>> {
     schedule.listed = true;
     if (this.#old.size === 0) this.#beginRound();
     if (schedule.round !== this.#round) this.#giveQuantum(stream);
-    if (schedule.deficitBytes > 0) this.#fresh.push(stream);
-    else this.#queue(stream);
+    if (schedule.deficitBytes <= 0) this.#queue(stream);
+    else if (isSparse(stream)) this.#sparse.push(stream);
+    else this.#fresh.push(stream);
   }
 
   /** Whose turn it is; the caller then says by `charge` how much it sent. */
   next(): T | undefined {
-    for (;;) {
-      const isFresh = this.#fresh.head !== undefined;
-      const list = isFresh ? this.#fresh : this.#old;
-      const stream = list.head;
-      if (stream === undefined) return undefined;
-      if (stream.sendable && stream.schedule.deficitBytes > 0) return stream;
-      list.shift();
-      if (!isFresh) stream.schedule.round = this.#round;
-      if (stream.sendable) this.#queue(stream);
-      else stream.schedule.listed = false;
-      if (!isFresh && --this.#leftInRound <= 0) this.#beginRound();
+    return this.nextSparse() ?? this.#nextFresh() ?? this.#nextOld();
+  }
+
+  /** The same among those that have little to send. */
+  nextSparse(): T | undefined {
+    for (let stream = this.#sparse.head; stream !== undefined; stream = this.#sparse.head) {
+      if (isReady(stream) && isSparse(stream)) return stream;
+      this.#sparse.shift();
+      if (isReady(stream)) this.#fresh.push(stream);
+      else this.#leave(stream);
     }
+    return undefined;
+  }
+
+  #nextFresh(): T | undefined {
+    for (let stream = this.#fresh.head; stream !== undefined; stream = this.#fresh.head) {
+      if (isReady(stream)) return stream;
+      this.#fresh.shift();
+      this.#leave(stream);
+    }
+    return undefined;
+  }
+
+  #nextOld(): T | undefined {
+    for (let stream = this.#old.head; stream !== undefined; stream = this.#old.head) {
+      if (isReady(stream)) return stream;
+      this.#old.shift();
+      stream.schedule.round = this.#round;
+      this.#leave(stream);
+      if (--this.#leftInRound <= 0) this.#beginRound();
+    }
+    return undefined;
   }
 
   charge(stream: T, bytes: number): void {
     stream.schedule.deficitBytes -= bytes;
+  }
+
+  /** The list that it was the first of. */
+  #leave(stream: T): void {
+    if (stream.sendable) this.#queue(stream);
+    else stream.schedule.listed = false;
   }
 
   /** Behind the old ones, with what it may send when its turn comes. */
@@ -98,4 +134,13 @@ export class Scheduler<T extends Schedulable<T>> {
     this.#round += 1;
     this.#leftInRound = this.#old.size;
   }
+}
+
+function isSparse<T extends Schedulable<T>>({ queuedBytes }: T): boolean {
+  return queuedBytes <= SPARSE_BYTES;
+}
+
+/** It has something to send, and may. */
+function isReady<T extends Schedulable<T>>({ sendable, schedule }: T): boolean {
+  return sendable && schedule.deficitBytes > 0;
 }

@@ -237,23 +237,17 @@ export class MuxSession {
     }
   }
 
-  /** Bottom half: control frames that wait, as the parts of one message, or undefined. */
-  pullControl(maxBytes: number): Uint8Array[] | undefined {
-    if (this.#closedWith !== undefined || this.#control.isEmpty) return undefined;
-    const parts: Uint8Array[] = [];
-    this.#control.pull(parts, maxBytes);
-    return parts;
-  }
-
   /**
-   * Bottom half: what waits, control before data, as the parts of one message, or undefined. The last frame may go beyond `maxBytes`,
-   * though never beyond what the peer takes: cutting it short would cost more in odd pieces than it is worth.
+   * Bottom half: what waits, control before data, as the parts of one message, or undefined. `sparse` data is that of streams that have
+   * little to send. The last frame may go beyond `maxBytes`, though never beyond what the peer takes: cutting it short would cost more in
+   * odd pieces than it is worth.
    */
-  pull(maxBytes: number): Uint8Array[] | undefined {
+  pull(maxBytes: number, data: 'none' | 'sparse' | 'all' = 'all'): Uint8Array[] | undefined {
     if (this.#closedWith !== undefined) return undefined;
     const parts: Uint8Array[] = [];
     try {
-      this.#pullData(parts, this.#control.pull(parts, maxBytes), maxBytes);
+      const bytes = this.#control.pull(parts, maxBytes);
+      if (data !== 'none') this.#pullData(parts, bytes, maxBytes, data);
     } catch (thrown) {
       this.close(toFairleadError(thrown));
       return undefined;
@@ -261,12 +255,12 @@ export class MuxSession {
     return parts.length === 0 ? undefined : parts;
   }
 
-  #pullData(parts: Uint8Array[], controlBytes: number, maxBytes: number): void {
+  #pullData(parts: Uint8Array[], controlBytes: number, maxBytes: number, data: 'sparse' | 'all'): void {
     if (this.#peer === undefined) return;
     const { maxFrameBytes, maxMessageBytes } = this.#peer.limits;
     this.#scheduler.quantumBytes = Math.max(SCHEDULER_QUANTUM_BYTES, maxBytes);
     for (let bytes = controlBytes; bytes < maxBytes && maxMessageBytes - bytes > MIN_DATA_ROOM; ) {
-      const stream = this.#scheduler.next();
+      const stream = data === 'all' ? this.#scheduler.next() : this.#scheduler.nextSparse();
       if (stream === undefined) return;
       const taken = stream.pull(parts, Math.min(maxFrameBytes, maxMessageBytes - bytes - WIRE.headerBytes));
       this.#scheduler.charge(stream, taken);

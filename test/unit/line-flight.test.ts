@@ -116,6 +116,57 @@ describe('what is on its way', () => {
     expect(run(4_000)).toBeGreaterThan(0.5 * 4_000 * 12_500);
   });
 
+  test('takes the shortest time anew after a second, since both programs may have been busy when they began', () => {
+    const place = { bytesPerMs: 12_500, delayMs: 2 };
+    const { run, waited } = way(place);
+    place.delayMs = 0.1;
+    run(1_500);
+    waited();
+    run(1_000);
+    // 3 ms, the round trip and the end of a message.
+    expect(waited()).toBeLessThan(3 + 0.2 + MESSAGE_BYTES / 12_500);
+  });
+
+  test('measures a short way by four answers, of which the first may come late', () => {
+    let nowMs = 0;
+    let value = 0;
+    const flight = new Flight(() => nowMs);
+    const fill = (): void => {
+      while (flight.roomBytes > 0) flight.sent(MESSAGE_BYTES);
+    };
+    /** All that is on its way is read, and told so after `tookMs`. */
+    const answer = (tookMs: number): void => {
+      expect(flight.isDue()).toBe(true);
+      flight.asked(++value);
+      nowMs += tookMs;
+      flight.answered(value);
+    };
+    fill();
+    answer(0.5);
+    nowMs = 1_200;
+    fill();
+    answer(1);
+    for (const tookMs of [3.5, 0.5, 0.5, 0.5]) {
+      expect(flight.roomBytes).toBe(0);
+      answer(tookMs);
+    }
+    const roomBytes = flight.roomBytes;
+    expect(roomBytes).toBeGreaterThan(0);
+    // Late for a way of 0.5 ms, though not for one of 3.5: what may be on its way gets less.
+    fill();
+    answer(3.6);
+    expect(flight.roomBytes).toBeLessThan(roomBytes);
+  });
+
+  test('lets streams that have little to send go while the others wait, up to as much again', () => {
+    const flight = new Flight(() => 0);
+    while (flight.roomBytes > 0) flight.sent(MESSAGE_BYTES);
+    const room = flight.sparseRoomBytes;
+    expect(room).toBeGreaterThan(32 * KIB);
+    flight.sent(room);
+    expect(flight.sparseRoomBytes).toBe(0);
+  });
+
   test('asks no more while sixteen answers are due, however much goes out that waits for nothing', () => {
     const flight = new Flight(() => 0);
     let asked = 0;

@@ -91,6 +91,28 @@ describe('Line', () => {
     dialer.close();
   });
 
+  test('a key press does not wait for answers of the other side, as bulk does', async () => {
+    const { dialer, near, far } = lines({
+      acceptor: { handlers: { ...echo, onOpen: (stream) => stream.accept({}, 1024 * 1024) } },
+    });
+    await dialer.ready;
+    const [bulk, keys] = [await MuxChannel.open(dialer.mux, {}), await MuxChannel.open(dialer.mux, {})];
+    far.hold();
+    bulk.write(new Uint8Array(1024 * 1024));
+    await settle();
+    const before = near.sent.length;
+    bulk.write(new Uint8Array(16 * 1024));
+    await settle();
+    expect(near.sent).toHaveLength(before);
+    keys.write(Uint8Array.of(0x6b));
+    await settle();
+    expect(near.sent.slice(before).map(({ length }) => length)).toEqual([8 + 1]);
+    far.release();
+    await settle();
+    expect(near.sent.length).toBeGreaterThan(before + 1);
+    dialer.close();
+  });
+
   test('a peer that never says HELLO is given up after 10 s', async () => {
     const { clock, line, socket } = lone();
     clock.advance(9_999);

@@ -7,7 +7,7 @@ const FRAME_BYTES = 16 * 1024;
 class Source implements Schedulable<Source> {
   readonly name: string;
   readonly schedule: Schedulable<Source>['schedule'] = { ...UNSCHEDULED };
-  waitingBytes = 0;
+  queuedBytes = 0;
   sentBytes = 0;
 
   constructor(name: string) {
@@ -15,7 +15,7 @@ class Source implements Schedulable<Source> {
   }
 
   get sendable(): boolean {
-    return this.waitingBytes > 0;
+    return this.queuedBytes > 0;
   }
 }
 
@@ -23,7 +23,7 @@ class Source implements Schedulable<Source> {
 function line(count: number) {
   const scheduler = new Scheduler<Source>();
   const give = (source: Source, bytes: number): void => {
-    source.waitingBytes += bytes;
+    source.queuedBytes += bytes;
     scheduler.activate(source);
   };
   const bulk = Array.from({ length: count }, (_, index) => new Source(`bulk${index}`));
@@ -31,13 +31,13 @@ function line(count: number) {
   const send = (): Source | undefined => {
     const source = scheduler.next();
     if (source === undefined) return undefined;
-    const bytes = Math.min(source.waitingBytes, FRAME_BYTES);
-    source.waitingBytes -= bytes;
+    const bytes = Math.min(source.queuedBytes, FRAME_BYTES);
+    source.queuedBytes -= bytes;
     source.sentBytes += bytes;
     scheduler.charge(source, bytes);
     return source;
   };
-  return { bulk, give, send };
+  return { scheduler, bulk, give, send };
 }
 
 describe('the scheduler', () => {
@@ -62,7 +62,7 @@ describe('the scheduler', () => {
       const { bulk, give, send } = line(4);
       const greedy = new Source('greedy');
       for (let frame = 0; frame < 5_000; frame++) {
-        if (greedy.waitingBytes === 0) give(greedy, bytes);
+        if (greedy.queuedBytes === 0) give(greedy, bytes);
         send();
       }
       const shares = bulk.map(({ sentBytes }) => sentBytes);
@@ -76,13 +76,26 @@ describe('the scheduler', () => {
     const { bulk, give, send } = line(1);
     const sparse = Array.from({ length: 16 }, (_, index) => new Source(`sparse${index}`));
     for (let frame = 0; frame < 20_000; frame++) {
-      for (const source of sparse) if (source.waitingBytes === 0) give(source, 1_000);
+      for (const source of sparse) if (source.queuedBytes === 0) give(source, 1_000);
       send();
     }
     const all = [...bulk, ...sparse].map(({ sentBytes }) => sentBytes);
     const fairest = Math.min(...all);
     expect(bulk[0]?.sentBytes).toBeGreaterThan(0);
     expect(bulk[0]?.sentBytes).toBeGreaterThanOrEqual(fairest);
+  });
+
+  test('tells who has little to send from who is new and has much', () => {
+    const { scheduler, give } = line(0);
+    const [heap, keys] = [new Source('heap'), new Source('keys')];
+    give(heap, 100_000);
+    give(keys, 100);
+    expect(scheduler.nextSparse()).toBe(keys);
+    expect(scheduler.next()).toBe(keys);
+    // More comes while it waits: it is one of the others then, and goes behind those that are new as well.
+    give(keys, 100_000);
+    expect(scheduler.nextSparse()).toBeUndefined();
+    expect(scheduler.next()).toBe(heap);
   });
 
   test('has nothing to send when nobody has', () => {
