@@ -9,6 +9,7 @@ import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
 import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
+import type { HeldStreams } from '../../shared/line/held-streams.ts';
 import { Line } from '../../shared/line/line.ts';
 import type { LineHandlers } from '../../shared/line/types.ts';
 import { generateHostKey, type HostKey, sha256 } from '../../shared/node/host-key.ts';
@@ -149,6 +150,8 @@ export interface TestAgentOptions {
   readonly methods?: Readonly<Record<string, Handler>>;
   readonly onOpen?: LineHandlers['onOpen'];
   readonly onGoAway?: LineHandlers['onGoAway'];
+  /** Streams that outlive the line. */
+  readonly held?: HeldStreams;
 }
 
 export interface TestAgent extends AsyncDisposable {
@@ -175,6 +178,7 @@ export function agentOn(socket: WebSocket, options: Omit<TestAgentOptions, 'url'
   const line: Line = new Line({
     socket: wsSocket(socket),
     role: 'dialer',
+    held: options.held,
     hello: { contract: options.contract ?? CONTRACT_VERSION, software: 'fairlead-agent/0.1.0', role: options.role ?? 'agent' },
     handlers: {
       onRequest: async (method, params, context) => {
@@ -211,16 +215,18 @@ export async function addTestHost(
   return Object.assign(await connectTestAgent({ ...options, url: hub.url, host, key }), { key });
 }
 
-/** An operator's line. @throws Error with the hub's refusal */
+/** An operator's line; `held` are streams that outlive it. @throws Error with the hub's refusal */
 export async function connectTestOperator(
   url: string,
   token: string,
+  held?: HeldStreams,
 ): Promise<{ line: Line; socket: WebSocket } & AsyncDisposable> {
   const opened = await upgrade({ url, path: '/rpc', authorization: `Bearer ${token}` }, (socket) => ({
     socket,
     line: new Line({
       socket: wsSocket(socket),
       role: 'dialer',
+      held,
       hello: { contract: CONTRACT_VERSION, software: 'fairlead-cli/0.1.0', role: 'operator' },
       handlers: {
         onRequest: async (method) => {
