@@ -108,10 +108,24 @@ export const QMP_STATES: readonly VmState[] = [...GUEST_STATES, 'stopping'];
  * The guard of every command. Throws WRONG_STATE with `{state, required}` and a sentence to act on.
  */
 export function requireState(vm: string, state: VmState, required: readonly VmState[], to: string): void {
-  if (required.includes(state)) return;
-  throw new FairleadError('WRONG_STATE', `cannot ${to} VM ${vm}: it is ${state} and would have to be ${listOf(required)}`, {
-    details: { vm, state, required },
-  });
+  if (!required.includes(state)) throw wrongState(vm, state, required, to);
+}
+
+/** The guard of a start: people ask for one where the VM waits to go on. */
+export function requireStartable(vm: string, state: VmState): void {
+  if (REST_STATES.includes(state)) return;
+  throw wrongState(vm, state, REST_STATES, 'start', INSTEAD_OF_START[state]);
+}
+
+const INSTEAD_OF_START: Partial<Record<VmState, string>> = {
+  paused: '`vm resume` lets it go on',
+  suspended: '`vm resume` wakes it',
+};
+
+function wrongState(vm: string, state: VmState, required: readonly VmState[], to: string, instead?: string): FairleadError {
+  const text = `cannot ${to} VM ${vm}: it is ${state} and would have to be ${listOf(required)}`;
+  const details = { vm, state, required };
+  return new FairleadError('WRONG_STATE', instead === undefined ? text : `${text}; ${instead}`, { details });
 }
 
 function listOf(words: readonly string[]): string {

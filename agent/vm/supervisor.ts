@@ -19,7 +19,7 @@ import { launch } from './launch.ts';
 import { type LifeContext, VmLife } from './life.ts';
 import { type LiveVm, liveVm, type Operation, type RestingVm } from './live-vm.ts';
 import { tailOf } from './logs/log-file.ts';
-import { GUEST_STATES, QMP_STATES, REST_STATES, requireState, SLEEP_STATES } from './machine.ts';
+import { GUEST_STATES, QMP_STATES, REST_STATES, requireStartable, requireState, SLEEP_STATES } from './machine.ts';
 import { openStream } from './open-stream.ts';
 import { RestartTimer } from './restart-timer.ts';
 import type { Session } from './session.ts';
@@ -102,7 +102,7 @@ export class Supervisor {
   start(options: CallOptions): Promise<VmInfo> {
     return this.#command('starting', { timeoutMs: START_TIMEOUT_MS, ...options }, async (deadline) => {
       if (this.state === 'running') return this.info();
-      requireState(this.name, this.state, REST_STATES, 'start');
+      requireStartable(this.name, this.state);
       this.#restart.cancel();
       await this.#launch(deadline, undefined);
       return this.info();

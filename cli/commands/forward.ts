@@ -7,10 +7,14 @@
 import { createServer, type Server, type Socket } from 'node:net';
 import type { Command } from 'commander';
 import { toFairleadError } from '../../shared/errors.ts';
+import type { VmState } from '../../shared/protocol/vm.ts';
 import { type App, type Session, withHub } from '../app.ts';
 import { durationOption } from '../duration.ts';
 import { joinLocal, openPatiently } from '../join-local.ts';
 import { type LocalAddress, listenLocally, parseForward } from '../local-address.ts';
+
+/** A guest is there, or is made to be by whoever connects. */
+const REACHABLE: readonly VmState[] = ['running', 'starting', 'suspending', 'suspended', 'resuming'];
 
 interface Forward {
   readonly local: LocalAddress;
@@ -56,9 +60,23 @@ async function serve(
     const where = await listenLocally(server, local);
     output.say(`${where} leads to port ${port} of VM ${vm}`);
   }
+  void tellIfAway();
   const { promise: ended, resolve } = Promise.withResolvers<void>();
   app.signal.addEventListener('abort', () => resolve(), { once: true });
   if (!app.signal.aborted) await ended;
+
+  /** Connections may come later than the VM; but a name that is wrong should not be found out by the first of them. */
+  async function tellIfAway(): Promise<void> {
+    const { host } = options;
+    try {
+      const { state } = await hub.call('vm.get', { vm }, host);
+      if (REACHABLE.includes(state)) return;
+      output.say(`VM ${vm} is ${state}: what connects fails until it runs`);
+    } catch (thrown) {
+      if (app.signal.aborted) return;
+      output.say(`VM ${vm} cannot be reached yet: ${toFairleadError(thrown).message}; the ports stay open for when it can`);
+    }
+  }
 
   function serverFor(port: number): Server {
     return createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {

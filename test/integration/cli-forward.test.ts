@@ -48,6 +48,19 @@ it('forward carries bytes both ways and each half by itself, also after the line
   expect(await Promise.all(Array.from({ length: 50 }, (_, index) => say(String(index))))).toHaveLength(50);
 });
 
+it('forward to a VM that is not there says so at once, and to each connection, and goes on', async () => {
+  await using fleet = await startFakeFleet();
+  await using forward = start(fleet, ['forward', 'wbe', '0:7', '0:8']);
+  const port = Number(/:(\d+) leads to port 7/.exec(await forward.line())?.[1]);
+  expect(await forward.line()).toMatch(/leads to port 8 of VM wbe/);
+  expect(await forward.line()).toMatch(/^VM wbe cannot be reached yet: .*wbe.*; the ports stay open for when it can$/);
+  for (let time = 0; time < 2; time += 1) {
+    const socket = connect(port);
+    expect(await once(socket, 'error')).toMatchObject([{ code: 'ECONNRESET' }]);
+    expect(await forward.line()).toMatch(/^a connection to port 7 of VM wbe ended: .*wbe/);
+  }
+});
+
 it('listen joins what the guest dials to a port of this machine', async () => {
   await using fleet = await startFakeFleet();
   await using guest = await fleet.startGuest();

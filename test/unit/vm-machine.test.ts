@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { GUEST_STATES, REST_STATES, requireState, transition, type VmInput } from '../../agent/vm/machine.ts';
+import { GUEST_STATES, REST_STATES, requireStartable, requireState, transition, type VmInput } from '../../agent/vm/machine.ts';
 import { VM_STATES, type VmState } from '../../shared/protocol/vm.ts';
 
 const INPUTS: readonly VmInput[] = [
@@ -116,5 +116,19 @@ describe('the state machine of a VM', () => {
         details: { vm: 'web', state: 'stopped', required: ['running', 'paused'] },
       }),
     );
+  });
+
+  test('a start names the command that brings a VM back that is suspended or paused', () => {
+    for (const state of REST_STATES) expect(() => requireStartable('web', state)).not.toThrow();
+    for (const state of ['suspended', 'paused'] as const) {
+      expect(() => requireStartable('web', state)).toThrowError(
+        expect.objectContaining({
+          code: 'WRONG_STATE',
+          message: expect.stringMatching(new RegExp(`^cannot start VM web: it is ${state} and .*; \`vm resume\``)),
+          details: { vm: 'web', state, required: REST_STATES },
+        }),
+      );
+    }
+    expect(() => requireStartable('web', 'stopping')).toThrowError(/^cannot start VM web: it is stopping [^;]*$/);
   });
 });
