@@ -76,7 +76,7 @@ export class HubClient implements AsyncDisposable {
   async callRaw(method: string, params: JsonObject, limits: CallLimits = {}): Promise<unknown> {
     const { signal, onProgress, timeoutMs = this.#timeoutMs } = limits;
     const options: CallOptions = { timeoutMs, signal, ...(onProgress !== undefined && { onProgress }) };
-    const { peer } = await this.#here({ signal, timeoutMs });
+    const { peer } = this.#line.up ?? (await this.#here({ signal, timeoutMs }));
     if (!isCommand(method, params)) return peer.call(method, params, options);
     const commandId = limits.commandId ?? newCommandId();
     try {

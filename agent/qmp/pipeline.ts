@@ -86,7 +86,8 @@ export class CommandPipeline {
     const id = this.#freeIds.pop() ?? ++this.#highestId;
     let text: string;
     try {
-      text = `${JSON.stringify({ [oob ? 'exec-oob' : 'execute']: command, arguments: isEmpty(args) ? undefined : args, id })}\n`;
+      const sent = isEmpty(args) ? undefined : args;
+      text = `${JSON.stringify(oob ? { 'exec-oob': command, arguments: sent, id } : { execute: command, arguments: sent, id })}\n`;
     } catch (cause) {
       this.#freeIds.push(id);
       reject(notSerializable({ command, monitor: this.#options.monitor, sent: false }, cause));

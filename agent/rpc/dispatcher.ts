@@ -27,31 +27,29 @@ export interface DispatcherOptions {
 
 export class Dispatcher {
   readonly #options: DispatcherOptions;
+  /** Asked for in every call; among so many properties V8 takes longer to find one. */
+  readonly #calls: ReadonlySet<string>;
 
   constructor(options: DispatcherOptions) {
     this.#options = options;
+    this.#calls = new Set(Object.keys(options.handlers));
   }
 
   /** What it rejects with goes to the caller. */
   request(method: string, params: JsonObject, context: RequestContext): Promise<unknown> {
     const { handlers, policy } = this.#options;
-    if (!isCall(method, handlers)) return Promise.reject(unknownMethod(method));
+    if (!this.#isCall(method)) return Promise.reject(unknownMethod(method));
     return observed(this.#options.observer, method, () => {
       policy.checkMethod(method);
       if (changesSomething(method, params)) return this.#runOnce(method, params, context);
-      return prepare(
-        handlers,
-        method,
-        params,
-      )({
-        cancellation: context.cancellation,
-        get signal() {
-          return context.signal;
-        },
-        timeoutMs: context.remainingMs(),
-        progress: (value) => context.progress(value),
-      });
+      const call = prepare(handlers, method, params);
+      const { cancellation, signal, progress } = context;
+      return call({ cancellation, signal, timeoutMs: context.remainingMs(), progress });
     });
+  }
+
+  #isCall(method: string): method is CallName {
+    return this.#calls.has(method);
   }
 
   #runOnce(method: CallName, params: JsonObject, context: RequestContext): Promise<unknown> {
@@ -83,10 +81,6 @@ export async function observed<T>(observer: RpcObserver, method: MethodName, cal
 function prepare<M extends CallName>(handlers: Handlers, method: M, params: unknown): (context: HandlerContext) => unknown {
   const parsed = parseParams(method, params);
   return (context) => handlers[method](parsed, context);
-}
-
-function isCall(method: string, handlers: Handlers): method is CallName {
-  return Object.hasOwn(handlers, method);
 }
 
 function unknownMethod(method: string): FairleadError {

@@ -46,10 +46,11 @@ const OWN_IDS = [
 ];
 
 /** @throws FairleadError PERMISSION_DENIED for a removal of what Fairlead itself has given the VM. */
-export function checkRemoval(command: string, args: Readonly<Record<string, unknown>> | undefined, spec: VmSpec): void {
+export function checkRemoval(command: string, args: Readonly<Record<string, unknown>> | undefined, specOf: () => VmSpec): void {
   const argument = REMOVALS.get(command);
   const named = argument === undefined ? undefined : args?.[argument];
   if (typeof named !== 'string') return;
+  const spec = specOf();
   const own = [...OWN_IDS, ...[...spec.disks, ...spec.networks].map(({ id }) => id)];
   const refuse = (why: string): never => {
     const message = `QMP command ${command} may not be sent to VM ${spec.name} for ${named}: ${why}`;

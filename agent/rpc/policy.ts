@@ -47,8 +47,8 @@ export class Policy {
     throw denied(`method ${method} may not be called on this host`, 'methods');
   }
 
-  /** `spec` is that of the VM to which the command goes. */
-  checkQmp(command: string, args: Readonly<Record<string, unknown>> | undefined, spec: VmSpec): void {
+  /** `specOf` gives that of the VM to which the command goes: few commands are a matter of it. */
+  checkQmp(command: string, args: Readonly<Record<string, unknown>> | undefined, specOf: () => VmSpec): void {
     const { qmpCommands } = this.#config;
     const instead = REPLACED_COMMANDS.get(command);
     const isAllowed = instead === undefined ? matchesAny(qmpCommands, command) : qmpCommands.includes(command);
@@ -56,7 +56,7 @@ export class Policy {
       const why = instead === undefined ? '' : ` (the method ${instead} does it, and keeps what Fairlead knows of the VM true)`;
       throw denied(`QMP command ${command} may not be sent on this host${why}`, 'qmpCommands');
     }
-    checkRemoval(command, args, spec);
+    checkRemoval(command, args, specOf);
   }
 
   checkPort(port: number): void {

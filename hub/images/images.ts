@@ -21,6 +21,11 @@ export interface ImagesOptions {
 /** Of `blob.list`, from hosts that may be newer than the hub. */
 const HostBlobs = v.object({ blobs: v.array(v.object({ digest: v.string(), inUse: v.boolean() })) });
 
+/** False of most params, which then are what `resolved` would give, without waiting. */
+export function mayNameImages({ spec, disk, release, path }: JsonObject): boolean {
+  return spec !== undefined || disk !== undefined || release !== undefined || path !== undefined;
+}
+
 export class Images {
   readonly book: ImageBook;
   readonly #options: ImagesOptions;

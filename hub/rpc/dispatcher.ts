@@ -22,7 +22,7 @@ import { parseParams } from '../../shared/protocol/validate.ts';
 import { requireRole } from '../auth/principal.ts';
 import type { Commands } from '../commands/commands.ts';
 import type { HubMetrics } from '../http/metrics.ts';
-import type { Images } from '../images/images.ts';
+import { type Images, mayNameImages } from '../images/images.ts';
 import type { AwayHost, Fleet, FleetSession } from '../sessions/fleet.ts';
 import type { HostState } from '../store/records.ts';
 import type { Collection } from '../store/store.ts';
@@ -108,15 +108,20 @@ export class Dispatcher {
       if ('away' in session) throw await this.#options.fleet.unreachable(session);
       host = session.host;
       using _ = this.#share(host, call, caller);
-      const resolved = await this.#options.images.resolved(call.params);
-      const result = await session.peer.call(call.method, resolved, forwardOptions(context));
+      // A call that names no image goes out in the turn in which it came.
+      const sent = mayNameImages(call.params) ? await this.#options.images.resolved(call.params) : call.params;
+      const result = await session.peer.call(call.method, sent, forwardOptions(context));
       return call.method === 'op.get' ? shownOperation(result, caller.principal.role) : result;
     } catch (thrown) {
       code = toFairleadError(thrown).code;
       throw thrown;
     } finally {
       this.#inFlight -= 1;
-      await this.#ended(caller, { method, params, host, code, commandId, durationMs: clock.now() - startedMs });
+      const ended = { method, params, host, code, commandId, durationMs: clock.now() - startedMs };
+      const isChange = changesSomething(method, params);
+      // What changed something is told once it is in the audit; of anything else the caller hears first.
+      if (isChange) await this.#options.audit.changed(caller, ended);
+      setImmediate(() => this.#note(caller, ended, isChange));
     }
   }
 
@@ -170,16 +175,10 @@ export class Dispatcher {
     return this.#shares.take({ host, tokenId: principal.tokenId, endless: params['follow'] === true });
   }
 
-  /** What changed something is told once it is in the audit; of anything else the caller hears first. */
-  async #ended(caller: Caller, call: AuditedCall): Promise<void> {
+  #note(caller: Caller, call: AuditedCall, isChange: boolean): void {
     const { metrics, audit } = this.#options;
-    const isKnown = isMethodName(call.method);
-    const changed = changesSomething(call.method, call.params);
-    if (changed) await audit.changed(caller, call);
-    setImmediate(() => {
-      metrics.rpcEnded(isKnown ? call.method : 'unknown', call.code, call.durationMs);
-      if (!changed) audit.read(caller, call);
-    });
+    metrics.rpcEnded(isMethodName(call.method) ? call.method : 'unknown', call.code, call.durationMs);
+    if (!isChange) audit.read(caller, call);
   }
 
   /** @throws FairleadError METHOD_NOT_FOUND, UNAUTHENTICATED, PERMISSION_DENIED, INVALID_PARAMS */

@@ -37,7 +37,7 @@ export class HostShares {
       throw new FairleadError('LIMIT_EXCEEDED', `${max} ${whose} run on host ${share.host} already; end some`);
     }
     for (const { key } of limits) this.#counts.set(key, (this.#counts.get(key) ?? 0) + 1);
-    return { [Symbol.dispose]: () => this.#giveBack(limits) };
+    return new Place(() => this.#giveBack(limits));
   }
 
   #giveBack(limits: readonly Limit[]): void {
@@ -46,6 +46,19 @@ export class HostShares {
       if (left === 0) this.#counts.delete(key);
       else this.#counts.set(key, left);
     }
+  }
+}
+
+/** A class: V8 makes an object literal with a computed key, such as `[Symbol.dispose]`, slowly each time. */
+class Place implements Disposable {
+  readonly #giveBack: () => void;
+
+  constructor(giveBack: () => void) {
+    this.#giveBack = giveBack;
+  }
+
+  [Symbol.dispose](): void {
+    this.#giveBack();
   }
 }
 

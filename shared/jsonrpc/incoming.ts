@@ -119,9 +119,8 @@ export class IncomingRequests {
       id,
       method,
       cancellation: source,
-      get signal() {
-        return source.signal;
-      },
+      // Not a getter: V8 makes a dictionary of an object literal that has one, which costs more than the signal does.
+      signal: source.signal,
       remainingMs: () => (deadlineMs === undefined ? undefined : Math.max(0, deadlineMs - clock.now())),
       wantsProgress: meta.progressToken !== undefined,
       progress: (value) => this.#progress(request, meta, source, value),

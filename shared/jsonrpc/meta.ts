@@ -32,6 +32,7 @@ export interface CallMeta {
 
 /** Takes `_meta` out of params. Throws INVALID_PARAMS for a malformed field; a malformed trace is ignored, as its standard demands. */
 export function splitMeta(paramsWithMeta: JsonObject): { readonly params: JsonObject; readonly meta: CallMeta } {
+  if (!('_meta' in paramsWithMeta)) return { params: paramsWithMeta, meta: NO_META };
   const { _meta, ...params } = paramsWithMeta;
   if (_meta === undefined) return { params, meta: NO_META };
   if (isDeadlineAlone(_meta)) return { params, meta: { ...NO_META, timeoutMs: _meta.timeoutMs } };

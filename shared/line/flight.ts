@@ -105,7 +105,7 @@ export class Flight {
 
   /** Bytes of data that may still go out. */
   get roomBytes(): number {
-    return this.#limit - (this.#sentBytes - this.#readBytes);
+    return this.#limit() - (this.#sentBytes - this.#readBytes);
   }
 
   /** Bytes that may still go out of streams that have little to send: as much again. */
@@ -113,7 +113,7 @@ export class Flight {
     return 2 * this.#limitBytes - (this.#sentBytes - this.#readBytes);
   }
 
-  get #limit(): number {
+  #limit(): number {
     return this.#restsFrom === undefined ? this.#limitBytes : 0;
   }
 
@@ -129,7 +129,7 @@ export class Flight {
     const unasked = this.#sentBytes - this.#probedBytes;
     if (this.#isAsking || this.#probes.length >= MAX_PROBES) return false;
     const leastBytes = this.#isFast ? FAST_PROBE_BYTES : MIN_PROBE_BYTES;
-    const isDue = unasked >= Math.max(leastBytes, this.#limit / PROBES) || (isFull && this.#probes.length === 0);
+    const isDue = unasked >= Math.max(leastBytes, this.#limit() / PROBES) || (isFull && this.#probes.length === 0);
     this.#isAsking = isDue;
     return isDue;
   }

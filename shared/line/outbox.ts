@@ -83,6 +83,8 @@ export class Outbox {
       const room = this.#pacer.budgetBytes - waiting;
       if (room <= 0) return;
       if (this.#flight.isDue()) this.#mux.ping();
+      // So it is after each call, and to look for a message costs more.
+      if (this.#texts.length === 0 && this.#mux.isIdle) return;
       if (!this.#sendNext(room)) return;
     }
   }

@@ -65,6 +65,7 @@ export class ControlQueue {
 
   /** Moves whole frames to `parts` while they fit; returns their bytes. */
   pull(parts: Uint8Array[], maxBytes: number): number {
+    if (this.isEmpty) return 0;
     let bytes = 0;
     const take = (frame: Uint8Array): boolean => {
       if (bytes + frame.length > maxBytes) return false;

@@ -61,6 +61,11 @@ export class Scheduler<T extends Schedulable<T>> {
   /** Old streams that have not had their turn in this round. */
   #leftInRound = 0;
 
+  /** Nobody waits for a turn. */
+  get isEmpty(): boolean {
+    return this.#sparse.head === undefined && this.#fresh.head === undefined && this.#old.head === undefined;
+  }
+
   /** The stream may have become sendable. */
   activate(stream: T): void {
     const { schedule } = stream;

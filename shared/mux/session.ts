@@ -169,6 +169,11 @@ export class MuxSession {
     return this.#closedWith;
   }
 
+  /** `pull` has nothing to give. */
+  get isIdle(): boolean {
+    return this.#closedWith !== undefined || (this.#control.isEmpty && this.#scheduler.isEmpty);
+  }
+
   /** Of DATA and FIN, headers included, that `pull` has given. */
   get dataBytes(): number {
     return this.#dataBytes;

@@ -111,12 +111,12 @@ class WsSocket implements MessageSocket {
   }
 
   sendText(text: string): void {
-    if (this.#isOpen) this.#socket.send(text, this.#onSent);
+    if (this.#isOpen()) this.#socket.send(text, this.#onSent);
   }
 
   sendBinary(parts: readonly Uint8Array[]): void {
     const [first] = parts;
-    if (first === undefined || !this.#isOpen) return;
+    if (first === undefined || !this.#isOpen()) return;
     if (parts.length === 1) return this.#socket.send(first, this.#onSent);
     const { message, piece } = gather(parts);
     let spare = piece;
@@ -156,7 +156,7 @@ class WsSocket implements MessageSocket {
   };
 
   /** `ws` counts what is sent later as buffered for ever. */
-  get #isOpen(): boolean {
+  #isOpen(): boolean {
     return this.#socket.readyState === this.#socket.OPEN;
   }
 }

@@ -6,11 +6,7 @@ import type { JsonObject } from '../errors.ts';
 import { isMethodName, METHODS, methodContract } from './methods.ts';
 
 /** What a viewer may call changes nothing; opening a stream does not either. Made once, because every call is looked up here. */
-const CHANGES: Readonly<Record<string, boolean>> = Object.fromEntries(
-  Object.keys(METHODS)
-    .filter(isMethodName)
-    .map((method) => [method, changesByContract(method)]),
-);
+const CHANGES: ReadonlySet<string> = new Set(Object.keys(METHODS).filter(isMethodName).filter(changesByContract));
 
 function changesByContract(method: keyof typeof METHODS): boolean {
   const { role, kind } = methodContract(method);
@@ -19,7 +15,7 @@ function changesByContract(method: keyof typeof METHODS): boolean {
 
 /** False for a method that is not known. A question to QEMU changes nothing, although only an administrator may ask it. */
 export function changesSomething(method: string, params: JsonObject): boolean {
-  if (CHANGES[method] !== true) return false;
+  if (!CHANGES.has(method)) return false;
   return method !== 'vm.qmp' || !isQuery(params['execute']);
 }
 

@@ -99,8 +99,10 @@ export type Result<M extends MethodName> = v.InferOutput<Methods[M]['result']>;
 /** What an operator adds to an agent method's params. */
 export const HostSelector = v.optional(Name);
 
+const NAMES: ReadonlySet<string> = new Set(Object.keys(METHODS));
+
 export function isMethodName(name: string): name is MethodName {
-  return Object.hasOwn(METHODS, name);
+  return NAMES.has(name);
 }
 
 export function methodContract(name: MethodName): MethodContract {

@@ -23,6 +23,7 @@ export interface HostCall {
 /** Takes `host` out of an agent method's params; those of hub methods stay whole. Throws INVALID_PARAMS when it is no host name. */
 export function splitHost(method: MethodName, params: JsonObject): HostCall {
   if (methodContract(method).target === 'hub') return { host: undefined, params };
+  if (!('host' in params)) return { host: undefined, params };
   const { host, ...rest } = params;
   return { host: parseWith(HostSelector, host, 'params.host'), params: rest };
 }

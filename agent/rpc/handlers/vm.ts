@@ -42,7 +42,7 @@ export function vmHandlers(vms: Vms, policy: Policy, images: ImagesOnDemand): Ha
       return {};
     },
     'vm.qmp': async ({ vm, execute, arguments: args }, context) => {
-      policy.checkQmp(execute, args, vms.get(vm).spec);
+      policy.checkQmp(execute, args, () => vms.get(vm).spec);
       const { cancellation: signal, timeoutMs } = context;
       return { return: await vms.qmp(vm, { execute, arguments: args }, { signal, timeoutMs }) };
     },
