@@ -8,7 +8,7 @@
  * The line is dialled first and everything else is made meanwhile: calls that come early wait for the VMs to be adopted. Neither the
  * absence of the hub nor that of QEMU or vsock keeps an agent from running; `/readyz` tells of it. Stopping leaves every VM as it is.
  */
-import { access, constants, mkdir, rmdir } from 'node:fs/promises';
+import { access, constants, mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { toFairleadError } from '../shared/errors.ts';
 import { VERSION } from '../shared/node/version.ts';
@@ -246,6 +246,7 @@ class FairleadAgent implements Agent {
       stateDir,
       runDir,
       ramDir,
+      ramDirIsDefault: ramDir === defaultRamDir(stateDir),
       untestedSuspend,
       vsock,
       logger,
@@ -374,8 +375,8 @@ class FairleadAgent implements Agent {
 /** One that somebody else has made is theirs. */
 async function leaveRamDir({ stateDir, ramDir }: AgentConfig): Promise<void> {
   if (ramDir !== defaultRamDir(stateDir)) return;
-  // A guest may have its RAM there, and most agents never make it.
-  await rmdir(ramDir).catch(() => {});
+  const { leaveRamDirectory } = await import('./vm/snapshot/ram-directory.ts');
+  await leaveRamDirectory(ramDir);
 }
 
 function isAsleepOrEnded(state: VmState): boolean {

@@ -37,6 +37,7 @@ import { HostProbe } from './host/host-probe.ts';
 import type { LiveVm, Operation, RestingVm } from './live-vm.ts';
 import { type LogInUse, LogKeeper } from './logs/log-keeper.ts';
 import type { Restoration } from './snapshot/incoming.ts';
+import { collectRam } from './snapshot/ram-directory.ts';
 import type { FileOwner } from './snapshot/ram-file.ts';
 import type { Durability } from './snapshot/suspension.ts';
 import { checkFiles, checkHostMemory, checkSpec } from './spec-check.ts';
@@ -58,6 +59,8 @@ export interface VmManagerOptions {
   readonly labels: Readonly<Record<string, string>>;
   /** For the RAM of guests whose spec wants it in files. Default: `ram` in the state directory. */
   readonly ramDir?: string | undefined;
+  /** It is the default one, which the agent makes, cleans at its start, and removes. */
+  readonly ramDirIsDefault?: boolean | undefined;
   /** Suspends on versions of QEMU, too, on which they were not tested. */
   readonly untestedSuspend?: boolean | undefined;
   /** Where the host's QEMU is not in PATH, or another one shall be used. */
@@ -345,8 +348,15 @@ export class VmManager implements Vms {
       this.#broken.set(stored.name, { name: stored.name, reason: stored.reason });
       logger.error({ vm: stored.name, reason: stored.reason }, 'left a broken VM alone');
     }
+    await this.#collectRam();
     tellLate(this.events, [...this.#vms.values()], new Set(this.#broken.keys()));
     await this.#takeOver();
+  }
+
+  async #collectRam(): Promise<void> {
+    const { ramDir, ramDirIsDefault = false, stateDir, logger } = this.#options;
+    if (ramDir === undefined || !ramDirIsDefault) return;
+    await collectRam({ ramDir, stateDir, logger }, new Set([...this.#vms.keys(), ...this.#broken.keys()]));
   }
 
   /** Each VM is taken over beside the others; one whose QEMU does not answer soon holds up its own commands alone. */

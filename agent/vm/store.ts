@@ -91,6 +91,8 @@ export interface VmPaths {
   /** Guest RAM of a VM whose spec wants it in files. */
   readonly ramFile: string;
   readonly addedRamFile: string;
+  /** The state directory, where the directory of these is the default one (snapshot/ram-directory.ts). */
+  readonly ramOwner?: string | undefined;
   /** The state of the devices of a guest that sleeps. */
   readonly deviceState: string;
   /** What QEMU tells of itself, see trail.ts. */
@@ -104,15 +106,24 @@ export type StoredVm =
 /** `sun_path` holds 108 bytes with its NUL (unix(7)). */
 const MAX_SOCKET_PATH_BYTES = 107;
 
+export interface VmStoreOptions {
+  readonly stateDir: string;
+  readonly runDir: string;
+  readonly ramDir?: string | undefined;
+  readonly ramDirIsDefault?: boolean | undefined;
+}
+
 export class VmStore {
   readonly #stateDir: string;
   readonly #runDir: string;
   readonly #ramDir: string;
+  readonly #ramOwner: string | undefined;
 
-  constructor({ stateDir, runDir, ramDir }: { stateDir: string; runDir: string; ramDir?: string | undefined }) {
+  constructor({ stateDir, runDir, ramDir, ramDirIsDefault = false }: VmStoreOptions) {
     this.#stateDir = stateDir;
     this.#runDir = runDir;
     this.#ramDir = ramDir ?? join(stateDir, 'ram');
+    this.#ramOwner = ramDirIsDefault ? stateDir : undefined;
   }
 
   get #vms(): string {
@@ -134,6 +145,7 @@ export class VmStore {
       guestAgentSocket: join(runDir, 'agent.sock'),
       ramFile: join(this.#ramDir, `${name}.ram`),
       addedRamFile: join(this.#ramDir, `${name}.ram-added`),
+      ramOwner: this.#ramOwner,
       deviceState: join(dir, 'suspended'),
       trail: join(runDir, 'trail.jsonl'),
     };
@@ -178,11 +190,9 @@ export class VmStore {
     // The record first: what is left without one after a crash counts as deleted.
     await rm(record, { force: true });
     await failpoint('delete.record-removed');
-    await Promise.all([
-      rm(dir, { recursive: true, force: true }),
-      rm(runDir, { recursive: true, force: true }),
-      removeRamFiles(paths),
-    ]);
+    await Promise.all([rm(runDir, { recursive: true, force: true }), removeRamFiles(paths)]);
+    // Last, for by it what is left of the others is found.
+    await rm(dir, { recursive: true, force: true });
     await failpoint('delete.files-removed');
   }
 
@@ -213,6 +223,7 @@ export class VmStore {
       return { kind: 'vm', name, record };
     } catch (error) {
       if (error instanceof Error && 'code' in error && error.code === 'ENOENT') {
+        await removeRamFiles(paths);
         await rm(paths.dir, { recursive: true, force: true });
         return undefined;
       }

@@ -14,6 +14,7 @@ import { Count } from '../../../shared/protocol/common.ts';
 import type { VmSpec } from '../../../shared/protocol/vm-spec.ts';
 import { syncDirectory } from '../atomic-file.ts';
 import { openPassage } from '../confinement/passage.ts';
+import { claimRamDirectory } from './ram-directory.ts';
 
 /**
  * By which a file is known again. One that was replaced has another inode, or the same one in another generation: ext4 gives the number of a
@@ -31,6 +32,8 @@ export interface FileOwner {
 interface RamPaths {
   readonly ramFile: string;
   readonly addedRamFile: string;
+  /** The state directory by which the default directory for RAM is known as the agent's own; undefined for another directory. */
+  readonly ramOwner?: string | undefined;
 }
 
 const MIB = 1024 ** 2;
@@ -54,7 +57,7 @@ export async function makeRamFiles(spec: VmSpec, paths: RamPaths, owner: FileOwn
   const files = ramFilesOf(spec, paths);
   if (files.length === 0) return;
   const directory = dirname(paths.ramFile);
-  await openRamDirectory(directory, owner);
+  await openRamDirectory(directory, { user: owner, stateDir: paths.ramOwner });
   await removeRamFiles(paths);
   await checkRoom(spec.name, directory, files);
   try {
@@ -143,8 +146,11 @@ export async function requireDisk(vm: string, files: readonly { readonly path: s
 }
 
 /** @throws FairleadError PERMISSION_DENIED for a directory that others can look into or change. */
-async function openRamDirectory(path: string, user: FileOwner | undefined): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 });
+async function openRamDirectory(
+  path: string,
+  { user, stateDir }: { user: FileOwner | undefined; stateDir: string | undefined },
+): Promise<void> {
+  const made = await mkdir(path, { recursive: true, mode: 0o700 });
   const is = await lstat(path);
   const wrong = !is.isDirectory()
     ? 'it is no directory'
@@ -153,7 +159,10 @@ async function openRamDirectory(path: string, user: FileOwner | undefined): Prom
       : (is.mode & 0o066) !== 0
         ? `its mode is ${(is.mode & 0o777).toString(8)}, which lets others in`
         : undefined;
-  if (wrong === undefined) return user === undefined ? undefined : openPassage(path, user);
+  if (wrong === undefined) {
+    if (stateDir !== undefined) await claimRamDirectory({ ramDir: path, stateDir }, made !== undefined);
+    return user === undefined ? undefined : await openPassage(path, user);
+  }
   throw new FairleadError(
     'PERMISSION_DENIED',
     `RAM of guests cannot be kept in ${path}: ${wrong}; it has to be the agent's own, mode 700`,
