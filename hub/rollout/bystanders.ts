@@ -73,7 +73,7 @@ export class Bystanders {
         hardware,
         isInOtherHands: claims.isInOtherHands(host, rollout),
         isChangedByOthers: changed.has(host),
-        wasUp: actuator.isUp(host) || (record.lastSeenAtMs ?? 0) >= sinceMs,
+        hasComeBack: actuator.isUp(host) || (record.lastSeenAtMs ?? 0) >= sinceMs,
       };
     };
   }

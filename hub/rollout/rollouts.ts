@@ -169,7 +169,8 @@ export class Rollouts {
   }
 
   async #plan(id: string, spec: RolloutSpec): Promise<RolloutPlan> {
-    const plan = planRollout(id, spec, await selectHosts(this.#options.store, spec.selector));
+    const { store, actuator } = this.#options;
+    const plan = withAway(planRollout(id, spec, await selectHosts(store, spec.selector)), (host) => actuator.isUp(host));
     checkStrictPlan(spec, plan);
     checkControlPlan(spec, plan);
     return plan;
@@ -222,4 +223,8 @@ export class Rollouts {
     this.#turns = turn.catch(() => {});
     return await turn;
   }
+}
+
+function withAway(plan: RolloutPlan, isUp: (host: string) => boolean): RolloutPlan {
+  return { ...plan, hosts: plan.hosts.map((host) => (isUp(host.host) ? host : { ...host, away: true })) };
 }

@@ -6,7 +6,13 @@ const Digest = v.pipe(v.string(), v.regex(/^[0-9a-f]{64}$/));
 const Zone = v.pipe(v.string(), v.maxLength(255));
 
 /** One host of the selection, as it was when the plan was made. */
-export const PlannedHost = v.strictObject({ host: Name, zone: Zone, wave: Count });
+export const PlannedHost = v.strictObject({
+  host: Name,
+  zone: Zone,
+  wave: Count,
+  /** It had no line then. */
+  away: v.optional(v.literal(true)),
+});
 export type PlannedHost = v.InferOutput<typeof PlannedHost>;
 
 export const RolloutPlan = v.strictObject({

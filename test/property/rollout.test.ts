@@ -19,11 +19,51 @@ const behaviour: fc.Arbitrary<Behaviour> = fc.oneof(
 const reaction = fc.constantFrom('pause' as const, 'abort', 'rollback');
 const amount = (least: number) => fc.oneof(fc.integer({ min: least, max: 6 }), fc.constantFrom('5%', '20%', '50%'));
 
-const spec = fc.record({
-  waves: fc.array(
-    fc.record({ hosts: amount(1), soakMs: fc.constantFrom(0, 5000), approval: fc.constantFrom(false, false, true) }),
-    { minLength: 1, maxLength: 4 },
+/** Of changed hosts against unchanged ones, and of somebody who always answers well. */
+const gate = fc.record({
+  checks: fc.tuple(
+    fc.record({
+      kind: fc.constant('control' as const),
+      hosts: fc.integer({ min: 1, max: 8 }),
+      minHosts: fc.integer({ min: 1, max: 4 }),
+      maxExcess: fc.constantFrom('0%', '5%', '30%'),
+      maxControlFailures: fc.constantFrom('0%', '20%', '100%'),
+    }),
+    fc.constant({ kind: 'webhook' as const, url: 'https://metrics.example.org/' }),
   ),
+  failures: fc.integer({ min: 1, max: 3 }),
+  successes: fc.integer({ min: 1, max: 2 }),
+  deadlineMs: fc.constantFrom(1000, 20_000),
+  onFailure: reaction,
+});
+const waveWith = <T>(rest: Record<string, fc.Arbitrary<T>>) =>
+  fc.record({
+    hosts: amount(1),
+    soakMs: fc.constantFrom(0, 5000),
+    approval: fc.constantFrom(false, false, true),
+    ...rest,
+  });
+
+const counted = {
+  failures: fc.constantFrom('any' as const, 'failed', 'unhealthy'),
+  of: fc.constantFrom('rollout' as const, 'zone', 'wave'),
+  action: reaction,
+};
+const threshold = fc.record({ ...counted, max: amount(1), minExecuted: fc.integer({ min: 0, max: 5 }) });
+const sequential = fc.record({
+  ...counted,
+  sequential: fc.constantFrom(
+    { expected: '1%', tooMany: '5%' },
+    { expected: '10%', tooMany: '30%', falseAlarms: '10%' },
+    { expected: '1%', tooMany: '99%', falseAlarms: '50%' },
+  ),
+});
+
+const spec = fc.record({
+  waves: fc.array(fc.oneof({ weight: 2, arbitrary: waveWith({}) }, { weight: 1, arbitrary: waveWith({ gate }) }), {
+    minLength: 1,
+    maxLength: 4,
+  }),
   maxInFlight: fc.integer({ min: 1, max: 8 }),
   zones: fc.record({ order: fc.constantFrom('sequential' as const, 'concurrent'), maxInFlight: fc.integer({ min: 1, max: 3 }) }),
   budget: fc.record({ maxUnavailable: amount(1), perZone: amount(1) }),
@@ -33,16 +73,10 @@ const spec = fc.record({
     deadlineMs: fc.constant(10_000),
   }),
   strict: fc.boolean(),
-  thresholds: fc.array(
-    fc.record({
-      failures: fc.constantFrom('any' as const, 'failed', 'unhealthy'),
-      of: fc.constantFrom('rollout' as const, 'zone', 'wave'),
-      max: amount(1),
-      minExecuted: fc.integer({ min: 0, max: 5 }),
-      action: reaction,
-    }),
-    { minLength: 1, maxLength: 2 },
-  ),
+  thresholds: fc.array(fc.oneof({ weight: 3, arbitrary: threshold }, { weight: 1, arbitrary: sequential }), {
+    minLength: 1,
+    maxLength: 2,
+  }),
   unreachable: fc.record({
     policy: fc.constantFrom('skip' as const, 'wait', 'count-as-failure'),
     waitMs: fc.constantFrom(0, 30_000),
@@ -57,6 +91,9 @@ type Deed =
   | { readonly do: 'wait'; readonly ms: number }
   | { readonly do: 'line'; readonly host: number; readonly up: boolean }
   | { readonly do: 'crash'; readonly lost: number }
+  /** Something befalls hosts that is not the change, or is over; somebody changes one, or has it in hand for a while. */
+  | { readonly do: 'befall'; readonly every: number; readonly sick: boolean }
+  | { readonly do: 'hands'; readonly what: 'meddle' | 'take' | 'give'; readonly host: number }
   | { readonly do: 'order'; readonly action: Action };
 
 const action: fc.Arbitrary<Action> = fc.oneof(
@@ -78,6 +115,18 @@ const deed: fc.Arbitrary<Deed> = fc.oneof(
   { weight: 2, arbitrary: fc.record({ do: fc.constant('line' as const), host: fc.nat(30), up: fc.boolean() }) },
   { weight: 2, arbitrary: fc.record({ do: fc.constant('crash' as const), lost: fc.nat(4) }) },
   { weight: 3, arbitrary: fc.record({ do: fc.constant('order' as const), action }) },
+  {
+    weight: 1,
+    arbitrary: fc.record({ do: fc.constant('befall' as const), every: fc.integer({ min: 1, max: 6 }), sick: fc.boolean() }),
+  },
+  {
+    weight: 1,
+    arbitrary: fc.record({
+      do: fc.constant('hands' as const),
+      what: fc.constantFrom('meddle' as const, 'take', 'give'),
+      host: fc.nat(30),
+    }),
+  },
 );
 
 const scenario = fc.record({
@@ -90,9 +139,11 @@ const scenario = fc.record({
 
 function simOf(given: typeof scenario extends fc.Arbitrary<infer T> ? T : never): RolloutSim {
   const { spec, hosts, zones, gatherMs } = given;
-  const { ramp, ...rest } = spec;
+  const { ramp, thresholds, ...rest } = spec;
+  // A sequential test in strict mode is refused before anything is planned.
+  const held = spec.strict ? thresholds.filter((each) => !('sequential' in each)) : thresholds;
   const sim = new RolloutSim(
-    { ...rest, ...(ramp === undefined ? {} : { ramp }) },
+    { ...rest, thresholds: held, ...(ramp === undefined ? {} : { ramp }) },
     fleetOf(hosts.length, zones, (index) => hosts[index] ?? {}),
   );
   sim.gatherMs = gatherMs;
@@ -103,9 +154,25 @@ function perform(sim: RolloutSim, deed: Deed): void {
   if (deed.do === 'wait') sim.advance(deed.ms);
   // A hub that dies takes with it what was not durable, but then it had done nothing of it either and acknowledged nothing.
   else if (deed.do === 'crash') sim.crash();
+  else if (deed.do === 'befall') befall(sim, deed);
+  else if (deed.do === 'hands') HANDS[deed.what](sim, `h${deed.host}`);
   else if (deed.do === 'line') {
     if (sim.hosts.has(`h${deed.host}`)) sim.setUp(`h${deed.host}`, deed.up);
   } else order(sim, deed.action);
+}
+
+const HANDS = {
+  meddle: (sim, host) => void sim.meddled.add(host),
+  take: (sim, host) => void sim.taken.add(host),
+  give: (sim, host) => void sim.taken.delete(host),
+} as const satisfies Record<string, (sim: RolloutSim, host: string) => void>;
+
+function befall(sim: RolloutSim, { every, sick }: { readonly every: number; readonly sick: boolean }): void {
+  for (const [index, name] of [...sim.hosts.keys()].entries()) {
+    if (index % every !== 0) continue;
+    if (sick) sim.sick.add(name);
+    else sim.sick.delete(name);
+  }
 }
 
 const REFUSALS: ReadonlySet<string> = new Set(['WRONG_STATE', 'NOT_FOUND']);

@@ -75,8 +75,6 @@ export class RolloutSim {
   readonly sick = new Set<string>();
   readonly meddled = new Set<string>();
   readonly taken = new Set<string>();
-  /** Without a line since before it began. */
-  readonly away = new Set<string>();
   /** Comparisons of changed and unchanged hosts that were made, in order. */
   readonly compared: (Groups & Comparison)[] = [];
   #answers: Answer[] = [];
@@ -262,7 +260,7 @@ export class RolloutSim {
     const standingOf = (name: string): Standing => {
       const { agentVersion, hardware } = candidate(this.#host(name));
       const [isInOtherHands, isChangedByOthers] = [this.taken.has(name), this.meddled.has(name)];
-      return { agentVersion, hardware, isInOtherHands, isChangedByOthers, wasUp: !this.away.has(name) };
+      return { agentVersion, hardware, isInOtherHands, isChangedByOthers, hasComeBack: this.#host(name).up };
     };
     const groups = drawGroups(this.state, standingOf, check.hosts);
     const look = (host: string): Look => ({ host, answer: this.isWell(host) ? 'good' : 'bad', why: 'VM web is crashed' });

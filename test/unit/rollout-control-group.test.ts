@@ -56,7 +56,7 @@ describe('a comparison', () => {
 });
 
 describe('the groups', () => {
-  const FINE: Standing = { agentVersion: '1', hardware: 'a', isInOtherHands: false, isChangedByOthers: false, wasUp: true };
+  const FINE: Standing = { agentVersion: '1', hardware: 'a', isInOtherHands: false, isChangedByOthers: false, hasComeBack: true };
   /** Ten of forty hosts are changed, in two waves of five; one of the second wave has failed. */
   const atGate = (): RolloutSim => {
     const hosts = fleetOf(40, 4);
@@ -101,11 +101,21 @@ describe('the groups', () => {
   it.each([
     ['in other hands', { isInOtherHands: true }, 0, 0],
     ['changed by somebody since', { isChangedByOthers: true }, 10, 0],
-    ['without a line since before it began', { wasUp: false }, 10, 0],
     ['well', {}, 10, 30],
   ])('have of hosts that are %s only those that can be compared', (_what, standing, changed, control) => {
     const groups = drawGroups(atGate().state, () => ({ ...FINE, ...standing }), 100);
     expect([groups.changed.length, groups.control.length]).toEqual([changed, control]);
+  });
+
+  it('have as a control no host that was away when it was planned, until it has come back', () => {
+    const { state } = atGate();
+    for (const host of state.hosts.values())
+      if (host.phase === 'pending') Object.assign(host, { away: Number(host.host.slice(1)) % 2 === 0 });
+    const away = [...state.hosts.values()].filter((host) => host.away).map(({ host }) => host);
+    expect(away.length).toBeGreaterThan(5);
+    const gone = drawGroups(state, () => ({ ...FINE, hasComeBack: false }), 100);
+    expect([gone.control.length, gone.control.some((name) => away.includes(name))]).toEqual([30 - away.length, false]);
+    expect(drawGroups(state, () => FINE, 100).control).toHaveLength(30);
   });
 
   it('have no host that is enrolled no more, nor one that was skipped', () => {

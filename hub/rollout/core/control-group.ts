@@ -6,7 +6,7 @@
  *     the control         hosts that wait for their turn, untouched; the same kinds of hosts as a canary has (host-order.ts)
  *
  * In neither is a host that somebody else has in hand. No control is, besides, one that somebody has changed since the rollout began, and one
- * that had no line since then: such a host would not have been changed either.
+ * that was away when it was planned and has not come back: no such host could have been changed.
  *
  * Nothing of it is kept: a hub that takes the rollout over draws the same groups from the same facts.
  */
@@ -23,8 +23,8 @@ export interface Standing {
   readonly isInOtherHands: boolean;
   /** By a command of somebody, since the rollout began. */
   readonly isChangedByOthers: boolean;
-  /** It had a line since the rollout began. */
-  readonly wasUp: boolean;
+  /** It has a line, or got one since the rollout began. */
+  readonly hasComeBack: boolean;
 }
 
 export interface Groups {
@@ -44,10 +44,10 @@ export function drawGroups(
   for (const host of hosts.values()) {
     const standing = standingOf(host.host);
     if (standing === undefined || standing.isInOtherHands) continue;
-    const { agentVersion, hardware, isChangedByOthers, wasUp } = standing;
+    const { agentVersion, hardware, isChangedByOthers, hasComeBack } = standing;
     const candidate = { host: host.host, zone: host.zone, agentVersion, hardware };
     if (isChanged(host)) (host.wave === wave ? changed : before).push(candidate);
-    else if (isUntouched(host) && !isChangedByOthers && wasUp) control.push(candidate);
+    else if (isUntouched(host) && !isChangedByOthers && (!host.away || hasComeBack)) control.push(candidate);
   }
   return {
     changed: namesOf([...orderHosts(id, changed), ...orderHosts(id, before)], size),

@@ -30,7 +30,7 @@
  * A host is touched from `changing` on: only then can there be something to take back.
  */
 import type { Outcome } from '../../../shared/protocol/rollout-events.ts';
-import type { RolloutPlan } from '../../../shared/protocol/rollout-plan.ts';
+import type { PlannedHost, RolloutPlan } from '../../../shared/protocol/rollout-plan.ts';
 import type { FailureClass, RollbackScope, RolloutSpec } from '../../../shared/protocol/rollout-spec.ts';
 import type { HostPhase, Stage } from '../../../shared/protocol/rollout-status.ts';
 import type { CheckRun } from './check-run.ts';
@@ -39,6 +39,8 @@ import { Tallies } from './tally.ts';
 export interface HostState {
   readonly host: string;
   readonly zone: string;
+  /** It had no line when the rollout was planned. */
+  readonly away: boolean;
   /** It moves to a later one when it is tried again. */
   wave: number;
   phase: HostPhase;
@@ -159,14 +161,15 @@ export function newState(id: string, spec: RolloutSpec, plan: RolloutPlan, start
     atMs: 0,
     nextRun: 1,
   };
-  for (const { host, zone, wave } of plan.hosts) addHost(state, { host, zone, wave });
+  for (const host of plan.hosts) addHost(state, host);
   return state;
 }
 
-export function addHost(state: RolloutState, { host, zone, wave }: { host: string; zone: string; wave: number }): void {
+export function addHost(state: RolloutState, { host, zone, wave, away }: PlannedHost): void {
   const added: HostState = {
     host,
     zone,
+    away: away === true,
     wave,
     phase: 'pending',
     attempt: 0,
