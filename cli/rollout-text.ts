@@ -1,4 +1,5 @@
 /** Rollouts in words and bars. */
+import type { WaveForecast } from '../shared/protocol/rollout-plan.ts';
 import type { RolloutSummary } from '../shared/protocol/rollout-status.ts';
 
 const BAR_WIDTH = 30;
@@ -37,6 +38,11 @@ export function progressLine(summary: RolloutSummary, columns = Number.POSITIVE_
   const width = Math.max(LEAST_BAR_WIDTH, Math.min(BAR_WIDTH, columns - before.length - after.length));
   const filled = hosts === 0 ? 0 : Math.floor((settled / hosts) * width);
   return `${before}${'#'.repeat(filled)}${'.'.repeat(width - filled)}${after}`;
+}
+
+export function waveText({ hosts, durationMs, compared }: WaveForecast): string {
+  const gate = compared === undefined ? '' : `, then ${compared.changed} are compared with ${compared.unchanged} unchanged`;
+  return `${hosts} hosts, about ${durationText(durationMs)}${gate}`;
 }
 
 export function durationText(ms: number): string {

@@ -6,7 +6,7 @@ import type { RolloutHost, RolloutSummary } from '../../shared/protocol/rollout-
 import { type App, type Session, withHub } from '../app.ts';
 import { age, type Output } from '../output.ts';
 import { readDocument } from '../read-document.ts';
-import { durationText, summaryLines } from '../rollout-text.ts';
+import { durationText, summaryLines, waveText } from '../rollout-text.ts';
 import { registerRolloutOrders } from './rollout-orders.ts';
 import { registerRolloutWatch } from './rollout-watch.ts';
 
@@ -141,9 +141,7 @@ function printForecast(output: Output, plan: RolloutForecast): void {
   const zones = plan.zones.map(
     ({ zone, hosts, worstUnavailable }) => [`zone ${zone}`, `${hosts} hosts, ${worstUnavailable} away at worst`] as const,
   );
-  const waves = plan.waves.map(
-    ({ wave, hosts, durationMs }) => [`wave ${wave}`, `${hosts} hosts, about ${durationText(durationMs)}`] as const,
-  );
+  const waves = plan.waves.map((wave) => [`wave ${wave.wave}`, waveText(wave)] as const);
   output.record(plan, [
     ['hosts', plan.hosts],
     ['hosts digest', plan.hostsDigest],

@@ -30,6 +30,8 @@ export const WaveForecast = v.strictObject({
   hosts: Count,
   zones: v.record(Zone, Count),
   durationMs: Count,
+  /** Hosts of each side that its gate compares, at most. */
+  compared: v.optional(v.strictObject({ changed: Count, unchanged: Count })),
 });
 export type WaveForecast = v.InferOutput<typeof WaveForecast>;
 

@@ -89,6 +89,22 @@ describe('a plan', () => {
     expect(durationMs).toBe(270_000);
   });
 
+  it('foretells how many hosts the gate of a wave compares', () => {
+    const gate = {
+      checks: [
+        { kind: 'control' as const, hosts: 20 },
+        { kind: 'control' as const, hosts: 30 },
+      ],
+    };
+    const spec = specOf({ waves: [{ hosts: 5, gate }, { hosts: 80, gate }, { hosts: '100%' }] });
+    const { waves } = forecast(spec, planRollout('r1', spec, MIXED));
+    expect(waves.map(({ compared }) => compared)).toEqual([
+      { changed: 5, unchanged: 30 },
+      { changed: 30, unchanged: 15 },
+      undefined,
+    ]);
+  });
+
   it('foretells among those away who has failed before it stops, and whom a rule takes back', () => {
     const worst = (more: Partial<RolloutSpecInput>) => {
       const wide = { maxInFlight: 4, budget: { maxUnavailable: 30, perZone: 30 }, waves: [{ hosts: '100%' as const }] };

@@ -1,6 +1,6 @@
 /** How rollouts are shown to people. */
 import { describe, expect, it } from 'vitest';
-import { durationText, progressLine, summaryLines } from '../../cli/rollout-text.ts';
+import { durationText, progressLine, summaryLines, waveText } from '../../cli/rollout-text.ts';
 import type { RolloutSummary } from '../../shared/protocol/rollout-status.ts';
 
 const SUMMARY: RolloutSummary = {
@@ -58,6 +58,14 @@ describe('a rollout in full', () => {
       'under way': '2 of 4 at once',
     });
     expect([lines['paused'], lines['waits'], lines['ended']]).toEqual([undefined, undefined, undefined]);
+  });
+
+  it('tells of a wave of a plan what its gate compares', () => {
+    const wave = { wave: 0, hosts: 3, zones: { a: 3 }, durationMs: 90_000 };
+    expect(waveText(wave)).toBe('3 hosts, about 90s');
+    expect(waveText({ ...wave, compared: { changed: 3, unchanged: 20 } })).toBe(
+      '3 hosts, about 90s, then 3 are compared with 20 unchanged',
+    );
   });
 
   it('tells times as people do', () => {

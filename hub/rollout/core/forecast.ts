@@ -43,6 +43,7 @@ export function forecast(spec: RolloutSpec, plan: RolloutPlan): RolloutForecast 
       hosts: members.length,
       zones: Object.fromEntries(ofZone),
       durationMs: durationMs + (spec.waves[wave]?.soakMs ?? 0),
+      ...comparedAfter(spec, wave, hosts),
     };
   });
   const widths = [...zones].map(([zone, members]) => underWay(zone, members)).sort((a, b) => b - a);
@@ -60,6 +61,15 @@ export function forecast(spec: RolloutSpec, plan: RolloutPlan): RolloutForecast 
       .slice(0, MAX_NAMED)
       .map(({ host }) => host),
   };
+}
+
+/** Of several control groups, the largest. */
+function comparedAfter({ waves }: RolloutSpec, wave: number, hosts: RolloutPlan['hosts']): Pick<WaveForecast, 'compared'> {
+  const sizes = (waves[wave]?.gate?.checks ?? []).flatMap((check) => (check.kind === 'control' ? check.hosts : []));
+  if (sizes.length === 0) return {};
+  const size = Math.max(...sizes);
+  const changed = hosts.filter((host) => host.wave <= wave).length;
+  return { compared: { changed: Math.min(size, changed), unchanged: Math.min(size, hosts.length - changed) } };
 }
 
 /** By a rule; people always can. */
