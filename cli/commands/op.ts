@@ -20,7 +20,7 @@ interface ListOptions {
   readonly open?: boolean;
 }
 
-type Row = OperationSummary & { readonly host: string };
+type Row = Omit<OperationSummary, 'state'> & { readonly host: string; readonly state: string };
 
 const DEFAULT_LIMIT = 50;
 
@@ -29,7 +29,7 @@ export function registerOp(program: Command, app: App): void {
 
   op.command('ls')
     .alias('list')
-    .description('the newest commands of a host, or of every connected host')
+    .description('the newest commands of a host, or of every connected host, and those that wait for their hosts')
     .option('--host <host>', 'of this host alone')
     .option('--open', 'only those that have not ended, as the hub keeps them')
     .option('--vm <vm>', 'for this VM alone')
@@ -126,19 +126,40 @@ async function isWithHost(hub: HubConnection, { id, host }: CommandRecord): Prom
   }
 }
 
-/** A host that cannot be asked hides nobody else's commands. */
-async function newestOperations({ hub, output }: Session, { host, vm, state, limit }: ListOptions): Promise<Row[]> {
+/** A host that cannot be asked hides nobody else's commands, nor those that wait for it at the hub. */
+async function newestOperations(session: Session, options: ListOptions): Promise<Row[]> {
+  const { hub, output } = session;
+  const { host, vm, state, limit } = options;
   const hosts = host === undefined ? await connectedHosts(hub) : [host];
+  const waiting = await waitingAtHub(session, options);
   const params = { limit, ...(vm === undefined ? {} : { vm }), ...(state === undefined ? {} : { state }) };
   const answers = await Promise.allSettled(hosts.map((name) => hub.call('op.list', params, name)));
   const rows: Row[] = [];
   for (const [index, answer] of answers.entries()) {
     const name = hosts[index] ?? '';
     if (answer.status === 'fulfilled') rows.push(...answer.value.operations.map((row) => ({ ...row, host: name })));
-    else if (hosts.length === 1) throw answer.reason;
+    else if (hosts.length === 1 && waiting.length === 0) throw answer.reason;
     else output.say(`commands of host ${name} are not shown: ${toFairleadError(answer.reason).message}`);
   }
+  const known = new Set(rows.map(({ id }) => id));
+  rows.push(...waiting.filter(({ id }) => !known.has(id)));
   return rows.toSorted((a, b) => (a.acceptedAt > b.acceptedAt ? -1 : 1));
+}
+
+/** Given to the hub, and not known to have come to their hosts. In none of the states that a host tells. */
+async function waitingAtHub({ hub }: Session, { host, vm, state, limit }: ListOptions): Promise<Row[]> {
+  if (state !== undefined) return [];
+  const params = { open: true, limit, ...(host === undefined ? {} : { host }), ...(vm === undefined ? {} : { vm }) };
+  const { commands } = await hub.call('command.list', params);
+  return commands.map(({ id, host: of, method, vm: name, actor, state: now, createdAt }) => ({
+    id,
+    host: of,
+    method,
+    ...(name === undefined ? {} : { vm: name }),
+    actor,
+    state: now,
+    acceptedAt: createdAt,
+  }));
 }
 
 async function findOperation(hub: HubConnection, id: string): Promise<Operation> {

@@ -57,6 +57,8 @@ describe('a command for a host that is away', { timeout: TIMEOUT_MS }, () => {
       .poll(() => json('op', 'ls', '--open'), { timeout: 30_000 })
       .toMatchObject([{ host: 'a1', method: 'vm.stop', state: 'queued' }]);
     const [{ id }] = await json('op', 'ls', '--open');
+    // Its host cannot be asked, and the hub has it.
+    expect(await json('op', 'ls', '--host', 'a1')).toMatchObject([{ id, host: 'a1', method: 'vm.stop', state: 'queued' }]);
     const waited = fleet.cli(['op', 'wait', id]);
     await using host = await startPlayedHost(fleet.hub.url, 'a1', fleet);
     expect((await stopped).code).toBe(0);
