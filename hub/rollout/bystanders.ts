@@ -13,7 +13,7 @@ export interface BystandersOptions {
   readonly sinceMs: number;
   readonly store: Store;
   readonly claims: Claims;
-  /** Commands of people and programs; those of rollouts are not among them. */
+  /** Of people and programs, as long as they are kept (a day); those of rollouts are not among them. */
   readonly commands: Pick<CommandBook, 'all'>;
   readonly actuator: Pick<Actuator, 'isUp'>;
   /** Hosts are coming back after a start of the hub: those that are away need not be. */

@@ -73,13 +73,15 @@ export function checkControlPlan(spec: RolloutSpec, { hosts }: RolloutPlan): voi
 }
 
 function checkControls(spec: RolloutSpec): void {
-  for (const { wave, where, checks = spec.health.checks } of controlsOf(spec)) {
+  for (const { wave, where, hosts, minHosts, checks = spec.health.checks } of controlsOf(spec)) {
     if (wave === spec.waves.length - 1) {
       refuse(
         where,
         'after the last wave no host is unchanged to compare with: leave it out there, or let a further wave come after it',
       );
     }
+    if (minHosts > hosts)
+      refuse(where, `asks ${hosts} hosts of each side and needs ${minHosts}: raise \`hosts\`, or lower \`minHosts\``);
     if (checks.length === 0) {
       refuse(where, 'there is nothing to ask the hosts: give it `checks`, or the rollout `health.checks`, which it then takes');
     }

@@ -148,6 +148,7 @@ describe('a spec', () => {
     ['a method of the hub', callOf('host.list'), 'nothing that a host is called for'],
     ['params that the method does not take', callOf('vm.start', { machine: 'x' }), 'vm'],
     ['a control group after the last wave', controlledAt(1), 'let a further wave come after it'],
+    ['a control group that needs more hosts than it asks', controlledAt(0, { hosts: 2 }), 'raise `hosts`, or lower `minHosts`'],
     ['a control group that would be asked nothing', controlledAt(0, { checks: undefined }), 'nothing to ask'],
     ['a password in what a control group is asked', controlledAt(0, healthOf('https://u:p@example.org/')), 'password'],
     ['a sequential test in strict mode', sequentialOf({}, { strict: true }), 'give the threshold a `max`'],
