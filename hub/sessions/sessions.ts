@@ -55,7 +55,7 @@ export class Sessions {
     const session = new AgentSession({
       host: host.host,
       epoch: host.epoch,
-      socket: wsSocket(socket),
+      socket: wsSocket(socket, tcp),
       remoteAddress,
       helloTimeoutMs: config.handshakeTimeoutMs,
       fleet,
@@ -72,7 +72,7 @@ export class Sessions {
     this.#tune(tcp);
     const session = new OperatorSession({
       caller: { principal, address },
-      socket: wsSocket(socket),
+      socket: wsSocket(socket, tcp),
       helloTimeoutMs: config.handshakeTimeoutMs,
       maxStreams: config.maxStreamsPerOperator,
       dispatcher,

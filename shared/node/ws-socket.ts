@@ -4,8 +4,10 @@
  * Make it right after the WebSocket, even before that is open: `ws` keeps no message for a listener that comes later, and the first one
  * may come together with the answer to the upgrade. What comes before `start` waits; `start` it when the WebSocket is open.
  */
+import type { Writable } from 'node:stream';
 import type { RawData, WebSocket } from 'ws';
 import type { MessageSocket, MessageSocketHandlers } from '../line/message-socket.ts';
+import { textFrame } from './text-frame.ts';
 import { countYoungBuffer } from './young-buffers.ts';
 
 /** For `new WebSocketServer` and `new WebSocket` alike. */
@@ -33,8 +35,9 @@ export function maskOptions({ protocol, hostname }: URL): { generateMask?: (mask
   return isPrivate ? { generateMask: (mask) => mask.fill(0) } : {};
 }
 
-export function wsSocket(socket: WebSocket): MessageSocket {
-  return new WsSocket(socket);
+/** `below` is the socket of a server's WebSocket, without extensions, where the caller has it: short texts are then written to it as whole frames. */
+export function wsSocket(socket: WebSocket, below?: Writable): MessageSocket {
+  return new WsSocket(socket, below);
 }
 
 /**
@@ -71,14 +74,16 @@ function giveBack(piece: Buffer | undefined): void {
 
 class WsSocket implements MessageSocket {
   readonly #socket: WebSocket;
+  readonly #below: Writable | undefined;
   #handlers: MessageSocketHandlers | undefined;
   /** What happened before `start`. */
   #early: ((handlers: MessageSocketHandlers) => void)[] = [];
   #cause = '';
   #closeTimer: NodeJS.Timeout | undefined;
 
-  constructor(socket: WebSocket) {
+  constructor(socket: WebSocket, below: Writable | undefined) {
     this.#socket = socket;
+    this.#below = below;
     socket.on('message', (data: RawData, isBinary: boolean) => {
       // SAFETY: `binaryType` is left at its default, with which every message is one Buffer.
       const bytes = data as Buffer;
@@ -111,7 +116,10 @@ class WsSocket implements MessageSocket {
   }
 
   sendText(text: string): void {
-    if (this.#isOpen()) this.#socket.send(text, this.#onSent);
+    if (!this.#isOpen()) return;
+    const frame = this.#below === undefined ? undefined : textFrame(text);
+    if (frame === undefined) this.#socket.send(text, this.#onSent);
+    else this.#below?.write(frame, this.#onSent);
   }
 
   sendBinary(parts: readonly Uint8Array[]): void {
