@@ -12,9 +12,16 @@ import { type App, type Session, withHub } from '../app.ts';
 import { durationOption } from '../duration.ts';
 import { joinLocal, openPatiently } from '../join-local.ts';
 import { type LocalAddress, listenLocally, parseForward } from '../local-address.ts';
+import { Turns } from '../turns.ts';
 
 /** A guest is there, or is made to be by whoever connects. */
 const REACHABLE: readonly VmState[] = ['running', 'starting', 'suspending', 'suspended', 'resuming'];
+
+/**
+ * Connections into the guest that are being made at a time. A guest that gets a thousand at once is slow to answer, and its host then takes it
+ * for stuck; `vhost-device-vsock` has 256 that wait.
+ */
+const OPENING_AT_A_TIME = 64;
 
 interface Forward {
   readonly local: LocalAddress;
@@ -55,6 +62,7 @@ async function serve(
   { vm, forwards, options }: { readonly vm: string; readonly forwards: readonly Forward[]; readonly options: ForwardOptions },
 ): Promise<void> {
   await using scope = new AsyncDisposableStack();
+  const opening = new Turns(OPENING_AT_A_TIME);
   for (const { local, port } of forwards) {
     const server = scope.adopt(serverFor(port), closed);
     const where = await listenLocally(server, local);
@@ -94,7 +102,7 @@ async function serve(
     const { host, connectTimeout: connectTimeoutMs, idleTimeout } = options;
     try {
       const params = { vm, port, connectTimeoutMs, ...(host !== undefined && { host }) };
-      const { stream, opened } = await openPatiently(hub.client, params, signal);
+      const { stream, opened } = await opening.take(() => openPatiently(hub.client, params, signal), signal);
       await joinLocal(socket, stream, { idleMs: opened.halfClose ? undefined : idleTimeout, signal: app.signal });
     } catch (error) {
       // A program that waits for bytes must not take the end for an answer.
