@@ -78,7 +78,10 @@ it('a host that has a later generation than its hub numbers is given one beyond 
   has.generation = clock.nowMs + 3_600_000;
   const fleet = hub('first');
   await fleet.apply({ document: DOCUMENT, dryRun: false }, 'alice');
-  await expect.poll(() => given).toEqual([clock.nowMs, clock.nowMs + 3_600_001]);
+  // That it was given it is told a moment later.
+  const acknowledged = async () => (await fleet.get('tier')).hosts.map((row) => row.acknowledged);
+  await expect.poll(acknowledged, { timeout: 30_000 }).toEqual([clock.nowMs + 3_600_001]);
+  expect(given).toEqual([clock.nowMs, clock.nowMs + 3_600_001]);
   await fleet.give('h1');
   expect(given).toHaveLength(2);
 });
