@@ -4,7 +4,7 @@ import * as v from 'valibot';
 import { WebSocket } from 'ws';
 import { FairleadError } from '../shared/errors.ts';
 import type { MessageSocket } from '../shared/line/message-socket.ts';
-import { maskOptions, WS_OPTIONS, wsSocket } from '../shared/node/ws-socket.ts';
+import { belowClient, maskOptions, WS_OPTIONS, wsSocket } from '../shared/node/ws-socket.ts';
 import { type ErrorCode, isErrorCode } from '../shared/protocol/error-table.ts';
 import { Refusal } from '../shared/protocol/handshake.ts';
 import { SUBPROTOCOL } from '../shared/protocol/version.ts';
@@ -35,7 +35,10 @@ export async function dialNode({ url, token, ca, timeoutMs, signal }: DialOption
   const abort = (): void => socket.terminate();
   signal?.addEventListener('abort', abort, { once: true });
   // Wrapped in the very turn of the event: what the hub says first may come in the next.
-  socket.once('open', () => resolve(wsSocket(socket)));
+  socket.once('upgrade', ({ socket: tcp }) => {
+    const below = belowClient(url, tcp);
+    socket.once('open', () => resolve(wsSocket(socket, below)));
+  });
   socket.once('unexpected-response', (request: ClientRequest, response: IncomingMessage) => {
     void refusal(url, response).then((error) => {
       reject(error);

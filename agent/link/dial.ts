@@ -10,7 +10,7 @@ import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
 import type { HostKey } from '../../shared/node/host-key.ts';
 import { HttpAgent } from '../../shared/node/lean-http.ts';
-import { maskOptions, WS_OPTIONS } from '../../shared/node/ws-socket.ts';
+import { type Below, belowClient, maskOptions, WS_OPTIONS } from '../../shared/node/ws-socket.ts';
 import {
   CHANNEL_BINDING_BYTES,
   CHANNEL_BINDING_LABEL,
@@ -34,7 +34,7 @@ export interface DialOptions<T> {
   /** Bounds the whole attempt. */
   readonly signal: AbortSignal;
   /** Called in the very turn in which the socket opens: a message may follow in the next. */
-  readonly onOpen: (socket: WebSocket) => T;
+  readonly onOpen: (socket: WebSocket, below: Below | undefined) => T;
 }
 
 /** @throws LinkError */
@@ -108,10 +108,12 @@ async function upgrade<T>(proof: ConnectProof, { tls, agent }: Way, options: Dia
   socket.on('unexpected-response', (_request, response) => {
     readBody(response, url).then((text) => fail(refusalOf(response, text, url)), fail);
   });
-  socket.on('upgrade', ({ socket: tcp }) => void limitUnsent(tcp));
-  socket.on('open', () => {
-    signal.removeEventListener('abort', onAbort);
-    resolve(onOpen(socket));
+  socket.once('upgrade', ({ socket: tcp }) => {
+    void limitUnsent(tcp);
+    socket.once('open', () => {
+      signal.removeEventListener('abort', onAbort);
+      resolve(onOpen(socket, belowClient(url, tcp)));
+    });
   });
   return promise;
 }

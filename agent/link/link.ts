@@ -28,7 +28,7 @@ import type { MuxSession } from '../../shared/mux/session.ts';
 import type { RawStream } from '../../shared/mux/stream-handler.ts';
 import { type HostKey, sha256 } from '../../shared/node/host-key.ts';
 import { VERSION } from '../../shared/node/version.ts';
-import { wsSocket } from '../../shared/node/ws-socket.ts';
+import { type Below, wsSocket } from '../../shared/node/ws-socket.ts';
 import { type HubEndpoints, hubEndpoints } from '../../shared/protocol/handshake.ts';
 import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
 import type { Logger } from '../vm/api.ts';
@@ -225,7 +225,7 @@ export class Link {
     const identity = await this.#enrolled({ key, ca, signal });
     this.#enter('dialling');
     const { behindProxy } = config;
-    const onOpen = (socket: WebSocket) => this.#openLine(socket);
+    const onOpen = (socket: WebSocket, below: Below | undefined) => this.#openLine(socket, below);
     const line = await dial({ endpoints: this.#endpoints, identity, key, behindProxy, ca, signal, onOpen });
     this.#line = line;
     const hello = await line.ready.catch(async (error: unknown) => {
@@ -263,12 +263,12 @@ export class Link {
     return identity;
   }
 
-  #openLine(socket: WebSocket): Line {
+  #openLine(socket: WebSocket, below: Below | undefined): Line {
     const { service, logger, lineLimits, network } = this.#options;
     this.#goAway = undefined;
     network?.opened(socket);
     const line: Line = new Line({
-      socket: wsSocket(socket),
+      socket: wsSocket(socket, below),
       role: 'dialer',
       held: this.#held,
       hello: { contract: CONTRACT_VERSION, software: `fairlead/${VERSION}`, role: 'agent' },

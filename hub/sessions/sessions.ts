@@ -5,7 +5,7 @@ import { limitUnsentBytes } from '../../native/unsent.ts';
 import type { JsonObject } from '../../shared/errors.ts';
 import { MAX_TIMEOUT_MS } from '../../shared/jsonrpc/meta.ts';
 import type { PeerHello } from '../../shared/mux/hello.ts';
-import { wsSocket } from '../../shared/node/ws-socket.ts';
+import { belowServer, wsSocket } from '../../shared/node/ws-socket.ts';
 import type { Principal } from '../auth/principal.ts';
 import type { HubConfig } from '../config.ts';
 import type { HubMetrics } from '../http/metrics.ts';
@@ -55,7 +55,7 @@ export class Sessions {
     const session = new AgentSession({
       host: host.host,
       epoch: host.epoch,
-      socket: wsSocket(socket, tcp),
+      socket: wsSocket(socket, belowServer(tcp)),
       remoteAddress,
       helloTimeoutMs: config.handshakeTimeoutMs,
       fleet,
@@ -72,7 +72,7 @@ export class Sessions {
     this.#tune(tcp);
     const session = new OperatorSession({
       caller: { principal, address },
-      socket: wsSocket(socket, tcp),
+      socket: wsSocket(socket, belowServer(tcp)),
       helloTimeoutMs: config.handshakeTimeoutMs,
       maxStreams: config.maxStreamsPerOperator,
       dispatcher,

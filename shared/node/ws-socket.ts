@@ -30,13 +30,31 @@ const CLOSE_TIMEOUT_MS = 3_000;
  * connections from what a browser's script may send (RFC 6455 §10.3); under TLS no proxy reads the bytes, on loopback there is none, and this
  * is no browser.
  */
-export function maskOptions({ protocol, hostname }: URL): { generateMask?: (mask: Uint8Array) => void } {
-  const isPrivate = protocol === 'wss:' || /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
-  return isPrivate ? { generateMask: (mask) => mask.fill(0) } : {};
+export function maskOptions(url: URL): { generateMask?: (mask: Uint8Array) => void } {
+  return needsNoMask(url) ? { generateMask: (mask) => mask.fill(0) } : {};
 }
 
-/** `below` is the socket of a server's WebSocket, without extensions, where the caller has it: short texts are then written to it as whole frames. */
-export function wsSocket(socket: WebSocket, below?: Writable): MessageSocket {
+function needsNoMask({ protocol, hostname }: URL): boolean {
+  return protocol === 'wss:' || /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
+}
+
+/** The socket under a WebSocket that was made with WS_OPTIONS, to which short texts are written as whole frames. */
+export interface Below {
+  readonly socket: Writable;
+  /** Its frames bear a mask, of zeros. */
+  readonly masked: boolean;
+}
+
+export function belowServer(socket: Writable): Below {
+  return { socket, masked: false };
+}
+
+/** Undefined where the masks of this client (`maskOptions`) are more than zeros. */
+export function belowClient(url: URL, socket: Writable): Below | undefined {
+  return needsNoMask(url) ? { socket, masked: true } : undefined;
+}
+
+export function wsSocket(socket: WebSocket, below?: Below): MessageSocket {
   return new WsSocket(socket, below);
 }
 
@@ -74,14 +92,14 @@ function giveBack(piece: Buffer | undefined): void {
 
 class WsSocket implements MessageSocket {
   readonly #socket: WebSocket;
-  readonly #below: Writable | undefined;
+  readonly #below: Below | undefined;
   #handlers: MessageSocketHandlers | undefined;
   /** What happened before `start`. */
   #early: ((handlers: MessageSocketHandlers) => void)[] = [];
   #cause = '';
   #closeTimer: NodeJS.Timeout | undefined;
 
-  constructor(socket: WebSocket, below: Writable | undefined) {
+  constructor(socket: WebSocket, below: Below | undefined) {
     this.#socket = socket;
     this.#below = below;
     socket.on('message', (data: RawData, isBinary: boolean) => {
@@ -117,9 +135,10 @@ class WsSocket implements MessageSocket {
 
   sendText(text: string): void {
     if (!this.#isOpen()) return;
-    const frame = this.#below === undefined ? undefined : textFrame(text);
+    const below = this.#below;
+    const frame = below && textFrame(text, below.masked);
     if (frame === undefined) this.#socket.send(text, this.#onSent);
-    else this.#below?.write(frame, this.#onSent);
+    else below?.socket.write(frame, this.#onSent);
   }
 
   sendBinary(parts: readonly Uint8Array[]): void {
