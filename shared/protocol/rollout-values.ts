@@ -8,7 +8,7 @@ export const whole = (least: number, most: number) => v.pipe(v.number(), v.integ
 export const milliseconds = (least = 0) => whole(least, 30 * DAY_MS);
 export const text = (most: number) => v.pipe(v.string(), v.maxLength(most));
 
-const SHARE = /^(?:100|\d{1,2})(?:\.\d{1,3})?%$/;
+const SHARE = /^(?:100(?:\.0{1,3})?|\d{1,2}(?:\.\d{1,3})?)%$/;
 
 /** Of hosts, from 0% to 100%. */
 export const Share = v.pipe(v.string(), v.regex(SHARE, 'must be a share such as "10%"'));

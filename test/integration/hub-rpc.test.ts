@@ -74,7 +74,7 @@ describe('a call through the hub', () => {
     await started;
     controller.abort();
     await expect(cancelled).rejects.toEqual(error('CANCELLED'));
-    await expect(operator.line.peer.call('vm.start', { vm: 'web' }, { timeoutMs: 50 })).rejects.toEqual(error('TIMEOUT'));
+    await expect(operator.line.peer.call('vm.start', { vm: 'web' }, { timeoutMs: 1000 })).rejects.toEqual(error('TIMEOUT'));
     await expect.poll(() => aborted.length).toBe(2);
     expect(aborted).toContainEqual(error('CANCELLED'));
   });

@@ -182,7 +182,15 @@ describe('a spec', () => {
   it('has amounts that are numbers or shares', () => {
     const isFine = (hosts: string) =>
       v.safeParse(RolloutSpec, { selector: {}, steps: [{ kind: 'vm' }], waves: [{ hosts }] }).success;
-    expect(['10%', '0.5%', '100%', '101%', 'some', '10'].map(isFine)).toEqual([true, true, true, false, false, false]);
+    expect(['10%', '0.5%', '100%', '100.5%', '101%', 'some', '10'].map(isFine)).toEqual([
+      true,
+      true,
+      true,
+      false,
+      false,
+      false,
+      false,
+    ]);
   });
 });
 
