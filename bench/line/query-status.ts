@@ -17,6 +17,7 @@ export function queryStatus(directory: string): Measurement {
     direction: 'at-most',
     kind: 'ratio',
     limit: 1.5,
+    anew: true,
     prepare: () => prepare(directory),
   };
 }
