@@ -15,8 +15,6 @@ export interface Measurement extends Promised {
   readonly unit: string;
   /** Runs for each that is asked for: more than one where a run is short and varies much. */
   readonly runsEach?: number;
-  /** Each run has processes of its own: where those of one run differ from those of the next by more than the runs of one do. */
-  readonly anew?: boolean;
   /** Starts what both sides need and warms both up. Disposing takes all of it down, also in the middle of a run. */
   readonly prepare: () => Promise<Sides>;
 }
@@ -48,23 +46,12 @@ export async function measure(
   { runs, signal }: { readonly runs: number; readonly signal?: AbortSignal },
 ): Promise<Row> {
   signal?.throwIfAborted();
+  await using sides = await measurement.prepare();
   const figures: Record<'ours' | 'baseline', number[]> = { ours: [], baseline: [] };
-  let run = 0;
-  for await (const sides of preparedFor(measurement, runs * (measurement.runsEach ?? 1))) {
-    signal?.throwIfAborted();
+  for (let run = 0; run < runs * (measurement.runsEach ?? 1); run++) {
     for (const side of orderOf(run)) figures[side].push(await unlessAborted(sides[side](), signal));
-    run += 1;
   }
   return judge(measurement, median(figures.ours), median(figures.baseline));
-}
-
-/** The two sides for each run in turn; they are taken down when the last one is over, or the loop is left. */
-async function* preparedFor({ prepare, anew = false }: Measurement, runs: number): AsyncGenerator<Sides, void> {
-  const runsOfEach = anew ? 1 : runs;
-  for (let left = runs; left > 0; left -= runsOfEach) {
-    await using sides = await prepare();
-    for (let run = 0; run < runsOfEach; run++) yield sides;
-  }
 }
 
 /** Who goes first alternates, so that what the first leaves behind (caches, clock speed) favours neither. */

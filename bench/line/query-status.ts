@@ -17,7 +17,6 @@ export function queryStatus(directory: string): Measurement {
     direction: 'at-most',
     kind: 'ratio',
     limit: 1.5,
-    anew: true,
     prepare: () => prepare(directory),
   };
 }

@@ -55,13 +55,6 @@ describe('a measurement', () => {
     expect(await measure(measurement({ prepare, runsEach: 3 }), { runs: 2 })).toMatchObject({ ours: 5, baseline: 2 });
   });
 
-  it('whose processes differ has others for each run', async () => {
-    const asked: string[] = [];
-    const prepare = () => scripted([9], [2], asked)();
-    expect(await measure(measurement({ prepare, anew: true }), { runs: 2 })).toMatchObject({ ours: 9, baseline: 2 });
-    expect(asked).toEqual(['ours', 'baseline', 'disposed', 'baseline', 'ours', 'disposed']);
-  });
-
   it.each([
     ['a ratio at its limit', { limit: 1.5 }, true],
     ['a ratio above its limit', { limit: 1.49 }, false],
