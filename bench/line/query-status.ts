@@ -7,11 +7,8 @@ import { openRelay } from './relay.ts';
 
 const VM = 'status';
 const CALLS = 2_000;
-/**
- * As many as it takes for compiled code on both sides: agents and hubs run for months. Ours, which has more of it, became faster until about the
- * 25,000th.
- */
-const WARM_UP_CALLS = 30_000;
+/** As many as it takes for compiled code on both sides: agents and hubs run for months. */
+const WARM_UP_CALLS = 10_000;
 
 export function queryStatus(directory: string): Measurement {
   return {
@@ -20,7 +17,6 @@ export function queryStatus(directory: string): Measurement {
     direction: 'at-most',
     kind: 'ratio',
     limit: 1.5,
-    runsEach: 3,
     prepare: () => prepare(directory),
   };
 }
