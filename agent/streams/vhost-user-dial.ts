@@ -57,6 +57,8 @@ export class VhostUserDialler {
       return pending.socket;
     } catch (error) {
       pending.claimed = false;
+      // Nobody is to wait for it at the end of this process.
+      pending.socket.unref();
       signal?.throwIfAborted();
       throw error instanceof NoAnswer
         ? new FairleadError('GUEST_UNREACHABLE', `guest ${vm} did not answer on vsock port ${port} within ${timeoutMs} ms`)
@@ -74,6 +76,7 @@ export class VhostUserDialler {
     for (const pending of this.#pending) {
       if (pending.claimed || pending.port !== port) continue;
       pending.claimed = true;
+      pending.socket.ref();
       return pending;
     }
     if (this.#pending.size >= MAX_PARKED) {

@@ -17,6 +17,7 @@ import type { Logger } from '../vm/api.ts';
 import { orAborted } from '../vm/deadline.ts';
 import { restrictSocket } from '../vm/plain-socket.ts';
 import { DaemonQuiet } from './daemon-quiet.ts';
+import { hasLostWorker, ringsAtRest, workerAtRest } from './daemon-threads.ts';
 import { keepLastWords } from './last-words.ts';
 import { endWhenStopped } from './stopped-stream.ts';
 import type { GuestChange, VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
@@ -88,16 +89,21 @@ class VhostUserDevice implements VsockDevice {
   readonly #parts: DeviceParts;
   readonly #dialler: VhostUserDialler;
   readonly #listeners = new Map<number, Server>();
-  readonly #quiet = new DaemonQuiet();
+  readonly #quiet: DaemonQuiet;
+  /** How often the guest was paused or went on. */
+  #pauses = 0;
   #disposed = false;
   /** How the daemon ended, once it has. */
   #lost: string | undefined;
+  /** The daemon is ended, because its worker has. */
+  #ending: Promise<void> | undefined;
 
   constructor(parts: DeviceParts) {
     const { vm, paths, daemon, logger } = parts;
     this.#parts = parts;
     this.backend = { kind: 'vhost-user', socketPath: paths.vhost };
     this.state = { kind: 'vhost-user', cid: GUEST_CID, daemon: daemon.identity };
+    this.#quiet = new DaemonQuiet({ atRest: () => workerAtRest(daemon.identity) });
     this.#dialler = new VhostUserDialler({ vm, udsPath: paths.uds });
     void daemon.exited.then((how) => {
       this.#lost = how;
@@ -111,9 +117,11 @@ class VhostUserDevice implements VsockDevice {
   spawned(): void {}
 
   guestChanged(change: GuestChange): void {
-    if (change === 'resumed') this.#quiet.end('paused');
-    else if (change === 'paused') this.#quiet.begin('paused');
-    else if (change === 'plugged') this.#quiet.begin('reset');
+    if (change === 'resumed') void this.#resumed(++this.#pauses);
+    else if (change === 'paused') {
+      this.#pauses += 1;
+      this.#quiet.begin('paused');
+    } else if (change === 'plugged') this.#quiet.begin('reset');
     else if (change === 'taken') this.#quiet.end('reset');
     // Without a port that the guest dials, nobody would ever tell that it is back.
     else if (this.#listeners.size > 0) this.#quiet.begin('reset');
@@ -130,6 +138,10 @@ class VhostUserDevice implements VsockDevice {
     this.#quiet.touch();
     try {
       return this.#own(await this.#dialler.dial({ ...options, timeoutMs }));
+    } catch (error) {
+      await this.#endWithWorker();
+      this.#assertUsable();
+      throw error;
     } finally {
       this.#quiet.touch();
     }
@@ -190,6 +202,28 @@ class VhostUserDevice implements VsockDevice {
     throw new FairleadError('GUEST_UNREACHABLE', `guest ${this.#parts.vm} cannot be reached on vsock: ${why}`);
   }
 
+  /** QEMU has said that the rings turn again, and the daemon is to have heard it. */
+  async #resumed(pauses: number): Promise<void> {
+    if (this.#quiet.reason === undefined) return;
+    await ringsAtRest(this.#parts.daemon.identity);
+    if (pauses !== this.#pauses) return;
+    this.#quiet.end('paused');
+    await this.#endWithWorker();
+  }
+
+  /** A daemon that carries nothing any more is ended: what is open ends with an error then, and who comes next is told at once. */
+  async #endWithWorker(): Promise<void> {
+    const { vm, daemon, logger } = this.#parts;
+    if (!(await hasLostWorker(daemon.identity))) return;
+    if (this.#disposed || this.#lost !== undefined) return;
+    try {
+      await (this.#ending ??= daemon.stop());
+      await daemon.exited;
+    } catch (error) {
+      logger.error({ vm, err: String(error) }, 'vsock daemon carries nothing any more, and could not be ended');
+    }
+  }
+
   #own(socket: Socket): Socket {
     const { vm, daemon, lookMs } = this.#parts;
     endsUnless(socket, () => (isEnding(daemon.identity) ? resetOf(vm, 'its vsock daemon ended', 'NO_DEVICE') : undefined));
@@ -205,7 +239,8 @@ class VhostUserDevice implements VsockDevice {
     const { vm } = this.#parts;
     if (this.#disposed) throw new FairleadError('GUEST_UNREACHABLE', `VM ${vm} has no vsock device any more: it has stopped`);
     if (this.#lost === undefined) return;
-    throw new FairleadError('GUEST_UNREACHABLE', `the vsock daemon of VM ${vm} ${this.#lost}: stop and start the VM`);
+    const how = this.#ending === undefined ? this.#lost : 'carried nothing any more, and was ended';
+    throw new FairleadError('PROCESS_FAILED', `the vsock daemon of VM ${vm} ${how}: stop and start the VM`);
   }
 }
 

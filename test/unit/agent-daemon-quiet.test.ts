@@ -56,6 +56,27 @@ describe('a daemon that is to be left in peace', () => {
     expect(heard).toBe('one two');
   });
 
+  it('reads no more than what was on its way while it is quiet, and the rest afterwards', async () => {
+    let taken = '';
+    near.setEncoding('utf8').on('data', (chunk: string) => {
+      taken += chunk;
+    });
+    far.write('one ');
+    await once(near, 'data');
+    quiet.begin('paused');
+    far.write('two ');
+    await once(near, 'data');
+    far.write('three');
+    // A round trip through the event loop and the kernel: had it been read, it would be here.
+    const other = connect(join(directory, 's'));
+    await once(server, 'connection');
+    other.destroy();
+    expect(taken).toBe('one two ');
+    quiet.end('paused');
+    await once(near, 'data');
+    expect(taken).toBe('one two three');
+  });
+
   it('closes for the user at once and for the daemon only afterwards', async () => {
     quiet.begin('reset');
     const closed = once(near, 'close');
