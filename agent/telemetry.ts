@@ -2,7 +2,7 @@
  * Counts from the first moment on, although the library of metrics is loaded late, at the first scrape or when much has happened: an
  * agent is connected sooner without it, and one that nobody scrapes hardly pays for it.
  *
- * What happens is noted, and counted once the turn of the event loop is over: no caller waits for it.
+ * What happens is noted, and counted when much is noted or somebody asks: no caller waits for it, and together it costs less.
  */
 import type { Duplex } from 'node:stream';
 import type { SnapshotMode } from '../shared/protocol/snapshot.ts';
@@ -14,8 +14,8 @@ import type { RpcObserver } from './rpc/dispatcher.ts';
 import type { StreamObserver } from './rpc/stream-open.ts';
 import type { VmObserver } from './vm/api.ts';
 
-/** What is remembered before the registry is loaded to take it. */
-const MAX_PENDING = 1_000;
+/** What is noted before the registry is loaded to take it, and once it is: a few tenths of a millisecond's worth. */
+const MAX_PENDING = { unloaded: 1_000, loaded: 100 };
 
 export interface TelemetrySources {
   readonly link: () => LinkStatus;
@@ -107,19 +107,14 @@ export class Telemetry implements RpcObserver, StreamObserver, VmObserver {
 
   #tell(happened: (metrics: AgentMetrics) => void): void {
     this.#pending.push(happened);
-    // Until the library is loaded, or it is time for it, nothing is to be counted.
-    const isEarly = this.#loaded === undefined && this.#pending.length < MAX_PENDING;
-    if (this.#counting || isEarly) return;
+    if (this.#counting || this.#pending.length < MAX_PENDING[this.#loaded === undefined ? 'unloaded' : 'loaded']) return;
     this.#counting = true;
     setImmediate(() => this.#count());
   }
 
   #count(): void {
     this.#counting = false;
-    if (this.#loaded === undefined) {
-      if (this.#pending.length >= MAX_PENDING) void this.metrics();
-      return;
-    }
+    if (this.#loaded === undefined) return void this.metrics();
     const pending = this.#pending;
     this.#pending = [];
     for (const happened of pending) happened(this.#loaded);

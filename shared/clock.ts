@@ -19,11 +19,16 @@ export interface Clock {
  * lists, and to find one's place among them cost more than the check of a host's signature.
  */
 const COARSE_MS = 64;
+/** The longest delay that a timer takes (24 days): Node fires a longer one at once. */
+const MAX_DELAY_MS = 2_147_483_647;
 
 export const systemClock: Clock = {
   now: () => performance.now(),
   setTimeout(callback, delayMs) {
-    const timer = setTimeout(callback, delayMs < 1000 ? delayMs : Math.ceil(delayMs / COARSE_MS) * COARSE_MS);
+    const timer = setTimeout(
+      callback,
+      delayMs < 1000 ? delayMs : Math.min(MAX_DELAY_MS, Math.ceil(delayMs / COARSE_MS) * COARSE_MS),
+    );
     return { cancel: () => clearTimeout(timer) };
   },
 };

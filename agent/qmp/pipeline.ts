@@ -11,6 +11,8 @@
  *
  * Every promise settles: by a reply, its deadline, its signal, or `interrupt`.
  */
+import { systemClock } from '../../shared/clock.ts';
+import { Deadlines } from '../../shared/deadlines.ts';
 import { type FairleadError, toFairleadError } from '../../shared/errors.ts';
 import {
   type CommandFacts,
@@ -59,6 +61,7 @@ export class CommandPipeline {
   readonly #waiting = new Set<Pending>();
   /** All that QEMU has to answer, by id, those given up included. */
   readonly #unanswered = new Map<number, Pending>();
+  readonly #deadlines = new Deadlines(systemClock);
   #interruption: FairleadError | undefined;
   #inBand = 0;
   /** QEMU reads its monitor byte by byte, at some microseconds each, so commands are short: an id is used again once QEMU has answered it. */
@@ -102,14 +105,13 @@ export class CommandPipeline {
       this.#reject(pending, commandCancelled(this.#facts(pending), signal.reason));
       return promise;
     }
-    const timer = setTimeout(
-      () => this.#giveUp(pending, commandTimedOut(this.#facts(pending), timeoutMs)),
-      clampTimerMs(timeoutMs),
+    const deadline = this.#deadlines.set(systemClock.now() + clampTimerMs(timeoutMs), () =>
+      this.#giveUp(pending, commandTimedOut(this.#facts(pending), timeoutMs)),
     );
     const onAbort = (): void => this.#giveUp(pending, commandCancelled(this.#facts(pending), signal?.reason));
     signal?.addEventListener('abort', onAbort, { once: true });
     pending.release = () => {
-      clearTimeout(timer);
+      this.#deadlines.strike(deadline);
       signal?.removeEventListener('abort', onAbort);
     };
     if (oob) {
@@ -140,6 +142,7 @@ export class CommandPipeline {
   /** The session is over: all that is pending is rejected, and so is what is submitted later. */
   interrupt(cause: FairleadError): void {
     this.#interruption = cause;
+    this.#deadlines.stop();
     const open = [...this.#unanswered.values(), ...this.#waiting];
     this.#unanswered.clear();
     this.#waiting.clear();

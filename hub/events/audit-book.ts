@@ -17,6 +17,8 @@ export type NewAuditEntry = v.InferOutput<typeof KeptEntry> & { readonly actor: 
 const AUDIT = defineLog('audit', KeptEntry);
 
 const READS_WAIT_MS = 1000;
+/** Reads whose entries are still to be made: a few tenths of a millisecond's worth, and what their params take. */
+const MAX_UNMADE_READS = 50;
 const MAX_WAITING_READS = 1000;
 const PAGE = 500;
 
@@ -41,6 +43,7 @@ export class AuditBook {
   readonly #log: Log<v.InferOutput<typeof KeptEntry>>;
   readonly #housekeeping: Housekeeping;
   #reads: NewAuditEntry[] = [];
+  #unmade: (() => NewAuditEntry)[] = [];
   #timer: Timer | undefined;
 
   constructor(options: AuditBookOptions) {
@@ -54,16 +57,24 @@ export class AuditBook {
     await this.#write([entry]);
   }
 
-  read(entry: NewAuditEntry): void {
-    this.#reads.push(entry);
+  /** The entry is made later, so that no caller waits for it. */
+  read(make: () => NewAuditEntry): void {
+    this.#timer ??= this.#options.clock.setTimeout(() => void this.flush(), READS_WAIT_MS);
+    if (this.#unmade.push(make) === MAX_UNMADE_READS) setImmediate(() => this.#makeReads());
+  }
+
+  #makeReads(): void {
+    const unmade = this.#unmade;
+    this.#unmade = [];
+    for (const make of unmade) this.#reads.push(make());
     if (this.#reads.length >= MAX_WAITING_READS) void this.flush();
-    else this.#timer ??= this.#options.clock.setTimeout(() => void this.flush(), READS_WAIT_MS);
   }
 
   /** Writes what waits. */
   async flush(): Promise<void> {
     this.#timer?.cancel();
     this.#timer = undefined;
+    this.#reads.push(...this.#unmade.splice(0).map((make) => make()));
     const entries = this.#reads;
     this.#reads = [];
     await this.#write(entries);

@@ -34,8 +34,8 @@ export function createHealthApp({ hubId, metrics, readiness }: HealthServices): 
   app.get('/readyz', (context) => readyz(context, readiness()));
   app.get('/version', (context) => context.json({ version: VERSION, contractVersion: CONTRACT_VERSION, hubId }));
   app.get('/metrics', async (context) => {
-    const { registry } = metrics;
-    return context.body(await registry.metrics(), 200, { 'content-type': registry.contentType });
+    const { text, contentType } = await metrics.render();
+    return context.body(text, 200, { 'content-type': contentType });
   });
   return app;
 }

@@ -92,6 +92,8 @@ export class RpcPost {
       return await promise;
     } finally {
       this.#running.delete(end);
+      // Its deadlines have a timer, struck off or not.
+      peer.close(new FairleadError('INTERRUPTED', 'the call has ended'));
     }
   }
 }

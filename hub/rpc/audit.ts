@@ -37,7 +37,7 @@ export class Audit {
   }
 
   read(caller: Caller, call: AuditedCall): void {
-    this.#book.read(entryOf(caller, call));
+    this.#book.read(() => entryOf(caller, call));
   }
 
   async enrolment(fields: { host: string; tokenId?: string; address: string; code: string }): Promise<void> {

@@ -121,7 +121,7 @@ export class Dispatcher {
       const isChange = changesSomething(method, params);
       // What changed something is told once it is in the audit; of anything else the caller hears first.
       if (isChange) await this.#options.audit.changed(caller, ended);
-      setImmediate(() => this.#note(caller, ended, isChange));
+      this.#note(caller, ended, isChange);
     }
   }
 
@@ -175,6 +175,7 @@ export class Dispatcher {
     return this.#shares.take({ host, tokenId: principal.tokenId, endless: params['follow'] === true });
   }
 
+  /** Counted and written later. */
   #note(caller: Caller, call: AuditedCall, isChange: boolean): void {
     const { metrics, audit } = this.#options;
     metrics.rpcEnded(isMethodName(call.method) ? call.method : 'unknown', call.code, call.durationMs);

@@ -9,6 +9,7 @@
  */
 import { type Cancellation, CancelSource } from '../cancellation.ts';
 import type { Clock } from '../clock.ts';
+import type { Deadlines } from '../deadlines.ts';
 import { FairleadError, isFairleadError, type JsonObject, toFairleadError } from '../errors.ts';
 import { exceedsBytes, type Request, type RequestId, writeError, writeNotification, writeResult } from './envelope.ts';
 import { type CallMeta, splitMeta } from './meta.ts';
@@ -18,6 +19,7 @@ import { toWireError } from './wire-error.ts';
 export interface IncomingPort {
   readonly send: (text: string) => void;
   readonly clock: Clock;
+  readonly deadlines: Deadlines;
   readonly limits: PeerLimits;
   readonly onRequest: PeerOptions['onRequest'];
   readonly onHandlerFault: (error: FairleadError, method: string) => void;
@@ -95,19 +97,20 @@ export class IncomingRequests {
     const { id, method } = request;
     const source = new CancelSource();
     this.#running.set(id, source);
-    const timer =
+    const { deadlines } = this.#port;
+    const deadline =
       deadlineMs === undefined
         ? undefined
-        : this.#port.clock.setTimeout(() => {
+        : deadlines.set(deadlineMs, () => {
             source.abort(new FairleadError('TIMEOUT', `${method} did not end within its deadline`));
-          }, deadlineMs - this.#port.clock.now());
+          });
     try {
       const result = await this.#port.onRequest(method, params, this.#contextOf(request, meta, deadlineMs, source));
       this.#answer(id, this.#writeBounded(method, writeResult(id, result)));
     } catch (error) {
       this.#answerError(id, this.#explain(error, method, source));
     } finally {
-      timer?.cancel();
+      if (deadline !== undefined) deadlines.strike(deadline);
       this.#running.delete(id);
     }
   }

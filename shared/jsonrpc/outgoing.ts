@@ -10,7 +10,8 @@
  * effect; after the other codes that is unknown.
  */
 import type { Cancellation } from '../cancellation.ts';
-import type { Clock, Timer } from '../clock.ts';
+import type { Clock } from '../clock.ts';
+import type { Deadlines } from '../deadlines.ts';
 import { FairleadError, isFairleadError, toFairleadError } from '../errors.ts';
 import { exceedsBytes, type RequestId, writeNotification, writeRequest } from './envelope.ts';
 import { MAX_TIMEOUT_MS } from './meta.ts';
@@ -27,13 +28,14 @@ interface PendingCall {
   readonly onProgress: ((value: unknown) => void) | undefined;
   readonly resolve: (result: unknown) => void;
   readonly reject: (error: FairleadError) => void;
-  /** Stops the timer and forgets the abort listener. */
+  /** Strikes the deadline off and forgets the abort listener. */
   release(): void;
 }
 
 export interface OutgoingPort {
   readonly send: (text: string) => void;
   readonly clock: Clock;
+  readonly deadlines: Deadlines;
   readonly limits: PeerLimits;
   readonly stats: PeerStats;
 }
@@ -145,14 +147,15 @@ export class OutgoingCalls {
   #arm(id: string, method: string, timeoutMs: number, signal: Cancellation | undefined): () => void {
     const onAbort = (): void => this.#giveUp(id, reasonOf(signal, `${method} (${id})`));
     signal?.addEventListener('abort', onAbort, { once: true });
-    let timer: Timer | undefined;
-    if (timeoutMs > 0) {
-      timer = this.#port.clock.setTimeout(() => {
-        this.#giveUp(id, new FairleadError('TIMEOUT', `${method} (${id}) had no answer within ${timeoutMs} ms`));
-      }, timeoutMs);
-    }
+    const { clock, deadlines } = this.#port;
+    const deadline =
+      timeoutMs === 0
+        ? undefined
+        : deadlines.set(clock.now() + timeoutMs, () => {
+            this.#giveUp(id, new FairleadError('TIMEOUT', `${method} (${id}) had no answer within ${timeoutMs} ms`));
+          });
     return () => {
-      timer?.cancel();
+      if (deadline !== undefined) deadlines.strike(deadline);
       signal?.removeEventListener('abort', onAbort);
     };
   }

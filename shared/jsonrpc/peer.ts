@@ -8,6 +8,7 @@
  * `onProtocolError`, whose owner closes the line; the peer itself goes on until it is told to close.
  */
 import { type Clock, systemClock } from '../clock.ts';
+import { Deadlines } from '../deadlines.ts';
 import { FairleadError, type JsonObject, toFairleadError } from '../errors.ts';
 import { exceedsBytes, type Message, type RequestId, readMessage, writeNotification } from './envelope.ts';
 import { IncomingRequests } from './incoming.ts';
@@ -21,13 +22,15 @@ export class JsonRpcPeer {
   readonly #limits: PeerLimits;
   readonly #outgoing: OutgoingCalls;
   readonly #incoming: IncomingRequests;
+  readonly #deadlines: Deadlines;
   #closed = false;
 
   constructor(options: PeerOptions) {
     this.#options = options;
     this.#limits = { ...DEFAULT_PEER_LIMITS, ...options.limits };
     const clock: Clock = options.clock ?? systemClock;
-    const common = { send: options.send, clock, limits: this.#limits };
+    this.#deadlines = new Deadlines(clock);
+    const common = { send: options.send, clock, deadlines: this.#deadlines, limits: this.#limits };
     this.#outgoing = new OutgoingCalls({ ...common, stats: this.stats });
     this.#incoming = new IncomingRequests({
       ...common,
@@ -95,6 +98,7 @@ export class JsonRpcPeer {
     this.#closed = true;
     this.#outgoing.close(error);
     this.#incoming.close(error);
+    this.#deadlines.stop();
   }
 
   #onInvalid(message: Extract<Message, { kind: 'invalid' }>): void {

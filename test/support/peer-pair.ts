@@ -1,5 +1,6 @@
 /** Two JSON-RPC peers head to head in memory, on virtual time. Messages lie in a queue per direction until they are delivered. */
 import { FairleadError } from '../../shared/errors.ts';
+import { MAX_TIMEOUT_MS } from '../../shared/jsonrpc/meta.ts';
 import { JsonRpcPeer } from '../../shared/jsonrpc/peer.ts';
 import type { PeerLimits, PeerOptions } from '../../shared/jsonrpc/types.ts';
 import { FakeClock } from './fake-clock.ts';
@@ -46,6 +47,17 @@ export class PeerPair {
 
   deliverToCaller(count = this.toCaller.length): void {
     for (const text of this.toCaller.splice(0, count)) this.caller.receive(text);
+  }
+
+  /**
+   * Timers of both sides, before and after all that can be due was due, and what was sent meanwhile. One timer of each side may be left of
+   * calls that have ended: when it is due, it finds nothing, and is not set again.
+   */
+  whatIsDue(): { readonly timers: number; readonly left: number; readonly sent: number } {
+    const timers = this.clock.pendingTimers;
+    const sent = this.sent.length;
+    this.clock.advance(MAX_TIMEOUT_MS);
+    return { timers, left: this.clock.pendingTimers, sent: this.sent.length - sent };
   }
 
   /** The line drops: what is on its way is lost. */

@@ -156,10 +156,10 @@ describe('the audit', () => {
     const store = openSqliteStore(':memory:');
     const clock = new FakeClock();
     const book = new AuditBook({ store, clock, maxEntries: 1000, onFault: () => {} });
-    book.read(entry('vm.get'));
+    book.read(() => entry('vm.get'));
     await book.changed(entry('vm.stop'));
     clock.advance(1000);
-    book.read(entry('vm.list', { actor: 't2' }));
+    book.read(() => entry('vm.list', { actor: 't2' }));
     const { entries } = await book.list({ since: 0, limit: 10 });
     expect(entries.map(({ seq, actor, method }) => [seq, actor, method])).toEqual([
       [1, 't1', 'vm.stop'],
