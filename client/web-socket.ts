@@ -44,6 +44,11 @@ class BrowserSocket implements MessageSocket {
     });
   }
 
+  /** Among what settles promises: a page has nothing behind that but other turns. */
+  soon(task: () => void): void {
+    queueMicrotask(task);
+  }
+
   get bufferedBytes(): number {
     return this.#socket.bufferedAmount;
   }

@@ -8,6 +8,9 @@
  * What a hub keeps of a stream is only here, and no byte of it: one that starts anew learns the same from its ends, each of which has the
  * key, 128 random bits that nobody else was told. A leg that was here goes to no other owner: the same host or token, and the same
  * session by its secret.
+ *
+ * A stream that this hub has never seen stands on the word of one end alone until the other comes. Anybody with a token may say so of as many
+ * keys as a session holds, again and again with new sessions: so there is a limit for each account.
  */
 import type { Clock, Timer } from '../../shared/clock.ts';
 import type { PeerHello } from '../../shared/mux/hello.ts';
@@ -24,6 +27,8 @@ export interface LegOwner {
   readonly side: Side;
   /** Host, or token and session of an operator. */
   readonly name: string;
+  /** Host or token. */
+  readonly account: string;
   /** Session and its key; undefined when the end cannot resume. */
   readonly proof: string | undefined;
 }
@@ -32,17 +37,17 @@ export interface LegOwner {
 const OWNERS = new WeakMap<PeerHello, LegOwner>();
 
 export function hostOwner(host: string, hello: PeerHello | undefined): LegOwner {
-  return ownerOf(hello, 'far', () => host);
+  return ownerOf(hello, 'far', host, () => host);
 }
 
 export function operatorOwner(tokenId: string, hello: PeerHello | undefined): LegOwner {
-  return ownerOf(hello, 'near', () => `${tokenId}/${hello?.session.id ?? ''}`);
+  return ownerOf(hello, 'near', tokenId, () => `${tokenId}/${hello?.session.id ?? ''}`);
 }
 
-function ownerOf(hello: PeerHello | undefined, side: Side, nameOf: () => string): LegOwner {
+function ownerOf(hello: PeerHello | undefined, side: Side, account: string, nameOf: () => string): LegOwner {
   const known = hello === undefined ? undefined : OWNERS.get(hello);
   if (known !== undefined) return known;
-  const owner = { side, name: nameOf(), proof: proofOf(hello) };
+  const owner = { side, name: nameOf(), account, proof: proofOf(hello) };
   if (hello !== undefined) OWNERS.set(hello, owner);
   return owner;
 }
@@ -74,7 +79,12 @@ export interface Return {
 interface Entry {
   readonly relay: Relay;
   readonly owners: Partial<Record<Side, LegOwner>>;
+  /** Who alone has spoken of the stream so far. */
+  claimant: string | undefined;
 }
+
+/** Streams of one account that wait for an end that this hub has never seen; four sessions' worth. */
+export const MAX_CLAIMS = 8192;
 
 /** Streams whose ending is remembered, for ends that were away then. */
 const MAX_EPITAPHS = 4096;
@@ -95,6 +105,8 @@ export class RelayBook implements Disposable {
   readonly #timers = new Map<Entry, Map<Side, Timer>>();
   /** The same by the name of the leg's owner. */
   readonly #away = new Map<string, Set<Entry>>();
+  /** How many each account has claimed. */
+  readonly #claims = new Map<string, number>();
 
   constructor({ clock, graceMs = GRACE_MS }: RelayBookOptions) {
     this.#clock = clock;
@@ -122,9 +134,13 @@ export class RelayBook implements Disposable {
     if (owner.proof === undefined || (known !== undefined && !isSame(known, owner))) {
       return stream.reset(RESET_CODES.UNKNOWN_STREAM, 'the stream is not of this session');
     }
+    if (found === undefined && (this.#claims.get(owner.account) ?? 0) >= MAX_CLAIMS) {
+      return stream.reset(RESET_CODES.LIMIT, `${MAX_CLAIMS} streams that this hub does not know wait for their other ends`);
+    }
     if (found === undefined) onNew();
     const entry = found ?? this.#enterHalf(said.key, owner, hooks);
     entry.owners[side] = owner;
+    if (entry.owners.near !== undefined && entry.owners.far !== undefined) this.#confirm(entry);
     this.#isBack(entry, side);
     entry.relay.attach(side, stream, said, pool);
   }
@@ -141,6 +157,7 @@ export class RelayBook implements Disposable {
     this.#timers.clear();
     this.#epitaphs.clear();
     this.#away.clear();
+    this.#claims.clear();
   }
 
   #enter(key: StreamKey, owners: readonly LegOwner[], hooks: Omit<RelayHooks, 'onHeld'>): Entry {
@@ -157,7 +174,7 @@ export class RelayBook implements Disposable {
         hooks.onOver?.();
       },
     });
-    const entry: Entry = { relay, owners: {} };
+    const entry: Entry = { relay, owners: {}, claimant: undefined };
     for (const owner of owners) entry.owners[owner.side] = owner;
     this.#entries.set(key, entry);
     return entry;
@@ -165,6 +182,8 @@ export class RelayBook implements Disposable {
 
   #enterHalf(key: StreamKey, owner: LegOwner, hooks: Omit<RelayHooks, 'onHeld'>): Entry {
     const entry = this.#enter(key, [], hooks);
+    entry.claimant = owner.account;
+    this.#claims.set(owner.account, (this.#claims.get(owner.account) ?? 0) + 1);
     this.#hold(entry, owner.side === 'near' ? 'far' : 'near');
     return entry;
   }
@@ -192,7 +211,18 @@ export class RelayBook implements Disposable {
     if (away?.size === 0) this.#away.delete(name);
   }
 
+  /** Both ends have spoken of it, or nobody does any more. */
+  #confirm(entry: Entry): void {
+    const { claimant } = entry;
+    if (claimant === undefined) return;
+    entry.claimant = undefined;
+    const left = (this.#claims.get(claimant) ?? 0) - 1;
+    if (left > 0) this.#claims.set(claimant, left);
+    else this.#claims.delete(claimant);
+  }
+
   #forget(entry: Entry): void {
+    this.#confirm(entry);
     for (const side of this.#timers.get(entry)?.keys() ?? []) this.#isBack(entry, side);
     this.#entries.delete(entry.relay.key);
   }

@@ -105,7 +105,7 @@ export class Line {
     socket.start({
       onText: (text) => this.#onText(text),
       onBinary: (bytes) => this.#onBinary(bytes),
-      onDrain: () => this.#outbox.schedule(),
+      onDrain: () => this.#outbox.drained(),
       onClose: (code, reason) => this.#onSocketClose(code, reason),
     });
     this.#outbox.schedule();

@@ -19,6 +19,11 @@ export interface MessageSocket {
   sendText(text: string): void;
   /** The parts make one binary message. The caller does not touch them afterwards. */
   sendBinary(parts: readonly Uint8Array[]): void;
+  /**
+   * Run `task` in this turn of the event loop, behind all that settles promises in it where the platform can: an answer on its way through a
+   * program takes several of their turns, and would wait behind each message of bulk data that is sent between two of them.
+   */
+  soon(task: () => void): void;
   /** Bytes sent that the kernel has not taken yet. */
   readonly bufferedBytes: number;
   /** Closing handshake; the socket is destroyed if the peer does not answer in time. */

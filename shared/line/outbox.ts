@@ -2,17 +2,16 @@
  * What goes to the socket next: control frames, then RPC text, then data, as long as little waits in the socket (Pacer), and data as long
  * as little of it is on its way (Flight): less for bulk than for streams that have little to send.
  *
- * Packing is by availability, never by time: all that one turn of the event loop made ready leaves in one go at its end (a
- * microtask), and more goes when the socket has drained. Text that never ends lets data through now and then.
+ * Packing is by availability, never by time: all that one turn of the event loop made ready leaves in one go at its end, but for text, which
+ * leaves at once; and more goes when the socket has drained. Text that never ends lets data through now and then.
  */
 import { FairleadError } from '../errors.ts';
+import { MESSAGE_BYTES } from '../mux/limits.ts';
 import type { MuxSession } from '../mux/session.ts';
 import { Flight } from './flight.ts';
 import type { MessageSocket } from './message-socket.ts';
 import { Pacer } from './pacer.ts';
 
-/** Bytes of one binary message: four full frames. More would hold up control calls, less would cost more calls to the kernel. */
-const MESSAGE_BYTES = 4 * (16 * 1024 + 8);
 const MIN_MESSAGE_BYTES = 16 * 1024 + 8;
 /** Bytes of text in a row after which one message of data may pass. */
 const TEXT_RUN_BYTES = 256 * 1024;
@@ -65,11 +64,16 @@ export class Outbox {
     this.flush();
   }
 
-  /** Something is ready, or the socket has drained. */
+  /** The socket took more of what was sent: after each call, mostly when there is no more. */
+  drained(): void {
+    if (this.#texts.length > 0 || !this.#mux.isIdle) this.schedule();
+  }
+
+  /** Something is ready. */
   schedule(): void {
     if (this.#scheduled || this.#stopped) return;
     this.#scheduled = true;
-    queueMicrotask(() => {
+    this.#socket.soon(() => {
       this.#scheduled = false;
       this.flush();
     });
@@ -77,7 +81,7 @@ export class Outbox {
 
   /** Send as much as the socket should have. */
   flush(): void {
-    while (!this.#stopped) {
+    for (let hasSentData = false; !this.#stopped; ) {
       const waiting = this.#socket.bufferedBytes;
       this.#pacer.observe(this.#now(), this.#sentBytes - waiting, waiting > 0);
       const room = this.#pacer.budgetBytes - waiting;
@@ -85,7 +89,11 @@ export class Outbox {
       if (this.#flight.isDue()) this.#mux.ping();
       // So it is after each call, and to look for a message costs more.
       if (this.#texts.length === 0 && this.#mux.isIdle) return;
+      // More may follow before the next turn, and take it along.
+      if (hasSentData && this.#texts.length === 0 && this.#mux.hasLeftover) return this.schedule();
+      const { dataBytes } = this.#mux;
       if (!this.#sendNext(room)) return;
+      hasSentData ||= this.#mux.dataBytes > dataBytes;
     }
   }
 
@@ -104,8 +112,9 @@ export class Outbox {
     const parts = this.#mux.pull(limit, textFirst ? 'none' : mayGo);
     if (!textFirst) this.#textRun = 0;
     if (parts === undefined) return this.#sendText();
-    this.#sentBytes += parts.reduce((sum, part) => sum + part.length, 0);
     this.#flight.sent(this.#mux.dataBytes - dataBytes);
+    if (this.#mux.dataBytes > dataBytes && this.#flight.isDue()) parts.push(this.#mux.takePing());
+    this.#sentBytes += parts.reduce((sum, part) => sum + part.length, 0);
     this.#socket.sendBinary(parts);
     return true;
   }

@@ -2,12 +2,15 @@
  * Bytes in order, as the chunks they came in.
  *
  * A small chunk is copied: it is mostly a view of a much larger message, which it would keep alive for as long as it waits, and a
- * sender of single bytes would fill memory with views. Copies of small chunks that wait together share a slab and come out as one.
+ * sender of single bytes would fill memory with views. Copies of small chunks that wait together share a slab and come out as one. So what
+ * waits takes no more than some times its length.
  */
+import { WIRE } from './limits.ts';
+
 const COPY_BELOW_BYTES = 2048;
+/** A longer one is copied where the memory that it lies in is so many times longer: full frames of a full message are not. */
+const HOLDS_AT_MOST = 5;
 const SLAB_BYTES = 8192;
-/** Their buffers. */
-const SLABS = new WeakSet<ArrayBufferLike>();
 
 export class ByteQueue {
   #chunks: Uint8Array[] = [];
@@ -24,11 +27,16 @@ export class ByteQueue {
     return this.#length;
   }
 
+  /** Of the first chunk. */
+  get headBytes(): number {
+    return this.#chunks[this.#head]?.length ?? 0;
+  }
+
   push(chunk: Uint8Array): void {
     if (chunk.length === 0) return;
     if (chunk.length >= COPY_BELOW_BYTES) {
       this.#slab = undefined;
-      this.#chunks.push(chunk);
+      this.#chunks.push(chunk.length * HOLDS_AT_MOST < chunk.buffer.byteLength ? copyOf(chunk) : chunk);
     } else if (this.#length === 0) {
       // `slice` of a Node Buffer does not copy, the constructor does.
       this.#chunks.push(new Uint8Array(chunk));
@@ -38,10 +46,13 @@ export class ByteQueue {
     this.#length += chunk.length;
   }
 
-  /** Whether `shift` will give the very chunk that was pushed, neither cut nor copied. A slab that has filled up may be as long as one. */
+  /**
+   * Whether `shift` will give a chunk as it was pushed, neither cut nor put together with others, and with room for a header before it. A slab
+   * that has filled up may be as long as one, but begins where its buffer does, and nothing that came in a frame does.
+   */
   isWhole(maxBytes: number): boolean {
     const chunk = this.#chunks[this.#head];
-    if (chunk === undefined || this.#isCut || SLABS.has(chunk.buffer)) return false;
+    if (chunk === undefined || this.#isCut || chunk.byteOffset === 0) return false;
     return chunk.length >= COPY_BELOW_BYTES && chunk.length <= maxBytes;
   }
 
@@ -73,7 +84,6 @@ export class ByteQueue {
     const last = this.#chunks.at(-1);
     if (this.#slab === undefined || last === undefined || this.#slabUsed + chunk.length > SLAB_BYTES) {
       this.#slab = new Uint8Array(SLAB_BYTES);
-      SLABS.add(this.#slab.buffer);
       this.#slab.set(chunk);
       this.#slabUsed = chunk.length;
       this.#chunks.push(this.#slab.subarray(0, chunk.length));
@@ -94,4 +104,11 @@ export class ByteQueue {
       this.#head = 0;
     }
   }
+}
+
+/** With room for a header before it, as it had in its message. */
+function copyOf(chunk: Uint8Array): Uint8Array {
+  const copy = new Uint8Array(WIRE.headerBytes + chunk.length).subarray(WIRE.headerBytes);
+  copy.set(chunk);
+  return copy;
 }

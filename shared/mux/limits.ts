@@ -63,6 +63,14 @@ export const PROCESS_POOL_BYTES = 512 * 1024 * 1024;
 /** Bytes that a stream may send before the scheduler turns to the next one, where messages are not longer. */
 export const SCHEDULER_QUANTUM_BYTES = 16 * 1024;
 
+/**
+ * Bytes of one binary message. More would hold up control calls, less would cost more calls to the kernel; and with what a WebSocket puts before
+ * it and a PING behind it, it is one segment of TCP on loopback, whose packets have 64 KiB: a little more would be two.
+ */
+export const MESSAGE_BYTES = 65_400;
+/** A piece of data that is worth neither a message nor a frame of its own while there is more. */
+export const SCRAP_BYTES = 512;
+
 /** Floods: each is a bucket of `burst` frames, refilled at `perSecond`. More than that closes the session with LIMIT_EXCEEDED. */
 export const FLOOD = {
   /** Heartbeats are one in 10 s; a peer that was stopped for a while catches up with a few at once. */
@@ -73,7 +81,7 @@ export const FLOOD = {
   window: { burst: 20_000, perSecond: 1_000 },
 } as const;
 
-/** Entries of one RESUME frame, so that it fits into the smallest message that a side makes. */
+/** Entries of one RESUME frame, so that it fits into the smallest message that this side makes; less where the other side takes less. */
 export const RESUME_ENTRIES_A_FRAME = 256;
 /** How long both sides keep the streams of a line that broke, in milliseconds. */
 export const GRACE_MS = 60_000;

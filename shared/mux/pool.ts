@@ -3,10 +3,11 @@
  *
  *     0 ............. 1/4 .......... 1/2 .......... 3/4 .......... limit
  *     new streams: all they want │ half of it │ a quarter of it
- *     streams that want more: as long as it is not beyond │
+ *     streams that want more:    │ those that have lasted     │ none
  *
  * So streams that have grown leave room for new ones: with the sizes of limits.ts, for as many as a line may have. And a thousand that nobody
- * reads, whose windows are never given back, leave room for some to grow. A pool may have a parent (session in process); a reservation counts
+ * reads, whose windows are never given back, leave room for some to grow: each of them looked like one that is read for as long as a socket
+ * behind it took what came. A pool may have a parent (session in process); a reservation counts
  * in both or in neither.
  */
 import { PROCESS_POOL_BYTES } from './limits.ts';
@@ -14,6 +15,7 @@ import { PROCESS_POOL_BYTES } from './limits.ts';
 const WHOLE_UP_TO = 1 / 4;
 const HALF_UP_TO = 1 / 2;
 const MORE_UP_TO = 3 / 4;
+const MORE_AT_ONCE_UP_TO = 1 / 4;
 
 /** Time in which each window that runs dry counts once, in milliseconds. */
 const DRY_SLOT_MS = 50;
@@ -73,9 +75,9 @@ export class MemoryPool {
     return true;
   }
 
-  /** For a stream that can do without: leaves what new ones need. */
-  reserveMore(bytes: number): boolean {
-    return this.#usedShare(bytes) <= MORE_UP_TO && this.reserve(bytes);
+  /** For a stream that can do without: leaves what new ones need, and much of it to those that have `lasted`. */
+  reserveMore(bytes: number, lasted: boolean): boolean {
+    return this.#usedShare(bytes) <= (lasted ? MORE_UP_TO : MORE_AT_ONCE_UP_TO) && this.reserve(bytes);
   }
 
   /** For a new stream that wants `bytes`: how many it got, less where little is left; 0 when there is no room even for that. */

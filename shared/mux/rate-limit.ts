@@ -20,9 +20,9 @@ export class RateLimit {
     return true;
   }
 
-  /** One more, up to the burst: for what an action of ours entitles the other side to. */
-  give(): void {
-    if (this.#tokens < this.#burst) this.#tokens += 1;
+  /** So many more, up to the burst: for what actions of ours entitle the other side to. */
+  give(actions = 1): void {
+    if (this.#tokens < this.#burst) this.#tokens = Math.min(this.#burst, this.#tokens + actions);
   }
 
   #refill(now: number): void {

@@ -4,6 +4,7 @@
  *   the window doubles    when it is dry (the sender said by EXHAUSTED that it had used all its credit, and yet the reader has read
  *                         everything), the bytes of a whole window came within two round trips, or within HOLD_MS, and it is not
  *                         greater than those of the session that run dry are on average
+ *                         (where much memory is promised, only if it has lasted: pool.ts)
  *   the window halves     when WINDOWS_TO_SHRINK windows' worth of bytes have come without that
  *
  * A slow reader never lets its window run dry: credit is renewed at a quarter of it, long before the rest is read. A line that is shared
@@ -19,6 +20,9 @@ import type { MemoryPool } from './pool.ts';
 
 /** Windows' worth of bytes without need of it, after which a window is twice too great. */
 const WINDOWS_TO_SHRINK = 16;
+/** What a stream has to have been read of to count as one that lasts, in windows' worth and in bytes: the sockets behind an end take some at once. */
+const WINDOWS_TO_LAST = 16;
+const BYTES_TO_LAST = 1024 * 1024;
 /** A window that lasts so many round trips never makes its sender wait. */
 const WINDOW_ROUND_TRIPS = 2;
 /**
@@ -130,7 +134,8 @@ export class ReceiveWindow {
   #grow(): void {
     this.#neededAt = this.#consumedBytes;
     const more = Math.min(this.#windowBytes, this.#maxBytes - this.#windowBytes);
-    if (this.#targetBytes === this.#windowBytes && more > 0 && this.#pool.reserveMore(more)) this.#windowBytes += more;
+    const lasted = this.#consumedBytes >= Math.max(BYTES_TO_LAST, WINDOWS_TO_LAST * this.#windowBytes);
+    if (this.#targetBytes === this.#windowBytes && more > 0 && this.#pool.reserveMore(more, lasted)) this.#windowBytes += more;
     this.#targetBytes = this.#windowBytes;
   }
 

@@ -7,7 +7,7 @@
  * until the receiver has answered with an entry of the same round. See stream.ts.
  */
 import { FLAG, FRAME, type Frame, newFrame, violation } from './frame.ts';
-import { WIRE } from './limits.ts';
+import { RESUME_ENTRIES_A_FRAME, WIRE } from './limits.ts';
 import { readKey, readU32, readU64, type StreamKey, writeKey, writeU32, writeU64 } from './numbers.ts';
 import type { Credit } from './payload.ts';
 
@@ -39,6 +39,17 @@ export function writeResume(entries: readonly ListedEntry[], more: boolean): Uin
     writeKey(frame, at + 40, entry.key);
   });
   return frame;
+}
+
+/** All that a side holds, as frames that fit into messages of `maxMessageBytes`. */
+export function writeResumes(entries: readonly ListedEntry[], maxMessageBytes: number): Uint8Array[] {
+  const fitting = Math.floor((maxMessageBytes - WIRE.headerBytes) / WIRE.resumeEntryBytes);
+  const most = Math.min(RESUME_ENTRIES_A_FRAME, fitting);
+  const frames: Uint8Array[] = [];
+  for (let at = 0; at === 0 || at < entries.length; at += most) {
+    frames.push(writeResume(entries.slice(at, at + most), at + most < entries.length));
+  }
+  return frames;
 }
 
 export function readResume(frame: Frame): ListedEntry[] {

@@ -66,6 +66,11 @@ export class Scheduler<T extends Schedulable<T>> {
     return this.#sparse.head === undefined && this.#fresh.head === undefined && this.#old.head === undefined;
   }
 
+  /** At most one waits for a turn. */
+  get isLast(): boolean {
+    return this.#sparse.size + this.#fresh.size + this.#old.size <= 1;
+  }
+
   /** The stream may have become sendable. */
   activate(stream: T): void {
     const { schedule } = stream;

@@ -9,7 +9,7 @@
 import { FairleadError } from '../errors.ts';
 import { ByteQueue } from './byte-queue.ts';
 import { FLAG, FRAME, type Frame, rewriteHeader, violation, writeHeader } from './frame.ts';
-import { WIRE } from './limits.ts';
+import { SCRAP_BYTES, WIRE } from './limits.ts';
 import { type Credit, writeFin } from './payload.ts';
 import type { MemoryPool } from './pool.ts';
 import { ReplayQueue } from './replay-queue.ts';
@@ -88,25 +88,54 @@ export class SendSide {
     this.#finQueued = true;
   }
 
-  /** Put the next frame's parts, at most `maxPayload` of data, into `parts`. Returns the bytes of data; 0 for the FIN. */
-  pull(parts: Uint8Array[], maxPayload: number): number {
-    if (this.#room <= Math.min(maxPayload, this.queuedBytes)) this.#widen();
-    const max = Math.min(maxPayload, this.#room);
-    const hasHeader = this.#queue instanceof ByteQueue && this.#queue.isWhole(max);
-    const chunk = this.#queue?.shift(max);
-    if (chunk === undefined) {
-      parts.push(writeFin(this.#id, this.#sentBytes));
-      this.#finSent = true;
-      return 0;
+  /** Data of the next frame, where it is not to be cut: that of a relay. */
+  get uncutBytes(): number {
+    return this.#queue instanceof ByteQueue ? Math.min(this.#queue.headBytes, this.#room) : 0;
+  }
+
+  /**
+   * Put the next frame's parts into `parts`: `atMost` so much data, and what is `fitting` rather than that. Returns the bytes of data; 0 for
+   * the FIN.
+   */
+  pull(parts: Uint8Array[], atMost: number, fitting: number): number {
+    if (this.#room <= Math.min(atMost, this.queuedBytes)) this.#widen();
+    const max = Math.min(atMost, this.#room);
+    if (this.#queue instanceof ReplayQueue && this.#queue.length > 0) return this.#pullOwn(this.#queue, parts, max, fitting);
+    if (this.#queue instanceof ByteQueue) return this.#pullRelayed(this.#queue, parts, max);
+    parts.push(writeFin(this.#id, this.#sentBytes));
+    this.#finSent = true;
+    return 0;
+  }
+
+  #pullOwn(queue: ReplayQueue, parts: Uint8Array[], max: number, fitting: number): number {
+    const isRest = queue.length <= Math.min(max, fitting + SCRAP_BYTES);
+    const bytes = Math.min(queue.length, max, isRest ? max : Math.max(fitting, SCRAP_BYTES));
+    parts.push(writeHeader(FRAME.DATA, this.#advance(bytes), bytes, this.#id));
+    for (let left = bytes; left > 0; ) {
+      const chunk = queue.shift(left);
+      if (chunk === undefined) throw new FairleadError('INTERNAL', `stream ${this.#id}: less waits than its queue says`);
+      parts.push(chunk);
+      left -= chunk.length;
     }
-    // What ends keep has to be acked first.
-    if (this.#queue instanceof ByteQueue && this.#queue.length === 0) this.#queue = undefined;
-    this.#sentBytes += chunk.length;
-    const exhausted = this.#room === 0 || this.#sentBytes === this.#exhaustedAt;
-    const flags = exhausted ? FLAG.EXHAUSTED : 0;
+    return bytes;
+  }
+
+  #pullRelayed(queue: ByteQueue, parts: Uint8Array[], max: number): number {
+    const hasHeader = queue.isWhole(max);
+    const chunk = queue.shift(max);
+    if (chunk === undefined) throw new FairleadError('INTERNAL', `stream ${this.#id}: an empty queue was kept`);
+    if (queue.length === 0) this.#queue = undefined;
+    const flags = this.#advance(chunk.length);
     if (hasHeader) join(parts, rewriteHeader(chunk, FRAME.DATA, flags, this.#id));
     else parts.push(writeHeader(FRAME.DATA, flags, chunk.length, this.#id), chunk);
     return chunk.length;
+  }
+
+  /** Returns the flags of the frame. */
+  #advance(bytes: number): number {
+    this.#sentBytes += bytes;
+    const exhausted = this.#room === 0 || this.#sentBytes === this.#exhaustedAt;
+    return exhausted ? FLAG.EXHAUSTED : 0;
   }
 
   onWindow({ limit, acked, end }: Credit, frame: Frame): void {
@@ -158,7 +187,8 @@ export class SendSide {
   #widen(): void {
     if (!this.#keeps || this.#allowanceBytes >= MAX_ALLOWANCE_BYTES || this.#limit <= this.#ackedBytes + this.#allowanceBytes)
       return;
-    if (this.#pool.reserveMore(this.#allowanceBytes)) this.#allowanceBytes *= 2;
+    // The other end's window is what says how much is worth it.
+    if (this.#pool.reserveMore(this.#allowanceBytes, true)) this.#allowanceBytes *= 2;
   }
 
   #narrow(): void {

@@ -26,12 +26,11 @@ import {
   MAX_UNKNOWN_STREAMS,
   type MuxLimits,
   PROTOCOL_VERSION,
-  RESUME_ENTRIES_A_FRAME,
-  SCHEDULER_QUANTUM_BYTES,
   SESSION_POOL_BYTES,
   WIRE,
 } from './limits.ts';
 import { newKey, readU64, type StreamKey } from './numbers.ts';
+import { isLeftover, type Message, packData } from './pack-data.ts';
 import {
   type GoAway,
   readGoAway,
@@ -44,13 +43,14 @@ import {
   writeGoAway,
   writeHello,
   writeOpen,
+  writePing,
   writeRefusal,
   writeReset,
 } from './payload.ts';
 import { MemoryPool, processPool } from './pool.ts';
 import { RateLimit } from './rate-limit.ts';
 import { RESET_CODES } from './reset-codes.ts';
-import { type ListedEntry, type ResumeEntry, readResume, writeResume } from './resume-entry.ts';
+import { type ListedEntry, type ResumeEntry, readResume, writeResumes } from './resume-entry.ts';
 import { RoundTrip } from './round-trip.ts';
 import { Scheduler } from './scheduler.ts';
 import { excess } from './send-side.ts';
@@ -59,9 +59,6 @@ import type { RawStream, StreamHandler } from './stream-handler.ts';
 import { type StreamLine, StreamTable } from './stream-table.ts';
 
 const MAY_PRECEDE_RESUME: ReadonlySet<number> = new Set([FRAME.HELLO, FRAME.RESUME, FRAME.PING, FRAME.PONG, FRAME.GOAWAY]);
-
-/** Room in a message for a FIN, or for data that is worth a frame, in bytes. */
-const MIN_DATA_ROOM = 64;
 
 export interface MuxSessionOptions {
   readonly role: 'dialer' | 'acceptor';
@@ -76,7 +73,7 @@ export interface MuxSessionOptions {
   /** `pull` has something. Called often; never call `pull` from within it. */
   readonly onReady: () => void;
   readonly onHello?: ((hello: PeerHello) => void) | undefined;
-  /** A PING with `value` leaves by the `pull` that is under way, before the data of that message. */
+  /** A PING with `value` leaves by the `pull` that is under way, before the data of that message, or by `takePing`. */
   readonly onPing?: ((value: number) => void) | undefined;
   /** Its PONG came: all that was sent before it has been read. */
   readonly onPong?: ((value: number) => void) | undefined;
@@ -123,6 +120,7 @@ export class MuxSession {
   #resuming = false;
   #leaving = false;
   #peerLeaving = false;
+  #isPulling = false;
   #dataBytes = 0;
 
   constructor(options: MuxSessionOptions) {
@@ -244,35 +242,41 @@ export class MuxSession {
 
   /**
    * Bottom half: what waits, control before data, as the parts of one message, or undefined. `sparse` data is that of streams that have
-   * little to send. The last frame may go beyond `maxBytes`, though never beyond what the peer takes: cutting it short would cost more in
-   * odd pieces than it is worth.
+   * little to send. The message may be a little longer than `maxBytes` (pack-data.ts), though never longer than what the peer takes.
+   *
+   * Handlers hear of what has gone meanwhile, and may bring about a second `pull`: it gives nothing, or would overtake the first one.
    */
   pull(maxBytes: number, data: 'none' | 'sparse' | 'all' = 'all'): Uint8Array[] | undefined {
-    if (this.#closedWith !== undefined) return undefined;
+    if (this.#closedWith !== undefined || this.#isPulling) return undefined;
     const parts: Uint8Array[] = [];
+    this.#isPulling = true;
     try {
       const bytes = this.#control.pull(parts, maxBytes);
-      if (data !== 'none') this.#pullData(parts, bytes, maxBytes, data);
+      if (data !== 'none' && this.#peer !== undefined)
+        this.#pullData({ parts, bytes, maxBytes, limits: this.#peer.limits }, data);
     } catch (thrown) {
       this.close(toFairleadError(thrown));
       return undefined;
+    } finally {
+      this.#isPulling = false;
     }
     return parts.length === 0 ? undefined : parts;
   }
 
-  #pullData(parts: Uint8Array[], controlBytes: number, maxBytes: number, data: 'sparse' | 'all'): void {
-    if (this.#peer === undefined) return;
-    const { maxFrameBytes, maxMessageBytes } = this.#peer.limits;
-    this.#scheduler.quantumBytes = Math.max(SCHEDULER_QUANTUM_BYTES, maxBytes);
-    for (let bytes = controlBytes; bytes < maxBytes && maxMessageBytes - bytes > MIN_DATA_ROOM; ) {
-      const stream = data === 'all' ? this.#scheduler.next() : this.#scheduler.nextSparse();
-      if (stream === undefined) return;
-      const taken = stream.pull(parts, Math.min(maxFrameBytes, maxMessageBytes - bytes - WIRE.headerBytes));
-      this.#scheduler.charge(stream, taken);
-      this.#dataBytes += taken;
-      this.#floods.window.give();
-      bytes += taken;
-    }
+  #pullData(message: Message, data: 'sparse' | 'all'): void {
+    const { frames, bytes } = packData(message, this.#scheduler, data);
+    this.#dataBytes += bytes;
+    this.#floods.window.give(frames);
+  }
+
+  /** All that waits is a piece of data that is hardly worth a message. */
+  get hasLeftover(): boolean {
+    return this.#control.isEmpty && isLeftover(this.#scheduler);
+  }
+
+  /** A PING that goes out behind what was pulled last: a message of its own costs more. */
+  takePing(): Uint8Array {
+    return writePing(this.#startPing());
   }
 
   /** Close with `error`; every stream is told SESSION_LOST. Only the first call of this or `lose` counts. */
@@ -377,10 +381,7 @@ export class MuxSession {
     }
     const { entries, resets } = this.#table.attach(this.#line);
     if (this.#options.hello.session.resume !== true) return;
-    for (let at = 0; at === 0 || at < entries.length; at += RESUME_ENTRIES_A_FRAME) {
-      const more = at + RESUME_ENTRIES_A_FRAME < entries.length;
-      this.#queueControl(writeResume(entries.slice(at, at + RESUME_ENTRIES_A_FRAME), more));
-    }
+    for (const frame of writeResumes(entries, peer.limits.maxMessageBytes)) this.#queueControl(frame);
     for (const frame of resets) this.#queueControl(frame);
   }
 

@@ -254,9 +254,14 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
     return true;
   }
 
-  /** Put the next frame's parts, at most `maxPayload` of data, into `parts`. Returns its bytes on the line. */
-  pull(parts: Uint8Array[], maxPayload: number): number {
-    const bytes = this.#sending.pull(parts, maxPayload);
+  /** Data of the next frame that is not to be cut. */
+  get uncutBytes(): number {
+    return this.#sending.uncutBytes;
+  }
+
+  /** Put the next frame's parts, at most `atMost` of data and rather what is `fitting`, into `parts`. Returns its bytes on the line. */
+  pull(parts: Uint8Array[], atMost: number, fitting: number): number {
+    const bytes = this.#sending.pull(parts, atMost, fitting);
     if (bytes === 0) return WIRE.headerBytes + 8;
     this.#handler?.onSent?.(bytes);
     return WIRE.headerBytes + bytes;

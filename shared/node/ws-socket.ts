@@ -7,7 +7,7 @@
 import type { Writable } from 'node:stream';
 import type { RawData, WebSocket } from 'ws';
 import type { MessageSocket, MessageSocketHandlers } from '../line/message-socket.ts';
-import { textFrame } from './text-frame.ts';
+import { MAX_HEADER_BYTES, textFrame, writeBinaryHeader } from './ws-frame.ts';
 import { countYoungBuffer } from './young-buffers.ts';
 
 /** For `new WebSocketServer` and `new WebSocket` alike. */
@@ -38,7 +38,7 @@ function needsNoMask({ protocol, hostname }: URL): boolean {
   return protocol === 'wss:' || /^(localhost|127(\.\d+){3}|\[::1\])$/.test(hostname);
 }
 
-/** The socket under a WebSocket that was made with WS_OPTIONS, to which short texts are written as whole frames. */
+/** The socket under a WebSocket that was made with WS_OPTIONS, to which messages are written as whole frames. */
 export interface Below {
   readonly socket: Writable;
   /** Its frames bear a mask, of zeros. */
@@ -59,35 +59,25 @@ export function wsSocket(socket: WebSocket, below?: Below): MessageSocket {
 }
 
 /**
- * Where the parts of a message are put together; `ws` takes one piece only, and a fragment for each part would cost the receiver more
- * than this copy does. A piece is used again once the kernel has taken its message: what is allocated for each message anew makes the
- * collector run all the time while a fast line is full.
+ * Where the parts of a message are put together, behind its header; a write for each part would cost more than this copy does. A piece is
+ * used again once the kernel has taken its message: what is allocated for each message anew makes the collector run all the time while a
+ * fast line is full.
  */
 const PIECE_BYTES = 68 * 1024;
 /** Pieces that are kept for all sockets of the process. */
 const MAX_SPARE_PIECES = 16;
 const sparePieces: Buffer[] = [];
+/** A part that is a message by itself is not copied from here on: that of a relay, which sends it as it came. */
+const MIN_UNCOPIED_BYTES = 16 * 1024;
 
-interface Gathered {
-  readonly message: Uint8Array;
-  /** Goes back to the spare ones when the message is sent; undefined for a message too long for one. */
-  readonly piece: Buffer | undefined;
-}
-
-function gather(parts: readonly Uint8Array[]): Gathered {
-  const length = parts.reduce((sum, part) => sum + part.length, 0);
-  if (length > PIECE_BYTES) return { message: Buffer.concat(parts, length), piece: undefined };
-  const piece = sparePieces.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES);
-  let offset = 0;
-  for (const part of parts) {
-    piece.set(part, offset);
-    offset += part.length;
-  }
-  return { message: piece.subarray(0, length), piece };
+/** For a message of `bytes`, header included; one that is longer than a piece gets memory of its own. */
+function takePiece(bytes: number): Buffer {
+  if (bytes > PIECE_BYTES) return Buffer.allocUnsafeSlow(bytes);
+  return sparePieces.pop() ?? Buffer.allocUnsafeSlow(PIECE_BYTES);
 }
 
 function giveBack(piece: Buffer | undefined): void {
-  if (piece !== undefined && sparePieces.length < MAX_SPARE_PIECES) sparePieces.push(piece);
+  if (piece?.length === PIECE_BYTES && sparePieces.length < MAX_SPARE_PIECES) sparePieces.push(piece);
 }
 
 class WsSocket implements MessageSocket {
@@ -129,6 +119,11 @@ class WsSocket implements MessageSocket {
     });
   }
 
+  /** Node runs ticks when no promise is left to settle. */
+  soon(task: () => void): void {
+    queueMicrotask(() => process.nextTick(task));
+  }
+
   get bufferedBytes(): number {
     return this.#socket.bufferedAmount;
   }
@@ -142,19 +137,40 @@ class WsSocket implements MessageSocket {
   }
 
   sendBinary(parts: readonly Uint8Array[]): void {
+    if (!this.#isOpen()) return;
+    const bytes = parts.reduce((sum, part) => sum + part.length, 0);
     const [first] = parts;
-    if (first === undefined || !this.#isOpen()) return;
-    if (parts.length === 1) return this.#socket.send(first, this.#onSent);
-    const { message, piece } = gather(parts);
-    let spare = piece;
+    const below = this.#below;
+    if (first === undefined) return;
+    if (parts.length > 1 || (below !== undefined && bytes < MIN_UNCOPIED_BYTES)) return this.#sendCopy(parts, bytes);
+    if (below === undefined) return this.#socket.send(first, this.#onSent);
+    const header = Buffer.allocUnsafe(MAX_HEADER_BYTES);
+    below.socket.cork();
+    below.socket.write(header.subarray(0, writeBinaryHeader(header, bytes, below.masked)));
+    below.socket.write(first, this.#onSent);
+    below.socket.uncork();
+  }
+
+  #sendCopy(parts: readonly Uint8Array[], bytes: number): void {
+    let spare: Buffer | undefined = takePiece(MAX_HEADER_BYTES + bytes);
     const release = (): void => {
       giveBack(spare);
       spare = undefined;
     };
-    this.#socket.send(message, (error) => {
+    const onSent = (error?: Error | null): void => {
       release();
       this.#onSent(error);
-    });
+    };
+    const below = this.#below;
+    const payloadAt = below === undefined ? 0 : writeBinaryHeader(spare, bytes, below.masked);
+    let offset = payloadAt;
+    for (const part of parts) {
+      spare.set(part, offset);
+      offset += part.length;
+    }
+    const message = spare.subarray(0, offset);
+    if (below === undefined) this.#socket.send(message, onSent);
+    else below.socket.write(message, onSent);
     // Taken by the kernel at once; the callback says so in a later turn, when all messages of this one would have a piece each.
     if (this.#socket.bufferedAmount === 0) release();
   }

@@ -9,12 +9,15 @@
  * was after the last time: once that is a few megabytes, each burst that waits for a slow line makes it collect everything, ten times a
  * second and more, and each time it finds the same little heap. That costs several times what moving the bytes does. So a process that
  * moves bulk data leaves V8 room for as much again as may lie outside.
+ *
+ * Nor may the space of young objects grow from then on. V8 lets it have 16 MB and more, so that it seldom collects; but each message then writes
+ * to memory that no cache has any more, and what was used stays resident.
  */
 import { getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 /** Bytes of messages after which it is looked how much lies outside. */
-const LOOK_EVERY_BYTES = 1024 * 1024;
+const LOOK_EVERY_BYTES = 4 * 1024 * 1024;
 /**
  * Bytes outside, beyond those that were left the last time, at which the young are collected. More than wait in a busy hub, or each of
  * them would be seen twice, and become old.
@@ -28,12 +31,14 @@ let sinceBytes = 0;
 /** The least that lay outside since the last collection. */
 let leftBytes = Number.POSITIVE_INFINITY;
 let growthPercent = 0;
+let isKeptSmall = false;
 
 /** To be told of each message of bulk data, read or sent. */
 export function countYoungBuffer(bytes: number): void {
   sinceBytes += bytes;
   if (sinceBytes < LOOK_EVERY_BYTES) return;
   sinceBytes = 0;
+  if (!isKeptSmall) keepYoungSpaceSmall();
   const { external_memory: outsideBytes, used_heap_size: heapBytes } = getHeapStatistics();
   leftBytes = Math.min(leftBytes, outsideBytes);
   if (outsideBytes - leftBytes < COLLECT_AT_BYTES) return;
@@ -41,6 +46,12 @@ export function countYoungBuffer(bytes: number): void {
   collectYoung({ type: 'minor' });
   leftBytes = getHeapStatistics().external_memory;
   leaveRoom(heapBytes);
+}
+
+/** V8 asks for the factor whenever it would let the space grow. */
+function keepYoungSpaceSmall(): void {
+  isKeptSmall = true;
+  setFlagsFromString('--semi-space-growth-factor=1');
 }
 
 /** V8 takes it as a share of the heap. Not set again for each small change. */

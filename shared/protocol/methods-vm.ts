@@ -202,6 +202,6 @@ export const VM_METHODS = {
       connectTimeoutMs: v.optional(v.pipe(Milliseconds, v.maxValue(600_000)), 10_000),
     }),
     result: v.strictObject({ transport: v.string(), halfClose: v.boolean(), generation: Count }),
-    errors: ['NOT_FOUND', 'WRONG_STATE', 'UNSUPPORTED', 'GUEST_REFUSED', 'GUEST_UNREACHABLE', 'LIMIT_EXCEEDED'],
+    errors: ['NOT_FOUND', 'WRONG_STATE', 'UNSUPPORTED', 'GUEST_REFUSED', 'GUEST_UNREACHABLE', 'LIMIT_EXCEEDED', 'PROCESS_FAILED'],
   },
 } as const satisfies Record<string, MethodContract>;

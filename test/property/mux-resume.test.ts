@@ -6,7 +6,7 @@
 import * as fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { runResumption } from '../support/resume-model.ts';
-import { nothingLeft, resumeScripts } from '../support/resume-scripts.ts';
+import { nothingLeft, resumeScripts, simLimits } from '../support/resume-scripts.ts';
 
 test('every byte arrives once and in order, whatever is cut, and nothing is left', async () => {
   await fc.assert(
@@ -14,5 +14,14 @@ test('every byte arrives once and in order, whatever is cut, and nothing is left
       expect(await runResumption(script)).toEqual(nothingLeft);
     }),
     { numRuns: 500 },
+  );
+});
+
+test('whatever frames and messages the sides take', async () => {
+  await fc.assert(
+    fc.asyncProperty(resumeScripts({ minLength: 30, maxLength: 100 }), simLimits, async (script, options) => {
+      expect(await runResumption(script, options)).toEqual(nothingLeft);
+    }),
+    { numRuns: 150 },
   );
 });

@@ -20,7 +20,7 @@ it('a relay sends small pieces that waited together as they came', () => {
   const sent: number[] = [];
   while (side.hasWork) {
     const parts: Uint8Array[] = [];
-    side.pull(parts, 16 * 1024);
+    side.pull(parts, 16 * 1024, 16 * 1024);
     const { payload, streamId } = readFrame(new Uint8Array(Buffer.concat(parts)), 0);
     expect(streamId).toBe(3);
     sent.push(...payload);

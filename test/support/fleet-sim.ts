@@ -7,6 +7,7 @@ import { hostOwner, operatorOwner, RelayBook } from '../../hub/relay/relay-book.
 import { FairleadError } from '../../shared/errors.ts';
 import { HeldStreams } from '../../shared/line/held-streams.ts';
 import { MuxChannel } from '../../shared/mux/channel.ts';
+import type { MuxLimits } from '../../shared/mux/limits.ts';
 import { MemoryPool } from '../../shared/mux/pool.ts';
 import { MuxSession } from '../../shared/mux/session.ts';
 import { FakeClock } from './fake-clock.ts';
@@ -45,8 +46,13 @@ class Pipe {
   }
 
   #next(messageBytes: number): Uint8Array | undefined {
-    const parts = this.from.pull(messageBytes);
-    return parts === undefined ? undefined : new Uint8Array(Buffer.concat(parts));
+    const { maxMessageBytes } = this.to.limits;
+    const parts = this.from.pull(Math.min(messageBytes, maxMessageBytes));
+    if (parts === undefined) return undefined;
+    const message = new Uint8Array(Buffer.concat(parts));
+    if (message.length > maxMessageBytes)
+      throw new Error(`a message of ${message.length} bytes where ${maxMessageBytes} are taken`);
+    return message;
   }
 }
 
@@ -62,6 +68,10 @@ export interface SimOptions {
   /** What the agent does with a stream that it accepted. */
   readonly onChannel: (channel: MuxChannel) => void;
   readonly graceMs?: number;
+  /** What each of them takes, where that is not the default. */
+  readonly limits?: Partial<Record<Leg | 'hub', Partial<MuxLimits>>>;
+  /** Of one message at most, about. */
+  readonly messageBytes?: number;
 }
 
 export class FleetSim {
@@ -112,7 +122,7 @@ export class FleetSim {
   }
 
   /** Moves bytes on a line, each way; false when there was none to move. */
-  move(leg: Leg, toHub: number, fromHub: number, messageBytes = 65_568): boolean {
+  move(leg: Leg, toHub: number, fromHub: number, messageBytes = this.#options.messageBytes ?? 65_568): boolean {
     const line = this.#lines[leg];
     if (line === undefined) return false;
     const moved = line.pipes[0].move(toHub, messageBytes) + line.pipes[1].move(fromHub, messageBytes);
@@ -172,6 +182,7 @@ export class FleetSim {
       role: 'dialer',
       hello: { contract: 1, software: 'sim/1', role: leg, session: { id, key, epoch: 0, resume: isWaiting } },
       held: held.table,
+      limits: this.#options.limits?.[leg],
       now: () => this.clock.now(),
       onReady: () => {},
       onRunning: () => held.resumed(),
@@ -188,6 +199,7 @@ export class FleetSim {
       role: 'acceptor',
       hello: { contract: 1, software: 'sim/1', role: 'hub', session: { id: 'A'.repeat(22), epoch: 0, resume: true } },
       pool: this.hubPool,
+      limits: this.#options.limits?.hub,
       now: () => this.clock.now(),
       onReady: () => {},
       onRunning: (hello) => {

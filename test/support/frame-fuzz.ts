@@ -168,7 +168,7 @@ function provokeHub(messages: readonly Buffer[]): FairleadError | undefined {
       book.take({
         stream,
         said,
-        owner: { side: 'near', name: 'a', proof: 'b' },
+        owner: { side: 'near', name: 'a', account: 'a', proof: 'b' },
         pool: hub.session.pool,
         onNew: () => {},
         hooks: {},

@@ -25,6 +25,10 @@ export class MemorySocket implements MessageSocket {
     this.#handlers = handlers;
   }
 
+  soon(task: () => void): void {
+    queueMicrotask(() => process.nextTick(task));
+  }
+
   sendText(text: string): void {
     this.#send(text);
   }

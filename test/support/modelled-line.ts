@@ -43,6 +43,10 @@ class ModelledSocket implements MessageSocket {
     return [a, b];
   }
 
+  soon(task: () => void): void {
+    queueMicrotask(() => process.nextTick(task));
+  }
+
   start(handlers: MessageSocketHandlers): void {
     this.#handlers = handlers;
   }

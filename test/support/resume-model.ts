@@ -2,7 +2,7 @@
 import type { MuxChannel } from '../../shared/mux/channel.ts';
 import { GRACE_MS } from '../../shared/mux/limits.ts';
 import { RESET_CODES } from '../../shared/mux/reset-codes.ts';
-import { FleetSim, type Leg } from './fleet-sim.ts';
+import { FleetSim, type Leg, type SimOptions } from './fleet-sim.ts';
 
 export type ResumeAction =
   | { readonly kind: 'open' | 'replace-hub' }
@@ -42,8 +42,8 @@ class Model {
   #notices: (() => void)[] = [];
   #wasReset = false;
 
-  constructor() {
-    this.sim = new FleetSim({ onChannel: (channel) => this.#add(channel, 1) });
+  constructor(options: Omit<SimOptions, 'onChannel'>) {
+    this.sim = new FleetSim({ ...options, onChannel: (channel) => this.#add(channel, 1) });
     this.sim.dial('operator');
     this.sim.dial('agent');
     this.sim.settle();
@@ -161,8 +161,11 @@ class Model {
   }
 }
 
-export async function runResumption(actions: readonly ResumeAction[]): Promise<Left> {
-  const model = new Model();
+export async function runResumption(
+  actions: readonly ResumeAction[],
+  options: Omit<SimOptions, 'onChannel'> = {},
+): Promise<Left> {
+  const model = new Model(options);
   const { sim } = model;
   for (const action of actions) {
     model.do(action);

@@ -1,5 +1,6 @@
 /** Scripts for resume-model.ts, made up by fast-check. */
 import * as fc from 'fast-check';
+import type { SimOptions } from './fleet-sim.ts';
 import type { Left, ResumeAction } from './resume-model.ts';
 
 /** What a script must leave behind. */
@@ -30,3 +31,14 @@ const action: fc.Arbitrary<ResumeAction> = fc.oneof(
 export function resumeScripts(length: { minLength?: number; maxLength: number }): fc.Arbitrary<ResumeAction[]> {
   return fc.array(action, length);
 }
+
+const limits = fc.record({
+  maxFrameBytes: fc.oneof(fc.constant(1024), fc.integer({ min: 1024, max: 65_535 })),
+  maxMessageBytes: fc.oneof(fc.constant(8192), fc.integer({ min: 8192, max: 262_144 })),
+});
+
+/** Sides that take other frames and messages than each other. */
+export const simLimits: fc.Arbitrary<Omit<SimOptions, 'onChannel'>> = fc.record({
+  limits: fc.record({ operator: limits, hub: limits, agent: limits }),
+  messageBytes: fc.integer({ min: 4096, max: 65_568 }),
+});

@@ -205,14 +205,21 @@ export function agentOn(socket: WebSocket, options: Omit<TestAgentOptions, 'url'
 
 /** Enrols a new host and connects it. */
 export async function addTestHost(
-  hub: { readonly url: string; readonly hub: { readonly bootstrap: { enrolToken(): Promise<string> } } },
+  hub: {
+    readonly url: string;
+    readonly hub: { readonly bootstrap: { enrolToken(): Promise<string> } };
+    readonly logged?: (text: string) => Promise<unknown>;
+  },
   host: string,
   options: Omit<TestAgentOptions, 'url' | 'host' | 'key'> = {},
 ): Promise<TestAgent & { readonly key: HostKey }> {
   const key = generateHostKey();
   const enrolled = await enrolHost(hub.url, { host, key, token: await hub.hub.bootstrap.enrolToken() });
   if (enrolled.status !== 200) throw new Error(`could not enrol ${host}: ${JSON.stringify(enrolled.body)}`);
-  return Object.assign(await connectTestAgent({ ...options, url: hub.url, host, key }), { key });
+  const agent = await connectTestAgent({ ...options, url: hub.url, host, key });
+  // The hub's HELLO may be here before it has read the agent's.
+  await hub.logged?.(`host ${host} connected`);
+  return Object.assign(agent, { key });
 }
 
 /** An operator's line; `held` are streams that outlive it. @throws Error with the hub's refusal */

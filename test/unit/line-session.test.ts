@@ -1,11 +1,15 @@
 /** A line over sockets in memory, on virtual time. */
+import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { FairleadError } from '../../shared/errors.ts';
 import { Line } from '../../shared/line/line.ts';
 import type { LineHandlers, LineOptions } from '../../shared/line/types.ts';
 import { MuxChannel } from '../../shared/mux/channel.ts';
+import { FRAME } from '../../shared/mux/frame.ts';
+import { SCRAP_BYTES } from '../../shared/mux/limits.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { type MemorySocket, memorySockets } from '../support/memory-socket.ts';
+import { framesOf } from '../support/mux-pair.ts';
 
 const HELLO = { contract: 1, software: 'test/1', role: 'agent' } as const;
 const echo: LineHandlers = { onRequest: (method, params) => Promise.resolve({ method, params }) };
@@ -36,9 +40,8 @@ function lone(): { clock: FakeClock; line: Line; peer: MemorySocket; socket: Mem
   return { clock, line, peer, socket };
 }
 
-const settle = async (): Promise<void> => {
-  for (let turn = 0; turn < 50; turn += 1) await Promise.resolve();
-};
+/** Promises and ticks bring about more of each other; all of them come before the next turn of the event loop. */
+const settle = (): Promise<void> => setImmediate();
 
 describe('Line', () => {
   test('both sides are ready with the HELLO of the other', async () => {
@@ -110,6 +113,31 @@ describe('Line', () => {
     far.release();
     await settle();
     expect(near.sent.length).toBeGreaterThan(before + 1);
+    dialer.close();
+  });
+
+  test('bulk data asks whether it was read, and takes its leftovers along, without messages of their own', async () => {
+    const { dialer, near } = lines({
+      acceptor: { handlers: { ...echo, onOpen: (stream) => stream.accept({}, 4 * 1024 * 1024) } },
+    });
+    await dialer.ready;
+    const bulk = await MuxChannel.open(dialer.mux, {});
+    await settle();
+    const before = near.sent.length;
+    for (let round = 0; round < 16; round++) {
+      // As much as goes into a message before the line is measured, and a little more; then the next chunk, as a pipe
+      // does it: in the tick after the one in which the first went out.
+      bulk.write(new Uint8Array(16 * 1024 + 300));
+      process.nextTick(() => process.nextTick(() => bulk.write(new Uint8Array(8 * 1024))));
+      await settle();
+    }
+    const sent = near.sent.slice(before).filter((message) => typeof message !== 'string');
+    const frames = sent.map((message) => framesOf(message).map(({ type }) => type));
+    expect(frames.flat()).toContain(FRAME.PING);
+    expect(frames.filter((types) => !types.includes(FRAME.DATA))).toEqual([]);
+    const behind = frames.filter((types) => types.includes(FRAME.PING));
+    expect(behind.every((types) => types.at(-1) === FRAME.PING)).toBe(true);
+    expect(sent.filter(({ length }) => length <= SCRAP_BYTES)).toEqual([]);
     dialer.close();
   });
 

@@ -130,7 +130,7 @@ function returning(onAttach: (handler: StreamHandler) => void) {
 }
 
 describe('RelayBook', () => {
-  const owner = (side: Side, name: string, proof = 'id/key'): LegOwner => ({ side, name, proof });
+  const owner = (side: Side, name: string, proof = 'id/key'): LegOwner => ({ side, name, account: name, proof });
   const { pool } = new MuxPair().acceptor.session;
 
   function book() {

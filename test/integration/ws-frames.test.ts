@@ -1,4 +1,5 @@
-/** Texts that are written to the socket as whole frames: what a WebSocket at the other end reads. */
+/** Messages that are written to the socket as whole frames: what a WebSocket at the other end reads. */
+import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { AddressInfo } from 'node:net';
 import { PassThrough } from 'node:stream';
@@ -18,6 +19,9 @@ interface Pair extends AsyncDisposable {
   /** Messages that the library was given to send. */
   readonly byLibrary: () => number;
   readonly read: (count: number) => Promise<string[]>;
+  /** The other end reads no more, until `goOn`. */
+  readonly stop: () => void;
+  readonly goOn: () => void;
 }
 
 /** A connection, and its writer as a hub has it at a server, and an operator or an agent at a client. */
@@ -57,9 +61,12 @@ async function pair(side: Side): Promise<Pair> {
       look();
       return arrived.promise;
     },
+    stop: () => reader.pause(),
+    goOn: () => reader.resume(),
     [Symbol.asyncDispose]: async () => {
       arrived.promise.catch(() => {});
       client.terminate();
+      ends.server.socket.terminate();
       await new Promise((resolve) => listening.close(resolve));
     },
   };
@@ -80,11 +87,48 @@ test.each(SIDES)(
     }
     const got = await line.read(2 * texts.length);
     expect(got).toEqual(texts.flatMap((text, index) => [`text ${text}`, `binary ${index}`]));
-    // Those that are longer than a header of four bytes can say, and what is binary, are left to the library.
-    const long = texts.filter((text) => Buffer.byteLength(text) > 65_535).length;
-    expect(line.byLibrary()).toBe(long + texts.length);
+    // Those that are longer than a length of 16 bits can say are left to the library.
+    expect(line.byLibrary()).toBe(texts.filter((text) => Buffer.byteLength(text) > 65_535).length);
   },
 );
+
+test.each(SIDES)('binary messages of every length arrive from a %s, whether in one part or in several', async (side) => {
+  await using line = await pair(side);
+  const messages = [...LENGTHS, 16 * 1024, 200_000]
+    .filter((length) => length > 0)
+    .map((length) => randomBytes(length).toString('hex').slice(0, length));
+  for (const message of messages) {
+    const bytes = Buffer.from(message);
+    const [a, b] = [Math.floor(bytes.length / 3), Math.floor(bytes.length / 2)];
+    line.writer.sendBinary([bytes]);
+    line.writer.sendBinary([bytes.subarray(0, a), bytes.subarray(a, b), bytes.subarray(b)]);
+    line.writer.sendText(message);
+  }
+  const got = await line.read(3 * messages.length);
+  expect(got).toEqual(messages.flatMap((message) => [`binary ${message}`, `binary ${message}`, `text ${message}`]));
+});
+
+test.each(SIDES)('what waits for a reader of a %s stays as it was, while others are sent to and one is gone', async (side) => {
+  await using waiting = await pair(side);
+  await using other = await pair(side);
+  const gone = await pair(side);
+  waiting.stop();
+  gone.stop();
+  const messages = Array.from({ length: 200 }, (_, index) => `${index} ${String(index % 10).repeat(65_000)}`);
+  for (const message of messages) {
+    const bytes = Buffer.from(message);
+    for (const { writer } of [waiting, gone, other]) writer.sendBinary([bytes.subarray(0, 5), bytes.subarray(5)]);
+  }
+  // More than the kernel takes, so that memory is used again from here on.
+  expect(waiting.writer.bufferedBytes).toBeGreaterThan(0);
+  gone.writer.terminate();
+  await gone[Symbol.asyncDispose]();
+  for (const message of messages) other.writer.sendBinary([Buffer.from('again '), Buffer.from(message)]);
+  const all = messages.map((message) => `binary ${message}`);
+  expect(await other.read(2 * messages.length)).toEqual([...all, ...messages.map((message) => `binary again ${message}`)]);
+  waiting.goOn();
+  expect(await waiting.read(messages.length)).toEqual(all);
+});
 
 test.each(SIDES)('half a character from a %s becomes the sign for one that is missing, as the library has it', async (side) => {
   await using line = await pair(side);
