@@ -1,14 +1,22 @@
-/** One bout: bulk alone, then a thousand streams that nobody reads, then the same bulk beside them. */
+/**
+ * One bout: a thousand streams that nobody reads on one of two lines of a contender, and the same bulk on both, by turns. What a line moves
+ * before its stalled streams and what it moves beside them, seconds later, differ by a fifth on a machine that does other things, also
+ * where there are none.
+ */
 import type { Figures } from '../contest.ts';
+import { median } from '../measure.ts';
 import { bulkBout } from './bulk.ts';
 import type { Contender } from './contenders.ts';
+import type { ContenderLine } from './line.ts';
 import type { Filled } from './order.ts';
 import type { Place } from './place.ts';
 
 const STALLED = { streams: 1_000, maxBytes: 512 * 1024 };
-const OTHERS = { streams: 8, settleMs: 500, windowMs: 2_000, pings: false };
+const OTHERS = { streams: 8, settleMs: 200, windowMs: 1_000, pings: false };
+/** Of both lines; each goes first every other time. */
+const ROUNDS = 8;
 
-/** `kept`: throughput beside them to throughput before; `MB`: the greatest growth of operator, hub or agent; `taken MB` by all of them. */
+/** `kept`: throughput beside them to throughput of the other line; `MB`: the greatest growth of operator, hub or agent; `taken MB` by all of them. */
 export async function stalledBout(
   contender: Contender,
   scope: AsyncDisposableStack,
@@ -16,16 +24,28 @@ export async function stalledBout(
   parent: string,
 ): Promise<Figures> {
   const line = await contender.start(scope, place, parent);
-  await bulkBout(line, OTHERS);
-  const before = await bulkBout(line, OTHERS);
+  const twin = await contender.start(scope, place, parent);
+  for (const warmed of [line, twin, line, twin]) await bulkBout(warmed, OTHERS);
   const restingMB = await line.residentMB();
   line.order({ do: 'fill', ...STALLED });
   const { taken } = await line.hear<Filled>('filled streams');
   const filledMB = await line.residentMB();
-  const beside = await bulkBout(line, OTHERS);
   return {
-    kept: (beside['MiB/s'] ?? Number.NaN) / (before['MiB/s'] ?? Number.NaN),
+    kept: await compared(line, twin),
     MB: Math.max(...filledMB.map((filled, index) => filled - (restingMB[index] ?? 0))),
     'taken MB': taken / 1e6,
   };
+}
+
+/** The median of what `line` moves to what `twin` moves right before or after. */
+async function compared(line: ContenderLine, twin: ContenderLine): Promise<number> {
+  const ratios: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const moved = new Map<ContenderLine, number>();
+    for (const one of round % 2 === 0 ? [line, twin] : [twin, line]) {
+      moved.set(one, (await bulkBout(one, OTHERS))['MiB/s'] ?? Number.NaN);
+    }
+    ratios.push((moved.get(line) ?? Number.NaN) / (moved.get(twin) ?? Number.NaN));
+  }
+  return median(ratios);
 }
