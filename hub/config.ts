@@ -41,7 +41,10 @@ const HUB_SETTINGS = {
   ),
 
   maxHosts: value(v.optional(whole(1, 100_000), 20_000), 'hosts that may be connected at once'),
-  maxOperators: value(v.optional(whole(1, 100_000), 256), 'operators that may be connected at once'),
+  maxOperators: value(
+    v.optional(whole(1, 100_000), 256),
+    'operators that may be connected at once; with one token, three quarters of them',
+  ),
   maxUnauthenticated: value(v.optional(whole(1, 100_000), 4096), 'connections that have not proved who they are'),
   handshakeTimeoutMs: value(
     v.optional(whole(100, 60_000), 10_000),

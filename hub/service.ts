@@ -188,13 +188,15 @@ export function createService(options: ServiceOptions): HubService {
     draining: () => isDraining,
     admit: (address) => gate.admit(address),
     authenticateAgent: (request, address) => gate.agent(request, address),
-    authenticateOperator: (request) => {
+    authenticateOperator: async (request) => {
       if (sessions.operatorCount >= config.maxOperators) {
         const message = `${config.maxOperators} operators are connected; try again later`;
         throw new HandshakeRefused('LIMIT_EXCEEDED', 'capacity', message, { status: 503, retryAfterMs: 5000 });
       }
       const { authorization, origin, 'sec-websocket-protocol': protocols } = request.headers;
-      return gate.operator({ authorization: authorization ?? bearerIn(protocols), origin });
+      const principal = await gate.operator({ authorization: authorization ?? bearerIn(protocols), origin });
+      sessions.requirePlace(principal);
+      return principal;
     },
     onAuthenticated: (socket) => strangers.authenticated(socket),
     onAgent: (host, socket, tcp, address) => sessions.addAgent(host, socket, tcp, address),

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { FairleadError, toFairleadError } from '../../shared/errors.ts';
 import { Line } from '../../shared/line/line.ts';
 import type { MessageSocket } from '../../shared/line/message-socket.ts';
+import type { MemoryPool } from '../../shared/mux/pool.ts';
 import { VERSION } from '../../shared/node/version.ts';
 import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
 import type { HubLogger } from '../logger.ts';
@@ -18,6 +19,8 @@ export interface OperatorSessionOptions {
   readonly socket: MessageSocket;
   readonly helloTimeoutMs: number;
   readonly maxStreams: number;
+  /** Memory of all sessions of its token. */
+  readonly pool: MemoryPool;
   readonly dispatcher: Dispatcher;
   readonly relay: StreamRelay;
   readonly logger: HubLogger;
@@ -49,6 +52,7 @@ export class OperatorSession {
         onResume: (stream, said) => relay.resumeOperator(stream, said, caller, this.#line.mux),
       },
       limits: { helloTimeoutMs: options.helloTimeoutMs, mux: { maxStreams: options.maxStreams } },
+      pool: options.pool,
       logger: this.#logger,
     });
   }

@@ -17,6 +17,7 @@ import { HOSTS, type HostState } from '../store/records.ts';
 import { AgentSession } from './agent-session.ts';
 import type { Fleet } from './fleet.ts';
 import { OperatorSession } from './operator-session.ts';
+import { TokenShares } from './token-shares.ts';
 
 /** Least time over which hosts come back, however few they are. */
 const MIN_SPREAD_MS = 500;
@@ -40,13 +41,20 @@ export class Sessions {
   /** From the 101 on, whether they serve yet or not, until what follows their end is done. */
   readonly #agents = new Map<AgentSession, Promise<void>>();
   readonly #operators = new Map<OperatorSession, Promise<void>>();
+  readonly #tokenShares: TokenShares;
 
   constructor(options: SessionsOptions) {
     this.#options = options;
+    this.#tokenShares = new TokenShares(options.config.maxOperators);
   }
 
   get operatorCount(): number {
     return this.#operators.size;
+  }
+
+  /** Whether one more operator may come with that token. @throws FairleadError LIMIT_EXCEEDED */
+  requirePlace({ tokenId }: Principal): void {
+    this.#tokenShares.requirePlace(tokenId);
   }
 
   addAgent(host: HostState, socket: WebSocket, tcp: Socket, remoteAddress: string): void {
@@ -75,6 +83,7 @@ export class Sessions {
       socket: wsSocket(socket, belowServer(tcp)),
       helloTimeoutMs: config.handshakeTimeoutMs,
       maxStreams: config.maxStreamsPerOperator,
+      pool: this.#tokenShares.begin(principal.tokenId),
       dispatcher,
       relay,
       logger,
@@ -133,6 +142,7 @@ export class Sessions {
   async #runOperator(session: OperatorSession): Promise<void> {
     this.#options.metrics.sessionEnded('operator', await session.run());
     this.#operators.delete(session);
+    this.#tokenShares.end(session.caller.principal.tokenId);
   }
 
   /** A token that expires ends what was begun with it: streams and calls that follow something last as long as they like. */

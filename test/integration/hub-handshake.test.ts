@@ -189,6 +189,19 @@ describe("an operator's upgrade", () => {
     await using _first = await connectTestOperator(hub.url, hub.adminToken);
     await expect(connectTestOperator(hub.url, hub.adminToken)).rejects.toThrow('refused with 503');
   });
+
+  it('is refused when its token has three quarters of the places, and another token still has the rest', async () => {
+    await using hub = await startTestHub({ maxOperators: 4 });
+    await using operators = new AsyncDisposableStack();
+    for (let place = 0; place < 3; place++) operators.use(await connectTestOperator(hub.url, hub.adminToken));
+    const authorization = `Bearer ${hub.adminToken}`;
+    expect(await refused({ url: hub.url, path: '/rpc', authorization })).toMatchObject({
+      status: 429,
+      message: expect.stringContaining('3 operators with this token are connected'),
+    });
+    const { body } = await hub.post('token.create', { kind: 'operator' });
+    operators.use(await connectTestOperator(hub.url, String(body.result?.['token'])));
+  });
 });
 
 describe('a hub with TLS', () => {
