@@ -1,20 +1,30 @@
 /**
- * vhost-device-vsock 0.3.0 carries a connection no further, for good, once both of its directions have stood still at the same time: the
- * guest's output is not read here, and the guest does not read its input. Reading on, new connections and other traffic do not revive
- * it (tried, QEMU 7.2: an echo that was written to and not read for half a second). One direction alone may stand still for as long as it likes.
+ * vhost-device-vsock 0.3.0 carries a connection no further, for good, once the guest waits with its output and has no room for more input,
+ * both at once: it hands on what the guest's output left over only while no input waits in its socket, and the guest takes no input before
+ * that (an echo, say). It needs no reader that stops: one that is late by the milliseconds in which a guest fills a socket is enough
+ * (tried, QEMU 7.2, without this program: an echo of 16 MiB, each fourth time). Reading on, new connections and other traffic do not revive
+ * it. One direction alone may stand still for as long as it likes.
  *
- *     flowing ── a write waits while nobody reads ──▶ jammed ── that write is done ──▶ flowing
- *                                                       └── read from again, and nothing moves for STILL_LOOKS × LOOK_MS ──▶ destroyed
+ *     flowing ── output lay here unread ──▶ suspect ── HELD_BYTES more went in or out ──▶ flowing
+ *                 a write waits meanwhile │    └── read from, a write waits, nothing moves for SUSPECT_LOOKS × LOOK_MS ──▶ destroyed
+ *                                         ▼
+ *                                      jammed ── that write is done ──▶ suspect
+ *                                         └── the same for STILL_LOOKS × LOOK_MS ──▶ destroyed
  *
- * From here such a connection looks like a guest that neither reads nor writes, which it may; so nothing but a connection that was jammed is
- * taken for stopped, and only after a time in which a program that goes on would have read or written something.
+ * From here such a connection looks like a guest that neither reads nor writes, which it may; so nothing but a connection that may have been
+ * stopped so is taken for it, and only after a time in which a program that goes on would have read or written something.
  */
 import type { Socket } from 'node:net';
 import type { FairleadError } from '../../shared/errors.ts';
 
 const LOOK_MS = 10_000;
-/** Looks in a row at which nothing had moved. */
+/** Looks in a row at which nothing had moved: of a connection that was seen to stand still both ways, and of one that only may have been. */
 const STILL_LOOKS = 6;
+const SUSPECT_LOOKS = 30;
+/** As much as Node reads at once: there was more than a little, and the daemon may have had no room for the rest. */
+const BURST_BYTES = 64 * 1024;
+/** More than a stopped connection still takes, or still gives, out of the buffers of kernel and guest: 208 KiB and 256 KiB. */
+const HELD_BYTES = 512 * 1024;
 
 type Done = (error?: Error | null) => void;
 
@@ -27,37 +37,72 @@ export interface StoppedOptions {
 
 /** Destroys the socket with that error when it is taken for stopped. */
 export function endWhenStopped(socket: Socket, { isQuiet, error, lookMs = LOOK_MS }: StoppedOptions): void {
-  let isWriting = false;
+  /** Of the write that waits. */
+  let writingBytes = 0;
+  let writtenBytes = 0;
   let isJammed = false;
+  /** What had been read and written when output lay here unread last. */
+  let suspect: { readonly read: number; readonly written: number } | undefined;
   let timer: NodeJS.Timeout | undefined;
-  const watch = (stillLooks = 0): void => {
-    clearTimeout(timer);
-    if (!isJammed || socket.isPaused()) return;
-    const { bytesRead } = socket;
+
+  const suspectNow = (): void => {
+    suspect = { read: socket.bytesRead, written: writtenBytes };
+    watch();
+  };
+  const looksToEnd = (): number => {
+    if (isJammed) return STILL_LOOKS;
+    if (suspect === undefined) return Number.POSITIVE_INFINITY;
+    const isHeld = socket.bytesRead - suspect.read <= HELD_BYTES && writtenBytes - suspect.written <= HELD_BYTES;
+    return isHeld ? SUSPECT_LOOKS : Number.POSITIVE_INFINITY;
+  };
+  const isWatched = (): boolean => writingBytes > 0 && looksToEnd() < Number.POSITIVE_INFINITY;
+  const look = (stillLooks: number): void => {
+    const [read, written] = [socket.bytesRead, writtenBytes];
     timer = setTimeout(() => {
-      const isStill = socket.bytesRead === bytesRead && !isQuiet();
-      if (isStill && stillLooks + 1 >= STILL_LOOKS) socket.destroy(error());
-      else watch(isStill ? stillLooks + 1 : 0);
+      timer = undefined;
+      if (!isWatched()) return;
+      const isStill = socket.bytesRead === read && writtenBytes === written && !socket.isPaused() && !isQuiet();
+      if (isStill && stillLooks + 1 >= looksToEnd()) socket.destroy(error());
+      else look(isStill ? stillLooks + 1 : 0);
     }, lookMs).unref();
   };
-  const began = (done: Done): Done => {
-    isWriting = true;
+  const watch = (): void => {
+    if (timer === undefined && !socket.destroyed && isWatched()) look(0);
+  };
+  const began = (bytes: number, done: Done): Done => {
+    writingBytes = bytes;
     isJammed = socket.isPaused();
+    if (isJammed) suspectNow();
+    else watch();
     return (failure) => {
-      isWriting = false;
+      writtenBytes += writingBytes;
+      writingBytes = 0;
       isJammed = false;
-      clearTimeout(timer);
       done(failure);
     };
   };
+
   const write = socket._write.bind(socket);
   const writev = socket._writev?.bind(socket);
-  socket._write = (chunk, encoding, done) => write(chunk, encoding, began(done));
-  if (writev !== undefined) socket._writev = (chunks, done) => writev(chunks, began(done));
+  const push = socket.push.bind(socket);
+  socket._write = (chunk, encoding, done) => write(chunk, encoding, began(chunk.length, done));
+  if (writev !== undefined) {
+    socket._writev = (chunks, done) => {
+      const bytes = chunks.reduce((sum, { chunk }) => sum + chunk.length, 0);
+      writev(chunks, began(bytes, done));
+    };
+  }
+  socket.push = (chunk: unknown, encoding?: BufferEncoding): boolean => {
+    if (chunk instanceof Uint8Array && chunk.length >= BURST_BYTES) suspectNow();
+    return push(chunk, encoding);
+  };
   socket.on('pause', () => {
-    isJammed ||= isWriting;
-    clearTimeout(timer);
+    isJammed ||= writingBytes > 0;
+    suspectNow();
   });
-  socket.on('resume', () => watch());
+  socket.on('resume', () => {
+    // Until now it lay here.
+    if (suspect !== undefined && socket.bytesRead === suspect.read) suspectNow();
+  });
   socket.once('close', () => clearTimeout(timer));
 }

@@ -1,6 +1,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { readdir } from 'node:fs/promises';
+import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isAlive } from '../../agent/process-identity.ts';
@@ -142,6 +143,25 @@ describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () =
     const stands = (): boolean => waiting.push(stream.writableLength) > 1 && waiting.at(-1) === waiting.at(-2);
     await expect.poll(stands, { interval: 1000, timeout: 60_000 }).toBe(true);
     stream.resume();
+    const [error] = await failed;
+    expect(error).toMatchObject({ code: 'STREAM_RESET', message: expect.stringContaining('vhost-device-vsock') });
+  });
+
+  it('ends one that it carries no further, also where no write waited when it stood still', async () => {
+    const impatient = vhostUserTransport({ binary: VHOST_DEVICE_VSOCK, logger: silent, lookMs: 100 });
+    const adopted = await impatient.adopt({ vm: 'web', runDir: directory.path, state: device.state });
+    // SAFETY: what the vhost-user transport gives is a socket.
+    const stream = (await adopted.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS })) as Socket;
+    const failed = once(stream, 'error');
+    stream.resume().pause();
+    // More than the guest takes while nobody reads its echo, and less than the sockets hold besides.
+    await new Promise<void>((resolve) => stream.write(randomBytes(640 * 1024), () => resolve()));
+    // By then the echo has come as far as it can.
+    const beside = await adopted.connect({ port: RUN_PORT, timeoutMs: CONNECT_MS });
+    beside.end('sleep 1; echo over\n');
+    expect(await readLine(beside)).toBe('over\n');
+    stream.resume();
+    stream.write(randomBytes(4 * 1024 ** 2));
     const [error] = await failed;
     expect(error).toMatchObject({ code: 'STREAM_RESET', message: expect.stringContaining('vhost-device-vsock') });
   });

@@ -1,6 +1,8 @@
 /**
  * Symptom: a stream into a guest behind vhost-device-vsock hung for ever.
- * Cause: version 0.3.0 carries a connection no further once its output is not read here and its input not in the guest, both at once.
+ * Cause: version 0.3.0 carries a connection no further once its output is not read here and its input not in the guest, both at once. It was
+ * found out only where a write had to wait at that very moment: a hub that went away for two seconds left none waiting, and the stream stood
+ * still for as long as anybody had patience.
  */
 import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
@@ -11,6 +13,8 @@ import { startFakeVsockDaemon } from '../support/fake-vsock-daemon.ts';
 const LOOK_MS = 20;
 /** More than the sockets between hold. */
 const BYTES = 4 * 1024 ** 2;
+/** As much as they do hold. */
+const HELD_BYTES = 128 * 1024;
 
 /** Writes as much as is taken, and reads only when it is told to. */
 async function jammed(guests: Socket[], device: { connect(options: { port: number; timeoutMs: number }): Promise<unknown> }) {
@@ -39,6 +43,59 @@ test('a connection that was jammed both ways and stays so is ended with an error
     message: expect.stringContaining('vhost-device-vsock stopped carrying it'),
     details: { reset: 'TIMEOUT' },
   });
+});
+
+/** Lets output lie unread while nothing waits to be written, and reads it then. */
+async function letLie(stream: Socket, guest: Socket | undefined): Promise<void> {
+  if (guest === undefined) throw new Error('nobody was connected to');
+  guest.pause();
+  stream.resume().pause();
+  const before = stream.bytesRead;
+  await new Promise<void>((resolve) => guest.write(randomBytes(HELD_BYTES), () => resolve()));
+  stream.resume();
+  await expect.poll(() => stream.bytesRead - before).toBe(HELD_BYTES);
+}
+
+test('so is one that no write waited on when its output lay unread, and that takes nothing more after that', async () => {
+  const guests: Socket[] = [];
+  await using daemon = await startFakeVsockDaemon((guest) => void guests.push(guest), { lookMs: LOOK_MS });
+  // SAFETY: what the vhost-user transport gives is a socket.
+  const stream = (await daemon.device.connect({ port: 7, timeoutMs: 10_000 })) as Socket;
+  await letLie(stream, guests[0]);
+  stream.write(randomBytes(BYTES));
+  const [error] = await once(stream, 'error');
+  expect(error).toMatchObject({ code: 'STREAM_RESET', details: { reset: 'TIMEOUT' } });
+});
+
+test('and so is one whose reader never stopped, but was late', async () => {
+  const guests: Socket[] = [];
+  await using daemon = await startFakeVsockDaemon((guest) => void guests.push(guest), { lookMs: LOOK_MS });
+  // SAFETY: what the vhost-user transport gives is a socket.
+  const stream = (await daemon.device.connect({ port: 7, timeoutMs: 10_000 })) as Socket;
+  stream.resume();
+  const [guest] = guests;
+  if (guest === undefined) throw new Error('nobody was connected to');
+  guest.pause();
+  // All of it is there before anybody comes to read it.
+  guest.write(randomBytes(HELD_BYTES));
+  stream.write(randomBytes(BYTES));
+  const [error] = await once(stream, 'error');
+  expect(error).toMatchObject({ code: 'STREAM_RESET', details: { reset: 'TIMEOUT' } });
+});
+
+test('one whose output lay unread and that has carried much since is left alone when its guest only does not read', async () => {
+  const guests: Socket[] = [];
+  await using daemon = await startFakeVsockDaemon((guest) => void guests.push(guest), { lookMs: 1 });
+  // SAFETY: what the vhost-user transport gives is a socket.
+  const stream = (await daemon.device.connect({ port: 7, timeoutMs: 10_000 })) as Socket;
+  await letLie(stream, guests[0]);
+  guests[0]?.resume();
+  await new Promise<void>((resolve) => stream.write(randomBytes(BYTES), () => resolve()));
+  guests[0]?.pause();
+  stream.write(randomBytes(BYTES));
+  // Many times as long as it would take to give it up.
+  for (let turn = 0; turn < 300; turn += 1) await new Promise((resolve) => setTimeout(resolve, 1));
+  expect([stream.destroyed, stream.writableNeedDrain]).toEqual([false, true]);
 });
 
 test('one that was jammed and goes on is left alone, and so is one whose guest only does not read', async () => {
