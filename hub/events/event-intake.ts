@@ -3,6 +3,9 @@
  * comes again is dropped, and one that comes too early says that some between are to be asked for.
  */
 import * as v from 'valibot';
+import { systemClock } from '../../shared/clock.ts';
+import { FairleadError } from '../../shared/errors.ts';
+import { RateLimit } from '../../shared/mux/rate-limit.ts';
 import { type Collection, defineCollection, type Store } from '../store/store.ts';
 import type { FleetEvents, NewFleetEvent } from './fleet-events.ts';
 
@@ -13,6 +16,8 @@ const CURSORS = defineCollection('event_cursors', v.strictObject({ host: v.strin
 
 /** Of one host, on their way to the disk. Beyond that they are left for later, when they are asked for. */
 const MAX_UNDER_WAY = 2000;
+/** Of one host, on whatever line: 4,096 VMs that all start at once tell less. */
+const EVENT_RATE = { burst: 20_000, perSecond: 1000 } as const;
 
 export type Taken = 'taken' | 'gap';
 type SourcedEvent = NewFleetEvent & { readonly source: NonNullable<NewFleetEvent['source']> };
@@ -26,6 +31,7 @@ export class EventIntake {
   readonly #events: FleetEvents;
   readonly #cursors: Collection<v.InferOutput<typeof CURSORS.schema>>;
   readonly #hosts = new Map<string, HostState>();
+  readonly #rates = new Map<string, RateLimit>();
 
   private constructor(events: FleetEvents, cursors: Collection<v.InferOutput<typeof CURSORS.schema>>) {
     this.#events = events;
@@ -40,6 +46,15 @@ export class EventIntake {
       intake.#hosts.set(host, { cursor, underWay: 0 });
     }
     return intake;
+  }
+
+  /** One event more of that host has come. @throws FairleadError LIMIT_EXCEEDED */
+  requireRate(host: string): void {
+    const rate = this.#rates.get(host) ?? new RateLimit(EVENT_RATE);
+    this.#rates.set(host, rate);
+    if (rate.take(systemClock.now())) return;
+    const { burst, perSecond } = EVENT_RATE;
+    throw new FairleadError('LIMIT_EXCEEDED', `the host tells of more than ${burst} events at once and ${perSecond} a second`);
   }
 
   /** Undefined for a host whose events were never taken. */
@@ -83,6 +98,7 @@ export class EventIntake {
 
   async forget(host: string): Promise<void> {
     this.#hosts.delete(host);
+    this.#rates.delete(host);
     await this.#cursors.discard(host);
   }
 }

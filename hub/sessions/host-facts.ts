@@ -6,12 +6,15 @@ import type { HostCapabilities } from '../../shared/protocol/methods-fleet.ts';
 import { HOSTS } from '../store/records.ts';
 import type { Store } from '../store/store.ts';
 
+/** Shown in each list of hosts: one that says much would leave no room for the others. */
+const Word = v.pipe(v.string(), v.maxLength(64));
+
 /** What is needed of `host.info`; a newer agent may say more. */
 const Info = v.object({
-  architecture: v.string(),
+  architecture: Word,
   cpus: Count,
   memoryBytes: Count,
-  qemu: v.object({ version: v.optional(v.string()) }),
+  qemu: v.object({ version: v.optional(Word) }),
   kvm: v.object({ available: v.boolean() }),
   vsock: v.object({ available: v.boolean() }),
 });

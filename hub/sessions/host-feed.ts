@@ -18,32 +18,39 @@ import type { FleetEvents } from '../events/fleet-events.ts';
 import type { HubLogger } from '../logger.ts';
 import type { Inventory, ReportedVm } from './inventory.ts';
 
-/** Of one host; more than the configuration can ask for. */
-const MAX_LISTED_VMS = 100_000;
 const MAX_EARLY_EVENTS = 10_000;
 const EVENT_PAGE = 256;
+/** JSON of an event's data. An agent says 1,000 characters of a message, and little besides. */
+const MAX_DATA_LENGTH = 8 * 1024;
+
+/** A name that hosts give: what the hub keeps of them for itself, and shows with others, has a known worst case. */
+const Word = v.pipe(v.string(), v.maxLength(64));
 
 /** What is needed of an agent's answers; a newer agent may say more, and knows states and types of events that we do not. */
 const ListedVm = v.object({
   name: Name,
-  state: v.optional(v.string(), 'unknown'),
+  state: v.optional(Word, 'unknown'),
   ready: v.optional(v.boolean(), false),
   generation: v.optional(Count, 0),
   labels: v.optional(Labels, {}),
-  uuid: v.optional(v.string()),
+  uuid: v.optional(Word),
 });
 const VmPage = v.object({ vms: v.array(ListedVm), next: v.optional(Name) });
 const HostEvent = v.object({
-  epoch: v.string(),
+  epoch: Word,
   seq: Count,
   time: Timestamp,
-  type: v.string(),
+  type: Word,
   vm: Name,
-  state: v.string(),
+  state: Word,
   data: v.record(v.string(), v.unknown()),
 });
 type HostEvent = v.InferOutput<typeof HostEvent>;
-const EventPage = v.object({ epoch: v.string(), events: v.array(HostEvent), missed: Count, lastSeq: Count });
+const EventPage = v.object({ epoch: Word, events: v.array(HostEvent), missed: Count, lastSeq: Count });
+/** What the inventory needs of an event. */
+interface Change extends Pick<HostEvent, 'type' | 'vm' | 'state'> {
+  readonly generation: number | undefined;
+}
 
 export interface HostFeedOptions {
   readonly host: string;
@@ -59,7 +66,7 @@ export interface HostFeedOptions {
 export class HostFeed {
   readonly #options: HostFeedOptions;
   /** Events that came while the host's list was on its way; undefined once it is here. */
-  #early: HostEvent[] | undefined = [];
+  #early: Change[] | undefined = [];
   #catchingUp: Promise<void> | undefined;
   #fellBehind = false;
   #warned = false;
@@ -77,22 +84,23 @@ export class HostFeed {
     });
     const early = this.#early ?? [];
     this.#early = undefined;
-    for (const event of early) this.#apply(event);
+    for (const change of early) this.#apply(change);
     await this.catchUp();
   }
 
   /** A notification of the host. What it throws closes the line. */
   onNotification(method: string, params: JsonObject): void {
     if (method !== 'vm.event') return;
+    this.#options.intake.requireRate(this.#options.host);
     const event = parseWith(HostEvent, params, 'vm.event', 'PROTOCOL_ERROR');
     if (this.#early === undefined) {
-      this.#apply(event);
+      this.#apply(changeOf(event));
       void this.#take(event);
       return;
     }
     if (this.#early.length >= MAX_EARLY_EVENTS)
       throw new FairleadError('LIMIT_EXCEEDED', 'too many events before the list of VMs');
-    this.#early.push(event);
+    this.#early.push(changeOf(event));
   }
 
   /** Asks for the events between the last one that we have and now. */
@@ -141,9 +149,13 @@ export class HostFeed {
 
   async #take(event: HostEvent): Promise<void> {
     const { host, intake, logger } = this.#options;
+    if (this.#catchingUp !== undefined) {
+      // It is asked for. Nothing waits with it: the host says how long that takes.
+      this.#fellBehind = true;
+      return;
+    }
     try {
-      const isBehind = this.#catchingUp !== undefined || (await intake.take(host, [fleetEvent(event)])) === 'gap';
-      if (isBehind) await this.catchUp();
+      if ((await intake.take(host, [fleetEvent(event)])) === 'gap') await this.catchUp();
     } catch (thrown) {
       // The next event finds a gap, or the next session does: it is asked for then.
       const { code, message } = toFairleadError(thrown);
@@ -151,12 +163,12 @@ export class HostFeed {
     }
   }
 
-  #apply({ type, vm, state, data }: HostEvent): void {
+  #apply({ type, vm, state, generation: told }: Change): void {
     const { inventory, host, isCurrent } = this.#options;
     if (!isCurrent()) return;
     if (type === 'vm.deleted') return inventory.remove(host, vm);
     const known = inventory.get(host, vm);
-    const generation = typeof data['generation'] === 'number' ? data['generation'] : (known?.generation ?? 0);
+    const generation = told ?? known?.generation ?? 0;
     const ready = type === 'vm.ready' || (known?.ready === true && known.generation === generation && state === 'running');
     const base = known ?? { name: vm, labels: {} };
     if (!inventory.set(host, { ...base, state, generation, ready })) this.#warnOfTooMany(undefined);
@@ -177,7 +189,7 @@ export class HostFeed {
   }
 
   async #listVms(): Promise<readonly ReportedVm[]> {
-    const { host, peer } = this.#options;
+    const { host, peer, inventory } = this.#options;
     const vms: ReportedVm[] = [];
     let after: string | undefined;
     do {
@@ -191,7 +203,7 @@ export class HostFeed {
       }
       vms.push(...page.vms.map(({ uuid, ...vm }) => ({ ...vm, ...(uuid === undefined ? {} : { uuid }) })));
       after = page.next;
-    } while (after !== undefined && vms.length <= MAX_LISTED_VMS);
+    } while (after !== undefined && vms.length <= inventory.maxPerHost);
     return vms;
   }
 
@@ -217,5 +229,10 @@ export class HostFeed {
 }
 
 function fleetEvent({ epoch, seq, time, type, vm, state, data }: HostEvent) {
-  return { type, vm, state, data, source: { epoch, seq, time } };
+  const { length } = JSON.stringify(data);
+  return { type, vm, state, data: length > MAX_DATA_LENGTH ? { omittedLength: length } : data, source: { epoch, seq, time } };
+}
+
+function changeOf({ type, vm, state, data: { generation } }: HostEvent): Change {
+  return { type, vm, state, generation: v.is(Count, generation) ? generation : undefined };
 }

@@ -24,13 +24,14 @@ export type ReportedVm = v.InferOutput<typeof ReportedVm>;
 export type InventoryListener = (host: string, name: string, vm: ReportedVm | undefined) => void;
 
 export class Inventory {
-  readonly #maxPerHost: number;
+  /** VMs of one host that are remembered. */
+  readonly maxPerHost: number;
   readonly #onChange: InventoryListener;
   readonly #vmsByHost = new Map<string, Map<string, ReportedVm>>();
   readonly #hostsByVm = new Map<string, Set<string>>();
 
   constructor(maxPerHost: number, onChange: InventoryListener = () => {}) {
-    this.#maxPerHost = maxPerHost;
+    this.maxPerHost = maxPerHost;
     this.#onChange = onChange;
   }
 
@@ -54,7 +55,7 @@ export class Inventory {
   set(host: string, vm: ReportedVm): boolean {
     const vms = this.#vmsByHost.get(host) ?? new Map<string, ReportedVm>();
     const before = vms.get(vm.name);
-    if (before === undefined && vms.size >= this.#maxPerHost) return false;
+    if (before === undefined && vms.size >= this.maxPerHost) return false;
     if (before !== undefined && isSame(before, vm)) return true;
     this.#vmsByHost.set(host, vms.set(vm.name, vm));
     this.#hostsByVm.set(vm.name, (this.#hostsByVm.get(vm.name) ?? new Set()).add(host));

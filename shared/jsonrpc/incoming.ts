@@ -18,6 +18,7 @@ import { toWireError } from './wire-error.ts';
 
 export interface IncomingPort {
   readonly send: (text: string) => void;
+  readonly sendProgress: (text: string) => void;
   readonly clock: Clock;
   readonly deadlines: Deadlines;
   readonly limits: PeerLimits;
@@ -136,7 +137,7 @@ export class IncomingRequests {
     const { progressToken: token } = meta;
     if (token === undefined || source.aborted || this.#running.get(id) !== source) return;
     try {
-      this.#answer(id, this.#writeBounded(`progress of ${method}`, writeNotification('$/progress', { token, value })));
+      this.#port.sendProgress(this.#writeBounded(`progress of ${method}`, writeNotification('$/progress', { token, value })));
     } catch (error) {
       source.abort(toFairleadError(error));
     }

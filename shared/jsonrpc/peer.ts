@@ -34,6 +34,7 @@ export class JsonRpcPeer {
     this.#outgoing = new OutgoingCalls({ ...common, stats: this.stats });
     this.#incoming = new IncomingRequests({
       ...common,
+      sendProgress: options.sendProgress ?? options.send,
       onRequest: options.onRequest,
       onHandlerFault: (error, method) => options.onHandlerFault?.(error, method),
       onProtocolError: (error) => this.#fail(error),

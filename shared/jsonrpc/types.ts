@@ -68,6 +68,8 @@ export const DEFAULT_PEER_LIMITS: PeerLimits = {
 export interface PeerOptions {
   /** Hands one message to the line. Not called after `close`. */
   readonly send: (text: string) => void;
+  /** The same of progress. What it throws ends the request that it is of; `send` is taken without it. */
+  readonly sendProgress?: ((text: string) => void) | undefined;
   /** Answers a request: `params` without `_meta`. What it throws goes to the caller as an error of the table. */
   readonly onRequest: (method: string, params: JsonObject, context: RequestContext) => Promise<unknown>;
   readonly onNotification?: ((method: string, params: JsonObject) => void) | undefined;

@@ -85,6 +85,7 @@ export class Line {
     this.#outbox = new Outbox(socket, this.mux, () => clock.now());
     this.peer = new JsonRpcPeer({
       send: (text) => this.#sendText(text),
+      sendProgress: (text) => this.#outbox.pushProgress(text),
       onRequest: (method, params, context) => handlers.onRequest(method, params, context),
       onNotification: (method, params) => handlers.onNotification?.(method, params),
       onProtocolError: (error) => this.#fail(error),

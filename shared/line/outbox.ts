@@ -17,6 +17,8 @@ const MIN_MESSAGE_BYTES = 16 * 1024 + 8;
 const TEXT_RUN_BYTES = 256 * 1024;
 /** UTF-16 units of text that may wait: a peer that asks for more and reads none of it is cut off. */
 const MAX_TEXT_QUEUE = 16 * 1024 * 1024;
+/** The same, from which on no progress is added: a third side may say how much there is of it. */
+const MAX_PROGRESS_QUEUE = 4 * 1024 * 1024;
 
 export class Outbox {
   readonly #socket: MessageSocket;
@@ -62,6 +64,17 @@ export class Outbox {
     this.#textLength += text.length;
     // At once: a call is worth more to its caller than its place in a message with others.
     this.flush();
+  }
+
+  /** Throws LIMIT_EXCEEDED when too much waits for that, though not for an answer. */
+  pushProgress(text: string): void {
+    if (this.#textLength + text.length > MAX_PROGRESS_QUEUE) {
+      throw new FairleadError(
+        'LIMIT_EXCEEDED',
+        `there is more progress than is read: ${MAX_PROGRESS_QUEUE} characters of messages wait`,
+      );
+    }
+    this.pushText(text);
   }
 
   /** The socket took more of what was sent: after each call, mostly when there is no more. */

@@ -252,7 +252,8 @@ export class MuxSession {
     this.#isPulling = true;
     try {
       const bytes = this.#control.pull(parts, maxBytes);
-      if (data !== 'none' && this.#peer !== undefined)
+      // Never ahead of what waits: an OPEN_OK or an entry of RESUME may be among it, before which the other side takes none.
+      if (data !== 'none' && this.#peer !== undefined && this.#control.isEmpty)
         this.#pullData({ parts, bytes, maxBytes, limits: this.#peer.limits }, data);
     } catch (thrown) {
       this.close(toFairleadError(thrown));
@@ -411,7 +412,7 @@ export class MuxSession {
       return stream.reset(RESET_CODES.UNKNOWN_STREAM, 'this side resumes no streams');
     }
     stream.attach({ relays: true, onData() {}, onFin() {}, onReset() {} });
-    stream.onResume(entry);
+    stream.onResume(entry, true);
     this.#options.onResume(stream, entry);
   }
 

@@ -213,6 +213,9 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
   onWindow(credit: Credit, frame: Frame): void {
     if (this.#state !== 'open') throw violation('WINDOW', frame.offset, `is for stream ${this.id}, which is ${this.#state}`);
     if (!this.#flows) return this.#requireWaiting(frame);
+    if (credit.done && !this.#receiving.finReceived) {
+      throw violation('WINDOW', frame.offset, `says DONE of stream ${this.id}, whose FIN has not come`);
+    }
     const isNews = credit.end && !this.#sending.ended;
     this.#sending.onWindow(credit, frame);
     this.#activate();
@@ -227,13 +230,20 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
     this.#handler?.onReset(code, reason);
   }
 
-  onResume(entry: ResumeEntry): void {
+  /** `isListed`: it is among the first frames of a new line, and may ask. */
+  onResume(entry: ResumeEntry, isListed = false): void {
     if (this.#state !== 'open' || entry.key !== this.key) {
       return this.#fail(RESET_CODES.UNKNOWN_STREAM, 'this side holds no such stream');
     }
     if (entry.round <= this.#theirRound || entry.round < this.#ourRound) return;
+    // Each would go on to the other end, whose line bears so many a second and no more.
+    if (this.#relays && !isListed && entry.round > this.#ourRound) {
+      return this.#fail(RESET_CODES.RESUME_GAP, `round ${entry.round} was begun on a line that is not new`);
+    }
     const isNews = entry.end && !this.#sending.ended;
-    if (entry.round > MAX_ROUND || !this.#sending.rewind(entry)) {
+    // A relay learns of the FIN from the other end's entry.
+    const isPossible = this.#relays || !entry.done || this.#receiving.finReceived;
+    if (entry.round > MAX_ROUND || !isPossible || !this.#sending.rewind(entry)) {
       return this.#fail(RESET_CODES.RESUME_GAP, `offset ${entry.received} is not within what is kept`);
     }
     this.#theirRound = entry.round;

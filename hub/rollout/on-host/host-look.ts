@@ -111,7 +111,7 @@ class HostLook {
   async #vms(): Promise<Vm[]> {
     const { actuator, host, steps, previous, signal } = this.#options;
     const ask = (method: string, params: JsonObject) => actuator.ask(host, method, params, { timeoutMs: this.#leftMs(), signal });
-    const vms = await listVms({ ask });
+    const vms = await listVms({ host, ask });
     const ran = vmsThatRan(previous);
     const gone = ran.filter((name) => vms.every((vm) => vm.name !== name));
     const ofVms = steps.filter((step) => step.kind === 'vm');

@@ -19,7 +19,7 @@ const Spec = v.custom<JsonObject>((value) => typeof value === 'object' && value 
 /** As much of a VM as is needed; a newer agent may say more. */
 const Vm = v.object({
   name: Name,
-  state: v.string(),
+  state: v.pipe(v.string(), v.maxLength(64)),
   ready: v.boolean(),
   labels: v.record(v.string(), v.string()),
   exit: v.optional(v.object({ at: v.string() })),
@@ -34,6 +34,8 @@ type RecordedVm = v.InferOutput<typeof RecordedVm>;
 
 const AT_REST: ReadonlySet<string> = new Set(['created', 'stopped', 'crashed']);
 const PAGE = 50;
+/** Of one host: 100 MiB at most, and far more VMs than one has. */
+const MAX_PAGES = 400;
 
 export async function recordVms(step: VmStep, commands: HostCommands): Promise<v.InferOutput<typeof RecordedVms>> {
   const vms = (await listVms(commands)).filter((vm) => isMeant(step, vm));
@@ -70,10 +72,13 @@ async function give({ name, ran, spec: before }: RecordedVm, spec: JsonValue, { 
   if (ran) await commands.run(`${place} start ${name}`, 'vm.start', { vm: name });
 }
 
-export async function listVms(commands: Pick<HostCommands, 'ask'>): Promise<Vm[]> {
+export async function listVms(commands: Pick<HostCommands, 'ask' | 'host'>): Promise<Vm[]> {
   const vms: Vm[] = [];
   let after: string | undefined;
+  let pages = 0;
   do {
+    if (++pages > MAX_PAGES)
+      throw new FairleadError('LIMIT_EXCEEDED', `host ${commands.host} lists more than ${MAX_PAGES} pages of VMs`);
     const params = { limit: PAGE, ...(after === undefined ? {} : { after }) };
     const page = parseWith(VmPage, await commands.ask('vm.list', params), 'vm.list', 'PROTOCOL_ERROR');
     vms.push(...page.vms);
