@@ -27,7 +27,7 @@ import { registerToken } from './commands/token.ts';
 import { registerVm } from './commands/vm.ts';
 import { parseTimeout } from './duration.ts';
 import { describeFailure, exitCodeOf } from './failure.ts';
-import { OUTPUT_FORMATS } from './output.ts';
+import { OUTPUT_FORMATS, type Streams } from './output.ts';
 
 const USAGE_EXIT_CODE = 2;
 const INTERRUPTED_EXIT_CODE = 130;
@@ -40,7 +40,8 @@ export async function runCli(argv: readonly string[]): Promise<number> {
   process.once('SIGINT', interrupt);
   process.once('SIGTERM', interrupt);
   const output = new OutputWatch(interrupt);
-  const app: App = { env: process.env, streams: process, signal: interruption.signal, exitCode: 0 };
+  const streams = new ProcessStreams();
+  const app: App = { env: process.env, streams, signal: interruption.signal, exitCode: 0 };
   try {
     await buildProgram(app).parseAsync(argv, { from: 'user' });
     return output.exitCode ?? app.exitCode;
@@ -51,8 +52,25 @@ export async function runCli(argv: readonly string[]): Promise<number> {
     process.stderr.write(`${describeFailure(error)}\n`);
     return exitCodeOf(error);
   } finally {
+    streams.leaveInput();
     process.removeListener('SIGINT', interrupt);
     process.removeListener('SIGTERM', interrupt);
+  }
+}
+
+/** Input that a command did not read to its end, because it failed or was interrupted, would keep the process waiting for more. */
+class ProcessStreams implements Streams {
+  readonly stdout = process.stdout;
+  readonly stderr = process.stderr;
+  #stdin: typeof process.stdin | undefined;
+
+  get stdin(): typeof process.stdin {
+    this.#stdin ??= process.stdin;
+    return this.#stdin;
+  }
+
+  leaveInput(): void {
+    this.#stdin?.destroy();
   }
 }
 

@@ -4,10 +4,11 @@ import { text } from 'node:stream/consumers';
 import { parse as parseYaml } from 'yaml';
 import { FairleadError } from '../shared/errors.ts';
 import type { App } from './app.ts';
+import { pipedInput } from './piped-input.ts';
 
 /** What YAML or JSON says; whoever takes it checks it. @throws FairleadError NOT_FOUND, INVALID_PARAMS */
 export async function readDocument(path: string, app: App): Promise<unknown> {
-  const written = path === '-' ? await text(app.streams.stdin) : await fileText(path);
+  const written = path === '-' ? await text(pipedInput(app)) : await fileText(path);
   try {
     return parseYaml(written);
   } catch (cause) {

@@ -16,16 +16,21 @@ export interface GuestFile {
 
 /** What a stream of `guest.readFile` carries. */
 export function readFrom(stream: Duplex, sizeBytes: number | undefined): GuestFile {
-  return { sizeBytes, chunks: checked(stream) };
-}
-
-async function* checked(stream: Duplex): AsyncGenerator<Uint8Array, void, undefined> {
+  // It may end before anybody reads it; who reads it then is told by the iteration.
+  stream.on('error', () => {});
   stream.end();
-  try {
-    yield* checkDigest(stream);
-  } finally {
-    stream.destroy();
-  }
+  const chunks = checkDigest(stream);
+  const iterator: AsyncIterableIterator<Uint8Array> = {
+    next: () => chunks.next(),
+    // A generator that nobody has begun runs nothing of itself when it is left.
+    return: async () => {
+      stream.destroy();
+      await chunks.return('');
+      return { done: true, value: undefined };
+    },
+    [Symbol.asyncIterator]: () => iterator,
+  };
+  return { sizeBytes, chunks: iterator };
 }
 
 /** Settles when the guest has the file in its place. @throws FairleadError; the guest has then what it had before */

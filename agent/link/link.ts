@@ -37,6 +37,9 @@ import { enrol, readToken } from './enrol.ts';
 import { LinkError, type LinkFailure, MAX_RETRY_AFTER_MS } from './hub-http.ts';
 import { type Identity, IdentityStore } from './identity.ts';
 
+/** Streams of the hub at once: as many windows of the smallest size as the memory of a session is good for. The hub and `maxStreamsPerVm` say less. */
+const MAX_STREAMS = 4096;
+
 export type LinkState = 'idle' | 'enrolling' | 'dialling' | 'up' | 'backoff' | 'stopped';
 
 /** How an attempt ended; `lost` is a line that was up. */
@@ -277,7 +280,7 @@ export class Link {
         onOpen: (stream, meta) => service.onOpen(stream, meta, line.mux),
         onGoAway: (goAway) => void this.#leave(line, goAway),
       },
-      ...(lineLimits === undefined ? {} : { limits: lineLimits }),
+      limits: { mux: { maxStreams: MAX_STREAMS }, ...lineLimits },
       logger,
     });
     return line;

@@ -10,6 +10,7 @@ import { type App, withHub } from '../app.ts';
 import { durationOption } from '../duration.ts';
 import { GuestText, isTerminal } from '../guest-text.ts';
 import type { Output } from '../output.ts';
+import { pipedInput } from '../piped-input.ts';
 
 interface ExecOptions {
   readonly host?: string;
@@ -32,7 +33,7 @@ export function registerExec(program: Command, app: App): void {
     .addOption(durationOption('--limit <duration>', 'kill the program when it has not ended by then', '30s'))
     .action(async (vm: string, words: string[], { host, env, limit }: ExecOptions, command: Command) => {
       const [path = '', ...args] = words;
-      const input = (await pipedInput(app.streams.stdin)).toString('base64');
+      const input = (await inputOf(app)).toString('base64');
       const params = { vm, path, args, input, encoding: 'base64', timeoutMs: limit, ...(env !== undefined && { env }) } as const;
       await withHub(app, command, async ({ hub, output }) => {
         const result = await hub.call('guest.exec', params, host, { timeoutMs: limit + CALL_EXTRA_MS });
@@ -42,12 +43,12 @@ export function registerExec(program: Command, app: App): void {
 }
 
 /** Nothing on a terminal: the agent takes the input whole, before the program starts. */
-async function pipedInput(stdin: NodeJS.ReadableStream): Promise<Buffer> {
-  if (isTerminal(stdin)) return Buffer.alloc(0);
+async function inputOf(app: App): Promise<Buffer> {
+  if (isTerminal(app.streams.stdin)) return Buffer.alloc(0);
   const chunks: Buffer[] = [];
   let bytes = 0;
-  for await (const chunk of stdin) {
-    chunks.push(Buffer.from(chunk));
+  for await (const chunk of pipedInput(app)) {
+    chunks.push(chunk);
     bytes += chunk.length;
     if (bytes > MAX_EXEC_BYTES) {
       const todo = 'send more over a stream, with `fairlead connect`';

@@ -34,6 +34,7 @@ export interface AgentSessionOptions {
   readonly socket: MessageSocket;
   readonly remoteAddress: string;
   readonly helloTimeoutMs: number;
+  readonly maxStreams: number;
   readonly fleet: Fleet<AgentSession>;
   readonly relay: StreamRelay;
   readonly state: Pick<HubState, 'store' | 'events' | 'intake'>;
@@ -79,7 +80,8 @@ export class AgentSession implements FleetSession {
         onResume: (stream, said) =>
           options.relay.resumeHost(stream, said, { host: this.host, epoch: this.epoch }, this.#line.mux),
       },
-      limits: { helloTimeoutMs: options.helloTimeoutMs },
+      // Those that it resumes count too.
+      limits: { helloTimeoutMs: options.helloTimeoutMs, mux: { maxStreams: options.maxStreams } },
       logger: this.#logger,
     });
     const { events, intake } = options.state;

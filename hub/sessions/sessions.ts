@@ -66,6 +66,7 @@ export class Sessions {
       socket: wsSocket(socket, belowServer(tcp)),
       remoteAddress,
       helloTimeoutMs: config.handshakeTimeoutMs,
+      maxStreams: config.maxStreamsPerHost,
       fleet,
       relay,
       state,

@@ -9,6 +9,7 @@ import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { runClientExample } from '../support/client-example.ts';
 import { startFleet, type TestFleet, whyNoGuest } from '../support/up.ts';
 
 const ENTRY = fileURLToPath(new URL('../../bin/fairlead.js', import.meta.url));
@@ -93,7 +94,10 @@ describe.skipIf(reason !== undefined)('a guest, for the programs that people hav
     const source = join(fleet.directory, 'big');
     await writeFile(source, bytes);
     await chmod(source, 0o640);
-    expect(await fleet.cli(['cp', source, 'web:/tmp/in/'])).toMatchObject({ code: 1 });
+    expect(await fleet.cli(['cp', source, 'web:/tmp/in/'])).toMatchObject({
+      code: 1,
+      stderr: 'fairlead: could not write /tmp/in/big in VM web: No such file or directory (GUEST_FAILED)\n',
+    });
     await inGuest('mkdir /tmp/in');
     const into = await fleet.cli(['cp', source, 'web:/tmp/in/']);
     expect(into).toMatchObject({ code: 0, stdout: '', stderr: '8.0 MiB copied to web:/tmp/in/big\n' });
@@ -133,7 +137,12 @@ describe.skipIf(reason !== undefined)('a guest, for the programs that people hav
 
   it.each([
     { what: 'a file that is not there', args: ['web:/nowhere', '-'], says: /No such file/ },
-    { what: 'a directory of the guest', args: ['web:/tmp', '-'], says: /could not carry out/ },
+    { what: 'a directory of the guest', args: ['web:/tmp', '-'], says: /could not read \/tmp in VM web/ },
+    {
+      what: 'a directory here that is not there',
+      args: ['web:/proc/version', '/nowhere/'],
+      says: /could not write \/nowhere\/version/,
+    },
     { what: 'a place that is a directory', args: ['-', 'web:/tmp/in'], says: /a directory has that name/ },
     { what: 'two guests', args: ['web:/a', 'web:/b'], says: /one of the two has to be in a guest/ },
     { what: 'a relative path', args: ['web:tmp', '-'], says: /no absolute path in VM web/ },
@@ -142,6 +151,25 @@ describe.skipIf(reason !== undefined)('a guest, for the programs that people hav
     expect(result.code).not.toBe(0);
     expect(result.stderr).toMatch(says);
     expect(await inGuest('find /tmp -name "*.part"')).toBe('');
+  });
+
+  it('the example of the client library runs as it is written', async () => {
+    const { hub, token } = fleet.up.context;
+    expect(await runClientExample(hub, token)).toEqual({ stdout: 'web is running\nthe guest said: hello, guest\n', stderr: '' });
+  });
+
+  it('cp that is interrupted while its input is silent ends at once, and leaves nothing in the guest', async () => {
+    const child = spawn(process.execPath, [ENTRY, 'cp', '-', 'web:/tmp/never'], {
+      env: { ...process.env, FAIRLEAD_CONTEXT: fleet.up.contextFile },
+      stdio: ['pipe', 'ignore', 'ignore'],
+    });
+    child.stdin.write('half of it');
+    const left = 'find /tmp -name "*never*"';
+    await expect.poll(() => inGuest(left), { timeout: 30_000 }).toContain('.part');
+    const exited = once(child, 'exit');
+    child.kill('SIGINT');
+    expect(await exited).toEqual([130, null]);
+    await expect.poll(() => inGuest(left), { timeout: 30_000 }).toBe('');
   });
 
   it(`forward carries ${REQUESTS} HTTP requests to a service of the guest, over TCP and a unix socket`, async () => {

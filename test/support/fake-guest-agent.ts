@@ -71,7 +71,7 @@ export class FakeGuestPeer {
     this.say({ return: id });
   }
 
-  /** Answers every command by the table, and every sync; a command that is not in it is not offered. */
+  /** Answers every command by the table, and every sync; a command that is not in it is not offered, and one that throws says no. */
   async serve(answers: Readonly<Record<string, (args: FakeGuestCommand['arguments']) => unknown>>): Promise<void> {
     for (;;) {
       const { execute, arguments: args } = await this.receive();
@@ -81,8 +81,16 @@ export class FakeGuestPeer {
       }
       const answer = answers[execute];
       const unknown = { error: { class: 'CommandNotFound', desc: `The command ${execute} has not been found` } };
-      this.say(answer === undefined ? unknown : { return: answer(args) });
+      this.say(answer === undefined ? unknown : reply(() => answer(args)));
     }
+  }
+}
+
+function reply(answer: () => unknown): object {
+  try {
+    return { return: answer() };
+  } catch (error) {
+    return { error: { class: 'GenericError', desc: error instanceof Error ? error.message : String(error) } };
   }
 }
 

@@ -247,9 +247,11 @@ export class GuestAgentClient {
     if (!reply.success) throw this.#broken(`answered ${name} with what is no answer`);
     if ('return' in reply.output) return reply.output.return;
     const { class: kind, desc } = reply.output.error;
-    const words = desc.slice(0, MAX_WORDS);
+    const words = brief(desc);
     if (kind !== 'CommandNotFound') {
-      throw new FairleadError('GUEST_FAILED', `the guest agent of VM ${vm} could not carry out ${name}: ${words}`);
+      throw new FairleadError('GUEST_FAILED', `the guest agent of VM ${vm} could not carry out ${name}: ${words}`, {
+        cause: new Error(words),
+      });
     }
     if (/frozen/i.test(words)) {
       const what = `the guest agent of VM ${vm} does not take ${name} while its file systems are frozen`;
@@ -291,6 +293,11 @@ function charactersOf(part: ReplyPart): number {
 function syncedId(text: string): number | undefined {
   const reply = v.safeParse(v.object({ return: v.number() }), parseJson(text));
   return reply.success ? reply.output.return : undefined;
+}
+
+/** The reason stands at the end, behind what may be a long path. */
+function brief(words: string): string {
+  return words.length <= MAX_WORDS ? words : `${words.slice(0, MAX_WORDS / 2)}…${words.slice(1 - MAX_WORDS / 2)}`;
 }
 
 function parseJson(text: string): unknown {

@@ -6,7 +6,7 @@
  *                └── anything goes wrong ──▶ removed
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { FairleadError } from '../../../shared/errors.ts';
+import { FairleadError, isFairleadError } from '../../../shared/errors.ts';
 import type { WrittenFile } from '../../../shared/protocol/methods-guest-files.ts';
 import type { CommandLimits } from '../live-vm.ts';
 import type { GuestAgentClient } from './client.ts';
@@ -20,6 +20,9 @@ const REPLY_MS = 60_000;
 const TIDY_MS = 10_000;
 const SHELL = '/bin/sh';
 const NO_SUCH_PROGRAM = 127;
+/** In a refusal, and in the reason of a reset, which has 128 bytes. */
+const MAX_SHOWN_PATH = 300;
+const MAX_RESET_PATH = 48;
 
 /** In place of `$2`, whose directory `$1` is in, unless it is a directory itself: then it would go into it. */
 const PUT_IN_PLACE = 'if [ -d "$2" ]; then exit 20; fi; chmod "$3" "$1" && mv -f "$1" "$2"';
@@ -41,33 +44,60 @@ export interface OpenedFile {
 /** The first bytes have been read by then, so that what cannot be read is told at once. @throws what GuestAgentClient.run throws */
 export async function openGuestFile(files: GuestFiles, path: string): Promise<OpenedFile> {
   const { agent, limits } = files;
-  const handle = (await agent.run('guest-file-open', { path, mode: 'rb' }, limits, REPLY_MS)).value;
+  let handle: number | undefined;
   try {
+    handle = (await agent.run('guest-file-open', { path, mode: 'rb' }, limits, REPLY_MS)).value;
     const sizeBytes = await sizeOf(files, handle);
     const first = await read(files, handle);
     return { sizeBytes, chunks: rest(files, handle, first) };
   } catch (error) {
-    await close(files, handle);
-    throw error;
+    if (handle !== undefined) await close(files, handle);
+    throw withPath(error, 'read', files, path, MAX_SHOWN_PATH);
   }
 }
 
-/** @throws FairleadError GUEST_FAILED, or what the chunks throw; nothing has changed then. */
-export async function writeGuestFile(
+export interface FileWrite {
+  /** Is to be called once. @throws FairleadError GUEST_FAILED, or what the chunks throw; nothing has changed then. */
+  write(chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile>;
+}
+
+/** The temporary file is there by then, so that a place that cannot be written to is told at once. @throws FairleadError GUEST_FAILED */
+export async function openFileForWriting(
   files: GuestFiles,
   { path, mode }: { readonly path: string; readonly mode: number },
-  chunks: AsyncIterable<Uint8Array>,
-): Promise<WrittenFile> {
+): Promise<FileWrite> {
+  const { agent, limits } = files;
   const temporary = temporaryBeside(path);
-  try {
-    const { bytes, sha256 } = await fill(files, temporary, chunks);
-    const verifiedBy = await verify(files, temporary, sha256);
-    await putInPlace(files, { temporary, path, mode });
-    return { bytes, sha256, verifiedBy };
-  } catch (error) {
-    await shell({ ...files, limits: tidying() }, 'rm -f "$1"', [temporary]).catch(() => {});
-    throw error;
-  }
+  const named = (maxLength: number) => (error: unknown) => {
+    throw withPath(error, 'write', files, path, maxLength);
+  };
+  // Its caller may be gone meanwhile; but without the answer nobody could close the file.
+  const patient = { ...limits, signal: new AbortController().signal };
+  const opening = agent.run('guest-file-open', { path: temporary, mode: 'wb' }, patient, REPLY_MS);
+  const { value: handle } = await opening.catch(named(MAX_SHOWN_PATH));
+
+  const write = async (chunks: AsyncIterable<Uint8Array>): Promise<WrittenFile> => {
+    try {
+      const { bytes, sha256 } = await fill(files, handle, chunks);
+      const verifiedBy = await verify(files, temporary, sha256);
+      await putInPlace(files, { temporary, path, mode });
+      return { bytes, sha256, verifiedBy };
+    } catch (error) {
+      await shell({ ...files, limits: tidying() }, 'rm -f "$1"', [temporary]).catch(() => {});
+      throw error;
+    }
+  };
+  return { write: (chunks) => write(chunks).catch(named(MAX_RESET_PATH)) };
+}
+
+/** In the guest's own words, and with the path that was asked for, be it that of a temporary file. */
+function withPath(error: unknown, what: 'read' | 'write', { vm }: GuestFiles, path: string, maxLength: number): unknown {
+  if (!isFairleadError(error) || error.code !== 'GUEST_FAILED') return error;
+  const said = error.cause instanceof Error ? error.cause.message : error.message;
+  // "failed to open file '/srv/.site.part' (mode: 'wb'): Permission denied" (QEMU, qga/commands-posix.c)
+  const why = said.replace(/^failed to open file '.*' \(mode: '\w+'\): /s, '').replace(/^failed to write to file: /, '');
+  const shown = path.length <= maxLength ? path : `…${path.slice(1 - maxLength)}`;
+  return new FairleadError('GUEST_FAILED', `could not ${what} ${shown} in VM ${vm}: ${why}`, { cause: error });
 }
 
 function temporaryBeside(path: string): string {
@@ -77,13 +107,12 @@ function temporaryBeside(path: string): string {
 
 async function fill(
   files: GuestFiles,
-  temporary: string,
+  handle: number,
   chunks: AsyncIterable<Uint8Array>,
 ): Promise<{ bytes: number; sha256: string }> {
   const { agent, limits } = files;
   const hash = createHash('sha256');
   let bytes = 0;
-  const handle = (await agent.run('guest-file-open', { path: temporary, mode: 'wb' }, limits, REPLY_MS)).value;
   try {
     for await (const piece of inPieces(chunks, WRITE_BYTES)) {
       hash.update(piece);
@@ -98,12 +127,12 @@ async function fill(
 }
 
 /** A full disk may take a part. */
-async function write({ vm, agent, limits }: GuestFiles, handle: number, piece: Buffer): Promise<void> {
+async function write({ agent, limits }: GuestFiles, handle: number, piece: Buffer): Promise<void> {
   for (let rest = piece; rest.length > 0; ) {
     const content = rest.toString('base64');
     const { count } = (await agent.run('guest-file-write', { handle, 'buf-b64': content }, limits, REPLY_MS)).value;
     if (count === 0 || count > rest.length) {
-      throw new FairleadError('GUEST_FAILED', `VM ${vm} took ${count} of ${rest.length} bytes of a file: is its disk full?`);
+      throw new FairleadError('GUEST_FAILED', `the guest took ${count} of ${rest.length} bytes: is its disk full?`);
     }
     rest = rest.subarray(count);
   }
@@ -113,7 +142,7 @@ async function write({ vm, agent, limits }: GuestFiles, handle: number, piece: B
 async function verify(files: GuestFiles, path: string, sha256: string): Promise<WrittenFile['verifiedBy']> {
   const byGuest = await sumByGuest(files, path);
   if ((byGuest ?? (await sumByReading(files, path))) === sha256) return byGuest === undefined ? 'read-back' : 'sha256sum';
-  throw new FairleadError('GUEST_FAILED', `VM ${files.vm} does not have the bytes that were written to it: SHA-256 differs`);
+  throw new FairleadError('GUEST_FAILED', 'the guest does not have the bytes that were written: SHA-256 differs');
 }
 
 /** Undefined where it has no such program. */
@@ -138,7 +167,7 @@ async function putInPlace(
   if (ended.by === 'exit' && ended.code === 0) return;
   const isDirectory = ended.by === 'exit' && ended.code === IS_DIRECTORY;
   const why = isDirectory ? 'a directory has that name' : stderr.trim() || `its shell ended by ${ended.by}`;
-  throw new FairleadError('GUEST_FAILED', `VM ${files.vm} could not put a file at ${path}: ${why}`);
+  throw new FairleadError('GUEST_FAILED', why);
 }
 
 /** @throws FairleadError UNSUPPORTED for a guest without a shell */
