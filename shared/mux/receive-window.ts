@@ -7,7 +7,7 @@
  *                         (where much memory is promised, only if it has lasted: pool.ts)
  *   the window halves     when WINDOWS_TO_SHRINK windows' worth of bytes have come without that
  *
- * A slow reader never lets its window run dry: credit is renewed at a quarter of it, long before the rest is read. A line that is shared
+ * A slow reader never lets its window run dry: credit is renewed at half of it at the latest, long before the rest is read. A line that is shared
  * by many does, again and again, since each of them waits for its turn; a greater window would only make them wait for one another where
  * nothing can pass any more, in the hub and in the kernel. So the time counts as well. The round trip is that of the whole way, through
  * relays: from credit to the first byte that could not have been sent without it. The least one seen counts, since every other is made
@@ -18,6 +18,8 @@
  */
 import type { MemoryPool } from './pool.ts';
 
+/** A message. */
+const FULL_PIECE_BYTES = 64 * 1024;
 /** Windows' worth of bytes without need of it, after which a window is twice too great. */
 const WINDOWS_TO_SHRINK = 16;
 /** What a stream has to have been read of to count as one that lasts, in windows' worth and in bytes: the sockets behind an end take some at once. */
@@ -98,7 +100,7 @@ export class ReceiveWindow {
     const limit = this.#consumedBytes + this.#targetBytes;
     // A window that shrinks has nothing to give, but a sender that keeps what it sent, and has no more memory for it, waits for the ack.
     if (limit <= this.#limit) return isDry ? { limit: this.#limit, acked: this.#consumedBytes } : undefined;
-    if (!isDry && limit - this.#limit < this.#targetBytes / 4) return undefined;
+    if (!isDry && limit - this.#limit < worthBytes(this.#targetBytes)) return undefined;
     if (this.#askedAt === undefined) {
       this.#askedAt = this.#now();
       this.#askedFrom = this.#limit;
@@ -149,4 +151,12 @@ export class ReceiveWindow {
       this.#windowBytes = this.#targetBytes;
     }
   }
+}
+
+/**
+ * Credit that is worth a frame: a quarter of the window, and of a small one half. A sender that is given little at a time sends little at a
+ * time, and each piece costs a call to the kernel at the other end.
+ */
+function worthBytes(windowBytes: number): number {
+  return Math.max(windowBytes / 4, Math.min(windowBytes / 2, FULL_PIECE_BYTES));
 }
