@@ -1,5 +1,6 @@
 /**
- * The add-on's operations as the compiled module exports them: control calls only, no data passes through here.
+ * The add-on's operations as the compiled module exports them: control calls only, no data passes through here but what `liftPeerInput` puts
+ * back where it was.
  *
  * Common to all of them:
  * - Every descriptor made is close-on-exec and belongs to the caller, who ends it with `closeFd` or hands it on (to a child's
@@ -7,7 +8,7 @@
  * - A failed system call throws an Error with `code` (the errno's name, as `'ECONNRESET'`), `errno` (negative, as in Node) and
  *   `syscall`; its message says what, on what, why and what to do. Nothing is left open behind it.
  * - A wrong argument throws a TypeError with code `ERR_INVALID_ARG_VALUE` before anything is done.
- * - None of them blocks the thread it is called on.
+ * - None of them blocks the thread it is called on, but `liftPeerInput` for the time that it is given.
  * - Each environment (main thread or worker) has its own state; what is pending when it ends is closed.
  */
 
@@ -82,6 +83,24 @@ export interface Binding {
   setNotsentLowat(fd: number, bytes: number): void;
   /** How many bytes of a TCP socket the kernel holds that were never sent. */
   getNotsent(fd: number): number;
+
+  /** Memory that holds what was written to an AF_UNIX socket and is not yet read at its other end; 0 when all is. In bytes. */
+  getUntaken(fd: number): number;
+  /**
+   * Takes all input out of the other end of a connected AF_UNIX stream, which process `pid` has, and puts it back in its order, once that
+   * process has written something or `waitMs` (at most 1,000) are over. `fd` must belong to this thread alone, with no write under way.
+   * Nothing is done, and all numbers are 0, where there is no input, or where something lies at this end to be read.
+   *
+   * Throws, with nothing done, EPERM or EACCES (no right to trace that process), ENOENT (it does not have the other end), EMSGSIZE (more
+   * than `maxBytes`, at most 16 MiB), EPIPE (this end or the other is shut), EOPNOTSUPP (no connected stream) or another errno. Where
+   * `returnedBytes` is less than `takenBytes`, the end of what was written is lost: the connection must not be used any more.
+   */
+  liftPeerInput(
+    fd: number,
+    pid: number,
+    maxBytes: number,
+    waitMs: number,
+  ): { readonly takenBytes: number; readonly returnedBytes: number; readonly cameBytes: number };
 
   /**
    * Tells the service manager something (`READY=1`, `WATCHDOG=1`, …). `socketPath` is what NOTIFY_SOCKET holds: an absolute path,

@@ -16,6 +16,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 /** The daemon says nothing of what it has done; on a busy machine it takes some milliseconds to come to it. */
 const SETTLE_MS = 50;
+/** In which a pause or a reset comes that `settle` was asked for. */
+const SETTLED_MS = 1_000;
 
 export interface DaemonQuietOptions {
   /** Resolves when the daemon does nothing any more, as far as can be known; soon in any case. */
@@ -30,6 +32,7 @@ export class DaemonQuiet {
   /** Resolves at the end of the quiet. */
   #loud = Promise.withResolvers<void>();
   #touchedAt = Number.NEGATIVE_INFINITY;
+  #settledUntil = Number.NEGATIVE_INFINITY;
   readonly #atRest: () => Promise<void>;
 
   constructor({ atRest = () => Promise.resolve() }: DaemonQuietOptions = {}) {
@@ -39,6 +42,11 @@ export class DaemonQuiet {
   /** Why it is quiet; undefined when it is not. */
   get reason(): QuietReason | undefined {
     return [...this.#reasons].at(0);
+  }
+
+  /** What need not be done now is not to be begun: it is quiet, or about to be. */
+  get isSettled(): boolean {
+    return this.reason !== undefined || performance.now() < this.#settledUntil;
   }
 
   begin(reason: QuietReason): void {
@@ -64,9 +72,12 @@ export class DaemonQuiet {
   /** Resolves when the daemon has had its time for what was last asked of it, and a guest that was talking has been stopped by its silence. */
   async settle(): Promise<void> {
     const leftMs = this.#touchedAt + SETTLE_MS - performance.now();
+    this.#settledUntil = performance.now() + SETTLED_MS;
     if (leftMs <= 0) return;
     await sleep(leftMs);
+    this.#settledUntil = Number.POSITIVE_INFINITY;
     await this.#atRest();
+    this.#settledUntil = performance.now() + SETTLED_MS;
   }
 
   /** The daemon is gone, and there is nobody left to spare. */

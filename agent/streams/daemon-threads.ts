@@ -34,6 +34,16 @@ export function workerAtRest(daemon: ProcessIdentity): Promise<void> {
   return atRest(daemon, ({ name }) => name === WORKER);
 }
 
+/** The worker is being woken, for whatever connection. */
+export async function isWorkerAtWork({ pid }: ProcessIdentity): Promise<boolean> {
+  const workers = (await threadsOf(pid)).filter(({ name }) => name === WORKER);
+  const look = async (): Promise<string> => (await Promise.all(workers.map(({ id }) => sleepsOf(pid, id)))).join();
+  const before = await look();
+  await sleep(REST_MS, undefined, { ref: false });
+  const now = await look();
+  return workers.length > 0 && (now !== before || now.includes(AWAKE));
+}
+
 /** Resolves when what QEMU said last has been done, or is not in time. The worker may be at work. */
 export function ringsAtRest(daemon: ProcessIdentity): Promise<void> {
   return atRest(daemon, ({ name }) => name !== WORKER);

@@ -3,19 +3,21 @@
  * both at once: it hands on what the guest's output left over only while no input waits in its socket, and the guest takes no input before
  * that (an echo, say). It needs no reader that stops: one that is late by the milliseconds in which a guest fills a socket is enough
  * (tried, QEMU 7.2, without this program: an echo of 16 MiB, each fourth time). Reading on, new connections and other traffic do not revive
- * it. One direction alone may stand still for as long as it likes.
+ * it; to take the input away from the daemon for a moment does (revival.ts). One direction alone may stand still for as long as it likes.
  *
  *     flowing ── output lay here unread ──▶ suspect ── HELD_BYTES more went in or out ──▶ flowing
- *                 a write waits meanwhile │    └── read from, a write waits, nothing moves for SUSPECT_LOOKS × LOOK_MS ──▶ destroyed
+ *                 a write waits meanwhile │    └── read from, input waits, nothing moves for SUSPECT_LOOKS × LOOK_MS ──▶ destroyed
  *                                         ▼
  *                                      jammed ── that write is done ──▶ suspect
  *                                         └── the same for STILL_LOOKS × LOOK_MS ──▶ destroyed
  *
  * From here such a connection looks like a guest that neither reads nor writes, which it may; so nothing but a connection that may have been
- * stopped so is taken for it, and only after a time in which a program that goes on would have read or written something.
+ * stopped so is taken for it, and only after a time in which a program that goes on would have read or written something. Where it can be
+ * tried to revive it, that is tried all the while, and who gave nothing then is such a guest.
  */
 import type { Socket } from 'node:net';
 import type { FairleadError } from '../../shared/errors.ts';
+import { Revival, type RevivalOptions } from './revival.ts';
 
 const LOOK_MS = 10_000;
 /** Looks in a row at which nothing had moved: of a connection that was seen to stand still both ways, and of one that only may have been. */
@@ -28,15 +30,17 @@ const HELD_BYTES = 512 * 1024;
 
 type Done = (error?: Error | null) => void;
 
-export interface StoppedOptions {
+export interface StoppedOptions extends Omit<RevivalOptions, 'socket' | 'isDoubtful' | 'onBroken'> {
   /** The guest or its device stands still as a whole: that is no sign. */
   readonly isQuiet: () => boolean;
-  readonly error: () => FairleadError;
+  /** What it ends with: why. */
+  readonly error: (why: string) => FairleadError;
   readonly lookMs?: number | undefined;
 }
 
-/** Destroys the socket with that error when it is taken for stopped. */
-export function endWhenStopped(socket: Socket, { isQuiet, error, lookMs = LOOK_MS }: StoppedOptions): void {
+/** Has the socket revived where that can be, and destroys it with that error when it is taken for stopped. */
+export function endWhenStopped(socket: Socket, options: StoppedOptions): Revival {
+  const { isQuiet, error, reviver, lookMs = LOOK_MS } = options;
   /** Of the write that waits. */
   let writingBytes = 0;
   let writtenBytes = 0;
@@ -48,6 +52,7 @@ export function endWhenStopped(socket: Socket, { isQuiet, error, lookMs = LOOK_M
   const suspectNow = (): void => {
     suspect = { read: socket.bytesRead, written: writtenBytes };
     watch();
+    revival.moved();
   };
   const looksToEnd = (): number => {
     if (isJammed) return STILL_LOOKS;
@@ -55,14 +60,26 @@ export function endWhenStopped(socket: Socket, { isQuiet, error, lookMs = LOOK_M
     const isHeld = socket.bytesRead - suspect.read <= HELD_BYTES && writtenBytes - suspect.written <= HELD_BYTES;
     return isHeld ? SUSPECT_LOOKS : Number.POSITIVE_INFINITY;
   };
-  const isWatched = (): boolean => writingBytes > 0 && looksToEnd() < Number.POSITIVE_INFINITY;
+  const isDoubtful = (): boolean => looksToEnd() < Number.POSITIVE_INFINITY;
+  const isWatched = (): boolean => isDoubtful() && (writingBytes > 0 || reviver.untaken(socket) > 0);
+  const revival = new Revival({
+    ...options,
+    socket,
+    isDoubtful,
+    onBroken: () => socket.destroy(error('what was on its way into the guest was lost in an attempt to revive it')),
+  });
+  const why = (): string => {
+    const { cannot } = revival;
+    return `vhost-device-vsock stopped carrying it, jammed both ways${cannot === undefined ? '' : `, and it could not be revived: ${cannot}`}`;
+  };
   const look = (stillLooks: number): void => {
     const [read, written] = [socket.bytesRead, writtenBytes];
     timer = setTimeout(() => {
       timer = undefined;
       if (!isWatched()) return;
-      const isStill = socket.bytesRead === read && writtenBytes === written && !socket.isPaused() && !isQuiet();
-      if (isStill && stillLooks + 1 >= looksToEnd()) socket.destroy(error());
+      const isStill =
+        socket.bytesRead === read && writtenBytes === written && !socket.isPaused() && !isQuiet() && !revival.isGuests;
+      if (isStill && stillLooks + 1 >= looksToEnd()) socket.destroy(error(why()));
       else look(isStill ? stillLooks + 1 : 0);
     }, lookMs).unref();
   };
@@ -74,6 +91,7 @@ export function endWhenStopped(socket: Socket, { isQuiet, error, lookMs = LOOK_M
     isJammed = socket.isPaused();
     if (isJammed) suspectNow();
     else watch();
+    revival.look();
     return (failure) => {
       writtenBytes += writingBytes;
       writingBytes = 0;
@@ -105,4 +123,5 @@ export function endWhenStopped(socket: Socket, { isQuiet, error, lookMs = LOOK_M
     if (suspect !== undefined && socket.bytesRead === suspect.read) suspectNow();
   });
   socket.once('close', () => clearTimeout(timer));
+  return revival;
 }

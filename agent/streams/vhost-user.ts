@@ -19,6 +19,7 @@ import { restrictSocket } from '../vm/plain-socket.ts';
 import { DaemonQuiet } from './daemon-quiet.ts';
 import { hasLostWorker, ringsAtRest, workerAtRest } from './daemon-threads.ts';
 import { keepLastWords } from './last-words.ts';
+import { type Lift, Reviver } from './reviver.ts';
 import { endWhenStopped } from './stopped-stream.ts';
 import type { GuestChange, VsockDevice, VsockDeviceState, VsockTransport } from './transport.ts';
 import { endsUnless } from './true-end.ts';
@@ -36,9 +37,11 @@ export interface VhostUserOptions {
   readonly logger: Logger;
   /** How often a connection that may have been stopped for good is looked at, in milliseconds; 10 s. */
   readonly lookMs?: number | undefined;
+  /** How a jammed connection is revived; by the native add-on. */
+  readonly lift?: Lift | undefined;
 }
 
-export function vhostUserTransport({ binary, logger, lookMs }: VhostUserOptions): VsockTransport {
+export function vhostUserTransport({ binary, logger, lookMs, lift }: VhostUserOptions): VsockTransport {
   return {
     kind: 'vhost-user',
     halfClose: false,
@@ -46,7 +49,7 @@ export function vhostUserTransport({ binary, logger, lookMs }: VhostUserOptions)
     async prepare({ vm, runDir, guard, signal }) {
       const paths = pathsIn(runDir);
       const daemon = await startDaemon({ vm, binary, cid: GUEST_CID, paths, guard, signal });
-      return new VhostUserDevice({ vm, paths, daemon, logger, lookMs });
+      return new VhostUserDevice({ vm, paths, daemon, logger, lookMs, lift });
     },
     adopt: async ({ vm, runDir, state }) => {
       if (state.daemon === undefined || !isAlive(state.daemon)) {
@@ -55,7 +58,7 @@ export function vhostUserTransport({ binary, logger, lookMs }: VhostUserOptions)
           `the vsock daemon of VM ${vm} ended while the agent was away: stop and start the VM`,
         );
       }
-      return new VhostUserDevice({ vm, paths: pathsIn(runDir), daemon: adoptDaemon(state.daemon), logger, lookMs });
+      return new VhostUserDevice({ vm, paths: pathsIn(runDir), daemon: adoptDaemon(state.daemon), logger, lookMs, lift });
     },
   };
 }
@@ -78,6 +81,7 @@ interface DeviceParts {
   readonly daemon: Daemon;
   readonly logger: Logger;
   readonly lookMs: number | undefined;
+  readonly lift: Lift | undefined;
 }
 
 class VhostUserDevice implements VsockDevice {
@@ -90,6 +94,7 @@ class VhostUserDevice implements VsockDevice {
   readonly #dialler: VhostUserDialler;
   readonly #listeners = new Map<number, Server>();
   readonly #quiet: DaemonQuiet;
+  readonly #reviver: Reviver;
   /** How often the guest was paused or went on. */
   #pauses = 0;
   #disposed = false;
@@ -104,6 +109,7 @@ class VhostUserDevice implements VsockDevice {
     this.backend = { kind: 'vhost-user', socketPath: paths.vhost };
     this.state = { kind: 'vhost-user', cid: GUEST_CID, daemon: daemon.identity };
     this.#quiet = new DaemonQuiet({ atRest: () => workerAtRest(daemon.identity) });
+    this.#reviver = new Reviver({ daemon: daemon.identity, lift: parts.lift, onTry: () => this.#quiet.touch() });
     this.#dialler = new VhostUserDialler({ vm, udsPath: paths.uds });
     void daemon.exited.then((how) => {
       this.#lost = how;
@@ -137,7 +143,7 @@ class VhostUserDevice implements VsockDevice {
     this.#assertUsable();
     this.#quiet.touch();
     try {
-      return this.#own(await this.#dialler.dial({ ...options, timeoutMs }));
+      return this.#own(await this.#dialler.dial({ ...options, timeoutMs }), options.port);
     } catch (error) {
       await this.#endWithWorker();
       this.#assertUsable();
@@ -155,7 +161,7 @@ class VhostUserDevice implements VsockDevice {
     const path = `${this.#parts.paths.uds}_${port}`;
     const server = createServer({ allowHalfOpen: true }, (socket) => {
       this.#quiet.end('reset');
-      onConnection(this.#own(socket));
+      onConnection(this.#own(socket, port));
     });
     this.#listeners.set(port, server);
     try {
@@ -224,13 +230,22 @@ class VhostUserDevice implements VsockDevice {
     }
   }
 
-  #own(socket: Socket): Socket {
-    const { vm, daemon, lookMs } = this.#parts;
+  #own(socket: Socket, port: number): Socket {
+    const { vm, daemon, logger, lookMs } = this.#parts;
     endsUnless(socket, () => (isEnding(daemon.identity) ? resetOf(vm, 'its vsock daemon ended', 'NO_DEVICE') : undefined));
-    endWhenStopped(socket, {
-      isQuiet: () => this.#quiet.reason !== undefined,
-      error: () => resetOf(vm, 'vhost-device-vsock stopped carrying it, jammed both ways', 'TIMEOUT'),
+    const revival = endWhenStopped(socket, {
+      isQuiet: () => this.#quiet.isSettled,
+      whenLoud: () => this.#quiet.over(),
+      reviver: this.#reviver,
+      onRevived: (times) => {
+        if (times === 1) logger.info({ vm, port }, 'vhost-device-vsock jammed a connection, it was revived');
+      },
+      error: (why) => resetOf(vm, why, 'TIMEOUT'),
       lookMs,
+    });
+    socket.once('close', () => {
+      const { times } = revival;
+      if (times > 0) logger.info({ vm, port, times }, 'connection closed that vhost-device-vsock had jammed');
     });
     return keepLastWords(this.#quiet.guard(withoutHalfClose(socket)), { resetIsEnd: true });
   }

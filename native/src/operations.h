@@ -32,6 +32,9 @@ void PidfdClose(const Napi::CallbackInfo& info);
 // sockopt.cc
 void SetNotsentLowat(const Napi::CallbackInfo& info);
 Napi::Value GetNotsent(const Napi::CallbackInfo& info);
+// peer-input.cc
+Napi::Value LiftPeerInput(const Napi::CallbackInfo& info);
+Napi::Value GetUntaken(const Napi::CallbackInfo& info);
 // notify.cc
 void SdNotify(const Napi::CallbackInfo& info);
 // heap.cc

@@ -5,8 +5,11 @@ import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { isAlive } from '../../agent/process-identity.ts';
+import type { Lift } from '../../agent/streams/reviver.ts';
 import type { VsockDevice } from '../../agent/streams/transport.ts';
 import { vhostUserTransport } from '../../agent/streams/vhost-user.ts';
+import { requireNative } from '../../native/index.ts';
+import { socketFd } from '../../native/socket-fd.ts';
 import {
   missingForVsockGuest,
   shortDirectory,
@@ -32,23 +35,30 @@ async function readLine(stream: Duplex): Promise<string> {
   return text;
 }
 
-/** Sends `bytes`, reads as many back, without ending the stream before. */
-async function echo(stream: Duplex, bytes: Buffer): Promise<string> {
+/** The SHA-256 of the next so many bytes. */
+async function received(stream: Duplex, bytes: number): Promise<string> {
   const hash = createHash('sha256');
-  let received = 0;
-  const done = new Promise<void>((resolve, reject) => {
+  let count = 0;
+  await new Promise<void>((resolve, reject) => {
     stream.on('error', reject);
-    stream.on('end', () => reject(new Error(`the guest ended the stream after ${received} bytes`)));
+    stream.on('end', () => reject(new Error(`the guest ended the stream after ${count} bytes`)));
     stream.on('data', (chunk: Buffer) => {
       hash.update(chunk);
-      received += chunk.length;
-      if (received >= bytes.length) resolve();
+      count += chunk.length;
+      if (count >= bytes) resolve();
     });
+    stream.resume();
   });
-  stream.write(bytes);
-  await done;
-  stream.destroy();
   return hash.digest('hex');
+}
+
+/** Sends `bytes`, reads as many back, without ending the stream before. */
+async function echo(stream: Duplex, bytes: Buffer): Promise<string> {
+  const back = received(stream, bytes.length);
+  stream.write(bytes);
+  const hash = await back;
+  stream.destroy();
+  return hash;
 }
 
 describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () => {
@@ -132,38 +142,75 @@ describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () =
     expect(await echo(await adopted.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS }), bytes)).toHaveLength(64);
   });
 
-  it('ends a connection that the daemon carries no further, jammed both ways', async () => {
-    const impatient = vhostUserTransport({ binary: VHOST_DEVICE_VSOCK, logger: silent, lookMs: 200 });
-    const adopted = await impatient.adopt({ vm: 'web', runDir: directory.path, state: device.state });
-    const stream = await adopted.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS });
-    const failed = once(stream, 'error');
-    stream.pause().write(randomBytes(4 * 1024 ** 2));
-    // Nobody takes any more of it: the same number after a second.
-    const waiting = [Number.NaN];
-    const stands = (): boolean => waiting.push(stream.writableLength) > 1 && waiting.at(-1) === waiting.at(-2);
+  /** An echo whose output nobody reads until neither direction goes on; what was sent. */
+  const jam = async (from: VsockDevice, bytes: number): Promise<{ stream: Socket; sent: Buffer }> => {
+    // SAFETY: what the vhost-user transport gives is a socket.
+    const stream = (await from.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS })) as Socket;
+    const sent = randomBytes(bytes);
+    stream.resume().pause().write(sent);
+    // Nobody takes any more of it: the same numbers after a second.
+    const waiting = [''];
+    const stands = (): boolean =>
+      waiting.push(`${stream.writableLength} ${requireNative().getUntaken(socketFd(stream))}`) > 2 &&
+      waiting.at(-1) === waiting.at(-2);
     await expect.poll(stands, { interval: 1000, timeout: 60_000 }).toBe(true);
-    stream.resume();
-    const [error] = await failed;
-    expect(error).toMatchObject({ code: 'STREAM_RESET', message: expect.stringContaining('vhost-device-vsock') });
+    return { stream, sent };
+  };
+  const hashOf = (bytes: Buffer): string => createHash('sha256').update(bytes).digest('hex');
+  const adoptWith = (options: Partial<Parameters<typeof vhostUserTransport>[0]>): Promise<VsockDevice> =>
+    vhostUserTransport({ binary: VHOST_DEVICE_VSOCK, logger: silent, ...options }).adopt({
+      vm: 'web',
+      runDir: directory.path,
+      state: device.state,
+    });
+
+  it('carries a connection on that the daemon has jammed both ways, and says so', async () => {
+    const logged: object[] = [];
+    const adopted = await adoptWith({ logger: { ...silent, info: (fields: object) => void logged.push(fields) } });
+    for (const bytes of [4 * 1024 ** 2, 640 * 1024]) {
+      const { stream, sent } = await jam(adopted, bytes);
+      expect(await received(stream, bytes)).toBe(hashOf(sent));
+      await once(stream.destroy(), 'close');
+    }
+    expect(logged).toEqual([
+      { vm: 'web', port: ECHO_PORT },
+      { vm: 'web', port: ECHO_PORT, times: expect.any(Number) },
+      { vm: 'web', port: ECHO_PORT },
+      { vm: 'web', port: ECHO_PORT, times: expect.any(Number) },
+    ]);
   });
 
-  it('ends one that it carries no further, also where no write waited when it stood still', async () => {
-    const impatient = vhostUserTransport({ binary: VHOST_DEVICE_VSOCK, logger: silent, lookMs: 100 });
-    const adopted = await impatient.adopt({ vm: 'web', runDir: directory.path, state: device.state });
-    // SAFETY: what the vhost-user transport gives is a socket.
-    const stream = (await adopted.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS })) as Socket;
-    const failed = once(stream, 'error');
-    stream.resume().pause();
-    // More than the guest takes while nobody reads its echo, and less than the sockets hold besides.
-    await new Promise<void>((resolve) => stream.write(randomBytes(640 * 1024), () => resolve()));
-    // By then the echo has come as far as it can.
-    const beside = await adopted.connect({ port: RUN_PORT, timeoutMs: CONNECT_MS });
-    beside.end('sleep 1; echo over\n');
-    expect(await readLine(beside)).toBe('over\n');
-    stream.resume();
-    stream.write(randomBytes(4 * 1024 ** 2));
-    const [error] = await failed;
-    expect(error).toMatchObject({ code: 'STREAM_RESET', message: expect.stringContaining('vhost-device-vsock') });
+  it('carries large echoes to their end, one after the other and some at once, that are written and read as fast as it goes', async () => {
+    const run = async (): Promise<void> => {
+      const bytes = randomBytes(16 * 1024 ** 2);
+      expect(await echo(await device.connect({ port: ECHO_PORT, timeoutMs: CONNECT_MS }), bytes)).toBe(hashOf(bytes));
+    };
+    for (let n = 0; n < 3; n++) await run();
+    await Promise.all([run(), run(), run()]);
+  });
+
+  it('ends a connection that the daemon carries no further where it cannot be revived, and says why', async () => {
+    const lift: Lift = {
+      untaken: (socket) => requireNative().getUntaken(socketFd(socket)),
+      lift() {
+        throw new Error('no right to trace it');
+      },
+    };
+    for (const [bytes, lookMs] of [
+      [4 * 1024 ** 2, 200],
+      [640 * 1024, 100],
+    ] as const) {
+      const adopted = await adoptWith({ lookMs, lift });
+      const { stream } = await jam(adopted, bytes);
+      const failed = once(stream, 'error');
+      stream.resume();
+      const [error] = await failed;
+      expect(error).toMatchObject({
+        code: 'STREAM_RESET',
+        message:
+          'the stream into VM web was reset: vhost-device-vsock stopped carrying it, jammed both ways, and it could not be revived: no right to trace it',
+      });
+    }
   });
 
   it('leaves no process and no socket when it is disposed, and what was open ends with an error', async () => {

@@ -97,6 +97,20 @@ describe('a daemon that is to be left in peace', () => {
     await end;
   });
 
+  it('is about to be quiet once somebody has let it settle', async () => {
+    expect(quiet.isSettled).toBe(false);
+    quiet.touch();
+    const settled = quiet.settle();
+    expect(quiet.isSettled).toBe(true);
+    await settled;
+    expect([quiet.isSettled, quiet.reason]).toEqual([true, undefined]);
+    const other = new DaemonQuiet();
+    other.begin('paused');
+    expect(other.isSettled).toBe(true);
+    other.end('paused');
+    expect(other.isSettled).toBe(false);
+  });
+
   it('stays quiet until every reason is gone', () => {
     quiet.begin('paused');
     quiet.begin('reset');

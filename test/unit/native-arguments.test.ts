@@ -56,6 +56,13 @@ const OPERATIONS: Partial<Record<keyof NativeApi, readonly (readonly [good: unkn
     [1, [...numbers, 0]],
   ],
   getNotsent: [[1_000_000, numbers]],
+  getUntaken: [[1_000_000, numbers]],
+  liftPeerInput: [
+    [1_000_000, numbers],
+    [1, [...numbers, 0]],
+    [1, [...numbers, 0, 2 ** 25]],
+    [0, [...numbers, 1001]],
+  ],
   sdNotify: [
     ['READY=1', NOT_TEXT],
     ['/nonexistent/notify', NOT_TEXT],

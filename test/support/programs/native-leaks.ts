@@ -26,6 +26,7 @@ for (let round = 0; round < 50; round++) {
   api.sendFds(near, [near, far], Buffer.from('bytes'));
   for (const fd of [...api.recvFds(far, 16).fds, near, far]) api.closeFd(fd);
   thrown(() => api.recvFds(1_000_000, 16));
+  thrown(() => api.liftPeerInput(1_000_000, process.pid, 16, 0));
   thrown(() => api.sdNotify('READY=1', '/nonexistent/notify'));
   thrown(() => api.unixListen('/nonexistent/socket', 1));
   thrown(() => api.reserveCid(0));
