@@ -15,6 +15,7 @@ import { capabilitiesOf } from './capabilities.ts';
 import { CommandQueue } from './command-queue.ts';
 import { COMMAND_TIMEOUT_MS, type Deadline, withDeadline } from './deadline.ts';
 import { type EndContext, type Ending, endProcess } from './end-process.ts';
+import { goOn } from './go-on.ts';
 import { launch } from './launch.ts';
 import { type LifeContext, VmLife } from './life.ts';
 import { type LiveVm, liveVm, type Operation, type RestingVm } from './live-vm.ts';
@@ -144,7 +145,7 @@ export class Supervisor {
         await this.#sleeper.resume(deadline);
         return this.info();
       }
-      if (this.state !== 'running') await this.#qmp('cont', deadline);
+      if (this.state !== 'running') await goOn(() => this.#qmp('cont', deadline), deadline.signal);
       this.#life.apply('resume');
       return this.info();
     });

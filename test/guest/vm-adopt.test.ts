@@ -151,7 +151,9 @@ describe.skipIf(missing !== undefined)('an agent that comes back', () => {
     manager = await host.restart();
     expect(manager.events).toMatchObject({ epoch, lastSeq });
     expect(await manager.resume('web')).toMatchObject({ state: 'running' });
-    expect(manager.events.query({ since: lastSeq, epoch }).events).toMatchObject([{ seq: lastSeq + 1, type: 'vm.resumed' }]);
+    // The firmware may reset the machine once more behind it.
+    const [next] = manager.events.query({ since: lastSeq, epoch }).events;
+    expect(next).toMatchObject({ seq: lastSeq + 1, type: 'vm.resumed' });
   });
 
   test('does not take a VM for crashed that was ended in order while it was away', async () => {
