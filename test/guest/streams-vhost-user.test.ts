@@ -1,5 +1,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
+import { readdirSync, readFileSync } from 'node:fs';
 import { readdir } from 'node:fs/promises';
 import type { Socket } from 'node:net';
 import type { Duplex } from 'node:stream';
@@ -33,6 +34,11 @@ async function readLine(stream: Duplex): Promise<string> {
   let text = '';
   for await (const chunk of stream) text += String(chunk);
   return text;
+}
+
+/** As /proc tells it: R, S, T and so on. */
+function stateOfThread(id: string): string | undefined {
+  return /\) (\w) /.exec(readFileSync(`/proc/${id}/stat`, 'utf8'))?.[1];
 }
 
 /** The SHA-256 of the next so many bytes. */
@@ -113,6 +119,9 @@ describe.skipIf(missing !== undefined)('a guest behind vhost-device-vsock', () =
 
   it('survives attempts that were given up while it did not answer', async () => {
     guest.process.kill('SIGSTOP');
+    // Every thread, of which each stops when it comes to it.
+    const states = () => readdirSync(`/proc/${guest.process.pid}/task`).map(stateOfThread);
+    await expect.poll(() => new Set(states())).toEqual(new Set(['T']));
     const attempts = [1, 2, 3].map((n) => device.connect({ port: ECHO_PORT, timeoutMs: 100 * n }));
     const settled = await Promise.allSettled(attempts);
     expect(settled.map((result) => (result.status === 'rejected' ? result.reason.code : 'connected'))).toEqual([
