@@ -10,6 +10,7 @@ import { type Command, InvalidArgumentError } from 'commander';
 import { FairleadError } from '../../shared/errors.ts';
 import { type App, type Session, withHub } from '../app.ts';
 import { type Place, parsePlace, withName } from '../copy-place.ts';
+import { pipedInput, untilInterrupted } from '../piped-input.ts';
 import { Progress, sizeText } from '../progress.ts';
 
 interface CopyOptions {
@@ -67,9 +68,10 @@ async function into(
   const { vm } = target;
   const path = withName(target.path, source);
   const local = source.kind === 'local' ? await fileAt(source.path) : undefined;
-  const chunks: AsyncIterable<Uint8Array> = local === undefined ? bytesOf(app.streams.stdin) : createReadStream(local.path);
+  const chunks: AsyncIterable<Uint8Array> =
+    local === undefined ? pipedInput(app) : untilInterrupted(createReadStream(local.path), app.signal);
   using progress = new Progress({ stderr: app.streams.stderr, label: `${vm}:${path}`, totalBytes: local?.sizeBytes });
-  const written = await hub.client.writeFile(vm, path, progress.count(untilInterrupted(chunks, app.signal)), {
+  const written = await hub.client.writeFile(vm, path, progress.count(chunks), {
     host,
     mode: mode ?? local?.mode,
     signal: app.signal,
@@ -142,31 +144,6 @@ async function directorySlash(path: string): Promise<string> {
     () => false,
   );
   return isDirectory && !path.endsWith('/') ? `${path}/` : path;
-}
-
-async function* bytesOf(stream: NodeJS.ReadableStream): AsyncGenerator<Uint8Array, void, undefined> {
-  for await (const chunk of stream) yield Buffer.from(chunk);
-}
-
-async function* untilInterrupted(
-  chunks: AsyncIterable<Uint8Array>,
-  signal: AbortSignal,
-): AsyncGenerator<Uint8Array, void, undefined> {
-  const { promise: interrupted, reject } = Promise.withResolvers<never>();
-  const abort = (): void => reject(new FairleadError('CANCELLED', 'the copy was interrupted'));
-  interrupted.catch(() => {});
-  signal.addEventListener('abort', abort, { once: true });
-  const iterator = chunks[Symbol.asyncIterator]();
-  try {
-    for (;;) {
-      const next = await Promise.race([iterator.next(), interrupted]);
-      if (next.done === true) return;
-      yield next.value;
-    }
-  } finally {
-    signal.removeEventListener('abort', abort);
-    if (signal.aborted) void iterator.return?.();
-  }
 }
 
 function parseMode(text: string): number {

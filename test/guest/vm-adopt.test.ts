@@ -152,8 +152,8 @@ describe.skipIf(missing !== undefined)('an agent that comes back', () => {
     expect(manager.events).toMatchObject({ epoch, lastSeq });
     expect(await manager.resume('web')).toMatchObject({ state: 'running' });
     // The firmware may reset the machine once more behind it.
-    const [next] = manager.events.query({ since: lastSeq, epoch }).events;
-    expect(next).toMatchObject({ seq: lastSeq + 1, type: 'vm.resumed' });
+    const since = manager.events.query({ since: lastSeq, epoch }).events.filter(({ type }) => type !== 'vm.reset');
+    expect(since).toMatchObject([{ seq: lastSeq + 1, type: 'vm.resumed' }]);
   });
 
   test('does not take a VM for crashed that was ended in order while it was away', async () => {
