@@ -1,7 +1,7 @@
 /**
  * One bout: a thousand streams that nobody reads on one of two lines of a contender, and the same bulk on both, by turns. What a line moves
  * before its stalled streams and what it moves beside them, seconds later, differ by a fifth on a machine that does other things, also
- * where there are none.
+ * where there are none. Two turns in a row differ by a twelfth, so there are many of them: then two lines without any are alike to a hundredth.
  */
 import type { Figures } from '../contest.ts';
 import { median } from '../measure.ts';
@@ -12,9 +12,9 @@ import type { Filled } from './order.ts';
 import type { Place } from './place.ts';
 
 const STALLED = { streams: 1_000, maxBytes: 512 * 1024 };
-const OTHERS = { streams: 8, settleMs: 200, windowMs: 1_000, pings: false };
+const OTHERS = { streams: 8, settleMs: 150, windowMs: 500, pings: false };
 /** Of both lines; each goes first every other time. */
-const ROUNDS = 8;
+const ROUNDS = 24;
 
 /** `kept`: throughput beside them to throughput of the other line; `MB`: the greatest growth of operator, hub or agent; `taken MB` by all of them. */
 export async function stalledBout(

@@ -10,10 +10,10 @@
  * second and more, and each time it finds the same little heap. That costs several times what moving the bytes does. So a process that
  * moves bulk data leaves V8 room for as much again as may lie outside.
  *
- * Nor may the space of young objects grow from then on. V8 lets it have 16 MB and more, so that it seldom collects; but each message then writes
- * to memory that no cache has any more, and what was used stays resident.
+ * Nor may the space of young objects be of any size. V8 doubles it up to 128 MB as objects survive, and gives it up to 2 MB in a quiet hour. In the
+ * smallest a busy hub moves up to a tenth less, since what is on its way through has no time to die; beyond some more it only stays resident.
  */
-import { getHeapStatistics, setFlagsFromString } from 'node:v8';
+import { getHeapSpaceStatistics, getHeapStatistics, setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 
 /** Bytes of messages after which it is looked how much lies outside. */
@@ -25,20 +25,21 @@ const LOOK_EVERY_BYTES = 4 * 1024 * 1024;
 const COLLECT_AT_BYTES = 12 * 1024 * 1024;
 /** Bytes by which the heap and what lies outside may grow before V8 collects all of it. */
 const ROOM_BYTES = 64 * 1024 * 1024;
+/** The space of young objects as it should be. */
+const YOUNG_SPACE_BYTES = 16 * 1024 * 1024;
 
 let collectYoung: ((options: { type: 'minor' }) => void) | undefined;
 let sinceBytes = 0;
 /** The least that lay outside since the last collection. */
 let leftBytes = Number.POSITIVE_INFINITY;
 let growthPercent = 0;
-let isKeptSmall = false;
+let mayGrow = true;
 
 /** To be told of each message of bulk data, read or sent. */
 export function countYoungBuffer(bytes: number): void {
   sinceBytes += bytes;
   if (sinceBytes < LOOK_EVERY_BYTES) return;
   sinceBytes = 0;
-  if (!isKeptSmall) keepYoungSpaceSmall();
   const { external_memory: outsideBytes, used_heap_size: heapBytes } = getHeapStatistics();
   leftBytes = Math.min(leftBytes, outsideBytes);
   if (outsideBytes - leftBytes < COLLECT_AT_BYTES) return;
@@ -46,12 +47,16 @@ export function countYoungBuffer(bytes: number): void {
   collectYoung({ type: 'minor' });
   leftBytes = getHeapStatistics().external_memory;
   leaveRoom(heapBytes);
+  boundYoungSpace();
 }
 
 /** V8 asks for the factor whenever it would let the space grow. */
-function keepYoungSpaceSmall(): void {
-  isKeptSmall = true;
-  setFlagsFromString('--semi-space-growth-factor=1');
+function boundYoungSpace(): void {
+  const bytes = getHeapSpaceStatistics().find(({ space_name: name }) => name === 'new_space')?.space_size ?? 0;
+  const isSmall = bytes < YOUNG_SPACE_BYTES;
+  if (isSmall === mayGrow) return;
+  mayGrow = isSmall;
+  setFlagsFromString(`--semi-space-growth-factor=${isSmall ? 2 : 1}`);
 }
 
 /** V8 takes it as a share of the heap. Not set again for each small change. */
