@@ -1,11 +1,12 @@
 /**
  * Where all streams lead: a unix socket. The first byte of a connection says what becomes of the rest: `b` is counted and dropped, `e` comes
- * back, `s` is never read, `h` is hashed and answered by its SHA-256 when it ends.
+ * back, `s` goes to a process of its own (holder.ts) and is never read, `h` is hashed and answered by its SHA-256 when it ends.
  *
  * Asked `{count: true}` it tells the bytes of each counted connection and the time; asked `{until: N}` it tells when N bytes of all of them
  * have come; asked `{hashed: N}`, when N hashed ones have; asked `{silence: true}`, the longest time in which no hashed byte came. Both count
  * from the last such question.
  */
+import { type ChildProcess, fork } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 import { endWithBenchmark, programArgs, tell } from '../../programs.ts';
@@ -18,8 +19,9 @@ let lastAt = 0;
 let silenceMs = 0;
 let hashed = 0;
 let awaitedHashed = Number.POSITIVE_INFINITY;
+let holder: ChildProcess | undefined;
 
-const ROLES: Readonly<Record<string, (socket: Socket) => void>> = { b: count, e: echo, s: () => {}, h: hash };
+const ROLES: Readonly<Record<string, (socket: Socket) => void>> = { b: count, e: echo, s: hold, h: hash };
 
 endWithBenchmark();
 process.on('message', (order: { count?: true; until?: number; silence?: true; hashed?: number }) => {
@@ -57,6 +59,12 @@ function count(socket: Socket): void {
     answerAwaited();
   });
   socket.on('end', () => socket.end());
+}
+
+/** A socket of Node reads ahead. A thousand of them would make this process slower, and it is none of those that are measured. */
+function hold(socket: Socket): void {
+  holder ??= fork(new URL('holder.ts', import.meta.url));
+  holder.send('hold', socket);
 }
 
 function answerAwaited(): void {
