@@ -101,8 +101,13 @@ export class GuestAgentClient {
     await this.#inTurn(limits, async (connection, signal) => {
       send(connection, { execute: name, arguments: args });
       connection.isSynced = false;
-      const reply = await this.#nextReply(connection, signal, quietMs);
-      if (reply !== undefined) this.#valueOf(reply.text, name);
+      try {
+        const reply = await this.#nextReply(connection, signal, quietMs);
+        if (reply !== undefined) this.#valueOf(reply.text, name);
+      } catch (error) {
+        // The end of QEMU may be heard of before that of the connection.
+        if (error !== this.#options.signal.reason) throw error;
+      }
     });
   }
 
