@@ -17,7 +17,8 @@ test('a guest that is gone has taken the command to shut down', async () => {
     end(gone);
   });
   const client = new GuestAgentClient(options);
-  await client.tell('guest-shutdown', { mode: 'powerdown' }, { signal: never, remainingMs: 20_000 }, 20_000);
+  const told = client.tell('guest-shutdown', { mode: 'powerdown' }, { signal: never, remainingMs: 20_000 }, 20_000);
+  await expect(told).resolves.toBeUndefined();
 });
 
 test('a guest that is gone before it was told has not taken it, and nor has one whose caller gave up', async () => {
