@@ -17,7 +17,7 @@ import { getHeapSpaceStatistics, getHeapStatistics, setFlagsFromString } from 'n
 import { runInNewContext } from 'node:vm';
 
 /** Bytes of messages after which it is looked how much lies outside. */
-const LOOK_EVERY_BYTES = 4 * 1024 * 1024;
+const LOOK_EVERY_BYTES = 2 * 1024 * 1024;
 /**
  * Bytes outside, beyond those that were left the last time, at which the young are collected. More than wait in a busy hub, or each of
  * them would be seen twice, and become old.
