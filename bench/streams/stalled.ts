@@ -1,7 +1,7 @@
 /**
  * One bout: a thousand streams that nobody reads on one of two lines of a contender, and the same bulk on both, by turns. What a line moves
  * before its stalled streams and what it moves beside them, seconds later, differ by a fifth on a machine that does other things, also
- * where there are none. Two turns in a row differ by a twelfth, so there are many of them: then two lines without any are alike to a hundredth.
+ * where there are none. Two turns in a row differ by a twelfth, so there are many of them; the lines themselves by some hundredths, so there are several bouts.
  */
 import type { Figures } from '../contest.ts';
 import { median } from '../measure.ts';
