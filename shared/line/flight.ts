@@ -35,13 +35,11 @@ const FAST_BYTES_PER_MS = 50_000;
 /** The least time that a rate is taken over. What a program that was away finds in its kernel, TARGET_MS' worth, is little in it. */
 const RATE_MS = 32;
 const DECAY = 0.75;
-/** Parts of what may be on its way after each of which the other side is asked. */
-const PROBES = 8;
+/** Parts of what may be on its way after each of which the other side is asked; on a fast line an answer costs the processors what a message does. */
+const PROBES = { slow: 8, fast: 2 } as const;
 /** Messages into which it is cut. */
 const MESSAGES = 4;
 const MIN_PROBE_BYTES = 16 * 1024;
-/** On a fast line, where each answer costs the processor what a message does. */
-const FAST_PROBE_BYTES = 128 * 1024;
 /** More than are under way in order; text, which waits for no room here, asks no more than that either. */
 const MAX_PROBES = 16;
 /** After which what was measured counts no more: the way may be another by now. */
@@ -128,8 +126,8 @@ export class Flight {
     this.#wasFull ||= isFull;
     const unasked = this.#sentBytes - this.#probedBytes;
     if (this.#isAsking || this.#probes.length >= MAX_PROBES) return false;
-    const leastBytes = this.#isFast ? FAST_PROBE_BYTES : MIN_PROBE_BYTES;
-    const isDue = unasked >= Math.max(leastBytes, this.#limit() / PROBES) || (isFull && this.#probes.length === 0);
+    const part = this.#limitBytes / PROBES[this.#isFast ? 'fast' : 'slow'];
+    const isDue = unasked >= Math.max(MIN_PROBE_BYTES, part) || (isFull && this.#probes.length === 0);
     this.#isAsking = isDue;
     return isDue;
   }

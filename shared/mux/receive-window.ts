@@ -32,6 +32,12 @@ const WINDOW_ROUND_TRIPS = 2;
  * sender waits for: then it is the line's turn (Flight, Scheduler), which is the same for all.
  */
 const HOLD_MS = 4;
+/**
+ * On a way as short as this, in milliseconds, the last step is half a one: what more a window of all that is allowed lets on its way waits in
+ * the programs, where it is ahead of every call.
+ */
+const SHORT_MS = 0.5;
+const SHORT_SHARE = 0.75;
 
 export interface ReceiveWindowOptions {
   readonly pool: MemoryPool;
@@ -135,7 +141,8 @@ export class ReceiveWindow {
 
   #grow(): void {
     this.#neededAt = this.#consumedBytes;
-    const more = Math.min(this.#windowBytes, this.#maxBytes - this.#windowBytes);
+    const mostBytes = this.#leastRoundTripMs < SHORT_MS ? this.#maxBytes * SHORT_SHARE : this.#maxBytes;
+    const more = Math.min(this.#windowBytes, mostBytes - this.#windowBytes);
     const lasted = this.#consumedBytes >= Math.max(BYTES_TO_LAST, WINDOWS_TO_LAST * this.#windowBytes);
     if (this.#targetBytes === this.#windowBytes && more > 0 && this.#pool.reserveMore(more, lasted)) this.#windowBytes += more;
     this.#targetBytes = this.#windowBytes;

@@ -67,7 +67,7 @@ const PIECE_BYTES = 68 * 1024;
 /** Pieces that are kept for all sockets of the process. */
 const MAX_SPARE_PIECES = 16;
 const sparePieces: Buffer[] = [];
-/** A part that is a message by itself is not copied from here on: that of a relay, which sends it as it came. */
+/** A message that begins with so long a part is not copied: that of a relay, which sends it as it came, with a PING behind it or without. */
 const MIN_UNCOPIED_BYTES = 16 * 1024;
 
 /** For a message of `bytes`, header included; one that is longer than a piece gets memory of its own. */
@@ -142,12 +142,13 @@ class WsSocket implements MessageSocket {
     const [first] = parts;
     const below = this.#below;
     if (first === undefined) return;
-    if (parts.length > 1 || (below !== undefined && bytes < MIN_UNCOPIED_BYTES)) return this.#sendCopy(parts, bytes);
-    if (below === undefined) return this.#socket.send(first, this.#onSent);
+    if (below === undefined && parts.length === 1) return this.#socket.send(first, this.#onSent);
+    if (below === undefined || first.length < MIN_UNCOPIED_BYTES) return this.#sendCopy(parts, bytes);
     const header = Buffer.allocUnsafe(MAX_HEADER_BYTES);
     below.socket.cork();
     below.socket.write(header.subarray(0, writeBinaryHeader(header, bytes, below.masked)));
-    below.socket.write(first, this.#onSent);
+    for (const part of parts.slice(0, -1)) below.socket.write(part);
+    below.socket.write(parts.at(-1), this.#onSent);
     below.socket.uncork();
   }
 

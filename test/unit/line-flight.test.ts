@@ -47,7 +47,15 @@ function way(place: { readonly bytesPerMs: number; delayMs: number }) {
     longestMs = 0;
     return was;
   };
-  return { flight, run, waited };
+  const asked = (): number => value;
+  /** That may be on its way. */
+  const mostBytes = (): number => 4 * flight.messageBytes;
+  return { flight, run, waited, asked, mostBytes };
+}
+
+function bytesAnAnswer({ run, asked }: ReturnType<typeof way>): number {
+  const before = asked();
+  return run(1_000) / (asked() - before);
 }
 
 describe('what is on its way', () => {
@@ -105,6 +113,15 @@ describe('what is on its way', () => {
     run(2_000);
     run(1_000, 3.75, 4);
     expect(run(2_000, 3.75, 4)).toBeGreaterThan(0.8 * 2_000 * 60_000);
+  });
+
+  test('asks eight times for all that may be on its way, and on a fast line, where an answer costs what a message does, twice', () => {
+    const slow = way({ bytesPerMs: 12_500, delayMs: 20 });
+    slow.run(5_000);
+    const fast = way({ bytesPerMs: 600_000, delayMs: 0.1 });
+    fast.run(5_000);
+    expect(bytesAnAnswer(slow)).toBeLessThan(slow.mostBytes() / 8 + MESSAGE_BYTES);
+    expect(bytesAnAnswer(fast)).toBeGreaterThan(fast.mostBytes() / 2 - MESSAGE_BYTES);
   });
 
   test('follows a shortest time that has become longer', () => {

@@ -125,6 +125,15 @@ describe('a window', () => {
     expect(own.windowBytes).toBe(256 * KIB);
   });
 
+  test('takes half a step for the last one on a way of less than half a millisecond, and the rest on a longer one', () => {
+    const { window: own, pool, widen } = window();
+    widen(0.4);
+    expect([own.windowBytes, pool.usedBytes]).toEqual([768 * KIB, 768 * KIB]);
+    own.rerouted();
+    widen(1);
+    expect([own.windowBytes, pool.usedBytes]).toEqual([MIB, MIB]);
+  });
+
   test('learns of a way anew on another line', () => {
     const { window: own, flow, widen } = window();
     flow(16 * KIB, 16 * KIB, true, 0.1);

@@ -1,8 +1,9 @@
 /** Messages that are put together of parts: where, and when the place is used again. */
 import { EventEmitter } from 'node:events';
+import type { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
-import { wsSocket } from '../../shared/node/ws-socket.ts';
+import { belowServer, wsSocket } from '../../shared/node/ws-socket.ts';
 
 /** A WebSocket that keeps what it is sent until it is told that the kernel took it. */
 class KeepingWebSocket extends EventEmitter {
@@ -37,6 +38,36 @@ function sender(options: { readonly takesAtOnce: boolean }) {
   const placeOf = (index: number): ArrayBufferLike | undefined => socket.kept[index]?.bytes.buffer;
   return { socket, send, isWhole, placeOf };
 }
+
+describe('a long part', () => {
+  /** What is written beneath the WebSocket, as it was handed over. */
+  function below() {
+    const written: Uint8Array[] = [];
+    const socket = { cork() {}, uncork() {}, write: (bytes: Uint8Array) => written.push(bytes) };
+    // SAFETY: both have what wsSocket uses while nothing is received or closed.
+    const own = wsSocket(
+      new KeepingWebSocket({ takesAtOnce: true }) as unknown as WebSocket,
+      belowServer(socket as unknown as Writable),
+    );
+    return { own, written };
+  }
+
+  test('that comes first is not copied, with a PING behind it or without', () => {
+    const { own, written } = below();
+    const [data, ping] = [new Uint8Array(64 * 1024), new Uint8Array(16)];
+    own.sendBinary([data]);
+    own.sendBinary([data, ping]);
+    expect(written.map(({ length }) => length)).toEqual([10, data.length, 10, data.length, ping.length]);
+    expect([written[1], written[3], written[4]]).toEqual([data, data, ping]);
+    expect([written[1] === data, written[3] === data]).toEqual([true, true]);
+  });
+
+  test('that comes behind a header is put together with it', () => {
+    const { own, written } = below();
+    own.sendBinary([new Uint8Array(8), new Uint8Array(16 * 1024)]);
+    expect(written.map(({ length }) => length)).toEqual([4 + 8 + 16 * 1024]);
+  });
+});
 
 describe('a message of several parts', () => {
   test('is left alone until the kernel has taken it, however many follow, and its place is used again then', () => {
