@@ -27,7 +27,7 @@ const FAST_MIN_BYTES = 256 * 1024;
 const FIRST_BYTES = 64 * 1024;
 const MAX_BYTES = 16 * 1024 * 1024;
 /** What may wait on top of the round trip, in milliseconds: on a way that is not SHORT, on one that is, and on one that is FAST too. */
-const TARGET_MS = { long: 5, short: 3, fast: 1 } as const;
+const TARGET_MS = { long: 5, short: 2, fast: 1 } as const;
 /** Milliseconds of round trip; in more, what goes out goes out in heaps, which wait for themselves. */
 const SHORT_MS = 5;
 /** 400 Mbit/s. */

@@ -33,11 +33,10 @@ const WINDOW_ROUND_TRIPS = 2;
  */
 const HOLD_MS = 4;
 /**
- * On a way as short as this, in milliseconds, the last step is half a one: what more a window of all that is allowed lets on its way waits in
- * the programs, where it is ahead of every call.
+ * On a way as short as this, in milliseconds, a window is half of what is allowed at most: what the rest would let on its way waits in the
+ * programs, where it is ahead of every call.
  */
 const SHORT_MS = 0.5;
-const SHORT_SHARE = 0.75;
 
 export interface ReceiveWindowOptions {
   readonly pool: MemoryPool;
@@ -141,7 +140,7 @@ export class ReceiveWindow {
 
   #grow(): void {
     this.#neededAt = this.#consumedBytes;
-    const mostBytes = this.#leastRoundTripMs < SHORT_MS ? this.#maxBytes * SHORT_SHARE : this.#maxBytes;
+    const mostBytes = this.#leastRoundTripMs < SHORT_MS ? this.#maxBytes / 2 : this.#maxBytes;
     const more = Math.min(this.#windowBytes, mostBytes - this.#windowBytes);
     const lasted = this.#consumedBytes >= Math.max(BYTES_TO_LAST, WINDOWS_TO_LAST * this.#windowBytes);
     if (this.#targetBytes === this.#windowBytes && more > 0 && this.#pool.reserveMore(more, lasted)) this.#windowBytes += more;

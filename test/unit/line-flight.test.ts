@@ -97,7 +97,7 @@ describe('what is on its way', () => {
   });
 
   test.each([
-    ['100 Mbit/s', 12_500, 0.5, 5],
+    ['100 Mbit/s', 12_500, 0.5, 4],
     ['2 Gbit/s', 250_000, 0.1, 1.5],
     ['16 Gbit/s', 2_000_000, 0.05, 1.5],
   ])('fills a short way of %s, and a call waits little for it', (_, bytesPerMs, delayMs, waitsMs) => {
@@ -140,8 +140,8 @@ describe('what is on its way', () => {
     run(1_500);
     waited();
     run(1_000);
-    // 3 ms, the round trip and the end of a message.
-    expect(waited()).toBeLessThan(3 + 0.2 + MESSAGE_BYTES / 12_500);
+    // 2 ms, the round trip and the end of a message.
+    expect(waited()).toBeLessThan(2 + 0.2 + MESSAGE_BYTES / 12_500);
   });
 
   test('measures a short way by four answers, of which the first may come late', () => {
