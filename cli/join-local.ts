@@ -2,6 +2,7 @@
 import type { Duplex } from 'node:stream';
 import type { Hub, OpenedStream } from '../client/index.ts';
 import { toFairleadError } from '../shared/errors.ts';
+import { channelDuplex } from '../shared/node/channel-duplex.ts';
 import { joinDuplex } from '../shared/node/join-duplex.ts';
 import type { OperatorParams } from '../shared/protocol/operator.ts';
 import { IdleTimer } from './idle-timer.ts';
@@ -19,7 +20,9 @@ export async function openPatiently(
   const endsAt = performance.now() + params.connectTimeoutMs;
   for (;;) {
     try {
-      return await hub.open('stream.open', params, { signal, timeoutMs: 0 });
+      const { channel, opened } = await hub.openChannel('stream.open', params, { signal, timeoutMs: 0 });
+      // Sockets read into memory that is new each time, so that nothing is copied.
+      return { stream: channelDuplex(channel), opened };
     } catch (error) {
       signal.throwIfAborted();
       const isOver = performance.now() + RETRY_MS >= endsAt;

@@ -86,7 +86,7 @@ export class Hub extends HubClient {
     limits: OpenLimits = {},
   ): Promise<OpenedStream<M>> {
     const { channel, opened } = await this.openChannel(method, params, limits);
-    return { stream: channelDuplex(channel), opened };
+    return { stream: channelDuplex(channel, { copies: true }), opened };
   }
 
   /** A file of a guest that has a guest agent. */
@@ -114,6 +114,6 @@ export class Hub extends HubClient {
    * line that was lost for good and a restart of the agent.
    */
   listen(vm: string, port: number, options: ListenTarget = {}): AsyncIterable<GuestConnection<Duplex>> {
-    return guestConnections(this, { ...options, vm, port }, (channel: MuxChannel) => channelDuplex(channel));
+    return guestConnections(this, { ...options, vm, port }, (channel: MuxChannel) => channelDuplex(channel, { copies: true }));
   }
 }

@@ -28,8 +28,14 @@ export function webStream(channel: MuxChannel): WebStream {
   );
   const writable = new WritableStream<Uint8Array>({
     start: (controller) => pending.writtenBy(controller),
-    // A writer may use its bytes again once the write has resolved.
-    write: (chunk) => (channel.write(chunk.slice()) ? undefined : pending.drained()),
+    write: (chunk) => {
+      const bytes = copyOf(chunk);
+      if (bytes === undefined) {
+        channel.reset(RESET_CODES.CANCELLED, 'its writer wrote what is no bytes');
+        throw new TypeError('a stream into a guest takes a Uint8Array, or another view of bytes');
+      }
+      return channel.write(bytes) ? undefined : pending.drained();
+    },
     close: () => channel.end(),
     abort: (reason) => channel.reset(RESET_CODES.CANCELLED, reason instanceof Error ? reason.message : 'the writer gave up'),
   });
@@ -39,6 +45,12 @@ export function webStream(channel: MuxChannel): WebStream {
     onClose: (error) => pending.onClose(error),
   });
   return { readable, writable };
+}
+
+/** A writer may use its bytes again once the write has resolved (`slice` of a Node Buffer does not copy). Undefined of what is no bytes. */
+function copyOf(chunk: unknown): Uint8Array | undefined {
+  if (!ArrayBuffer.isView(chunk)) return undefined;
+  return new Uint8Array(chunk.buffer, chunk.byteOffset, chunk.byteLength).slice();
 }
 
 /** What the streams wait for of their channel. */

@@ -19,7 +19,7 @@ export interface Contender {
 
 const ours: Contender = {
   name: 'ours',
-  settings: 'one WebSocket a hop, as shipped, masks included',
+  settings: 'one WebSocket a hop, as shipped: masks are zeros on loopback',
   async start(scope, place, parent) {
     const { sink, path, directory } = await startSink(scope, parent);
     const hub = scope.use(
@@ -38,7 +38,7 @@ const ours: Contender = {
 
 const baseline: Contender = {
   name: 'baseline',
-  settings: 'plain ws relay of two hops, messages of 64 KiB, 1 MiB may wait at each hop',
+  settings: 'plain ws relay of two hops whose operator masks, messages of 64 KiB, 1 MiB may wait at each hop',
   async start(scope, place, parent) {
     const { sink, path } = await startSink(scope, parent);
     const { address } = place;

@@ -204,9 +204,9 @@ export class MuxChannel implements StreamHandler {
     this.#stream.fin();
   }
 
-  /** End both directions now; `onClose` is called with the matching error. */
+  /** End both directions now; `onClose` is called with the matching error. On a channel that is over: nobody reads what still waits. */
   reset(code: number, reason: string): void {
-    if (this.#outcome !== undefined) return;
+    if (this.#outcome !== undefined) return this.#drop();
     this.#stream.reset(code, reason);
     this.#received = undefined;
     this.#close(resetError(code, reason));
@@ -214,7 +214,7 @@ export class MuxChannel implements StreamHandler {
 
   /** After `end`: as `reset`, once the other side has all that was written, and the end. Nothing is read any more. */
   resetDelivered(code: number, reason: string): void {
-    if (this.#isDelivered) this.reset(code, reason);
+    if (this.#isDelivered || this.#outcome !== undefined) this.reset(code, reason);
     else this.#lastWord = { code, reason };
   }
 
@@ -266,7 +266,8 @@ export class MuxChannel implements StreamHandler {
   #close(error: FairleadError | undefined): void {
     if (this.#outcome !== undefined) return;
     this.#outcome = { error };
-    if (this.#received === undefined || (error !== undefined && !this.#remoteEnded)) this.#drop();
+    const isRead = this.#lastWord === undefined && (error === undefined || this.#remoteEnded);
+    if (this.#received === undefined || !isRead) this.#drop();
     this.#events?.onClose(error);
   }
 }

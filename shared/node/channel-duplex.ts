@@ -21,6 +21,8 @@ const HIGH_WATER_BYTES = 64 * 1024;
 export interface ChannelDuplexOptions {
   /** A destroy with an error after `end()` lets the other side have all that was written first. */
   readonly deliversEnd?: boolean;
+  /** Whoever writes may use the memory again once a write was taken, as with a socket of Node: what is kept is a copy. */
+  readonly copies?: boolean;
 }
 
 export function channelDuplex(channel: MuxChannel, options: ChannelDuplexOptions = {}): Duplex {
@@ -30,16 +32,18 @@ export function channelDuplex(channel: MuxChannel, options: ChannelDuplexOptions
 class ChannelDuplex extends Duplex {
   readonly #channel: MuxChannel;
   readonly #deliversEnd: boolean;
+  readonly #copies: boolean;
   #wanted = false;
   #passesOn = false;
   #endPushed = false;
   #endSent = false;
   #writeCallback: ((error?: Error | null) => void) | undefined;
 
-  constructor(channel: MuxChannel, { deliversEnd = false }: ChannelDuplexOptions) {
+  constructor(channel: MuxChannel, { deliversEnd = false, copies = false }: ChannelDuplexOptions) {
     super({ allowHalfOpen: true, readableHighWaterMark: READ_AHEAD_BYTES, writableHighWaterMark: HIGH_WATER_BYTES });
     this.#channel = channel;
     this.#deliversEnd = deliversEnd;
+    this.#copies = copies;
     channel.attach({
       onReadable: () => this.#pushMore(),
       onDrain: () => this.#continueWriting(),
@@ -64,13 +68,13 @@ class ChannelDuplex extends Duplex {
   }
 
   override _write(chunk: Uint8Array, _encoding: string, callback: (error?: Error | null) => void): void {
-    if (this.#channel.write(chunk)) callback();
+    if (this.#give(chunk)) callback();
     else this.#writeCallback = callback;
   }
 
   override _writev(chunks: { chunk: Uint8Array }[], callback: (error?: Error | null) => void): void {
     let goOn = true;
-    for (const { chunk } of chunks) goOn = this.#channel.write(chunk);
+    for (const { chunk } of chunks) goOn = this.#give(chunk);
     if (goOn) callback();
     else this.#writeCallback = callback;
   }
@@ -90,6 +94,10 @@ class ChannelDuplex extends Duplex {
     }
     this.#writeCallback = undefined;
     callback(error);
+  }
+
+  #give(chunk: Uint8Array): boolean {
+    return this.#channel.write(this.#copies ? new Uint8Array(chunk) : chunk);
   }
 
   #fail(error: FairleadError): void {

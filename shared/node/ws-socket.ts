@@ -69,6 +69,8 @@ const MAX_SPARE_PIECES = 16;
 const sparePieces: Buffer[] = [];
 /** A message that begins with so long a part is not copied: that of a relay, which sends it as it came, with a PING behind it or without. */
 const MIN_UNCOPIED_BYTES = 16 * 1024;
+/** Each costs a call of its own: of more parts a copy costs less, and who sends them may be anybody. */
+const MAX_UNCOPIED_PARTS = 4;
 
 /** For a message of `bytes`, header included; one that is longer than a piece gets memory of its own. */
 function takePiece(bytes: number): Buffer {
@@ -143,7 +145,8 @@ class WsSocket implements MessageSocket {
     const below = this.#below;
     if (first === undefined) return;
     if (below === undefined && parts.length === 1) return this.#socket.send(first, this.#onSent);
-    if (below === undefined || first.length < MIN_UNCOPIED_BYTES) return this.#sendCopy(parts, bytes);
+    const isCopied = first.length < MIN_UNCOPIED_BYTES || parts.length > MAX_UNCOPIED_PARTS;
+    if (below === undefined || isCopied) return this.#sendCopy(parts, bytes);
     const header = Buffer.allocUnsafe(MAX_HEADER_BYTES);
     below.socket.cork();
     below.socket.write(header.subarray(0, writeBinaryHeader(header, bytes, below.masked)));

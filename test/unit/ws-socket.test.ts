@@ -62,6 +62,12 @@ describe('a long part', () => {
     expect([written[1] === data, written[3] === data]).toEqual([true, true]);
   });
 
+  test('that many small ones follow is put together with them', () => {
+    const { own, written } = below();
+    own.sendBinary([new Uint8Array(16 * 1024), ...Array.from({ length: 100 }, () => new Uint8Array(9))]);
+    expect(written.map(({ length }) => length)).toEqual([4 + 16 * 1024 + 900]);
+  });
+
   test('that comes behind a header is put together with it', () => {
     const { own, written } = below();
     own.sendBinary([new Uint8Array(8), new Uint8Array(16 * 1024)]);

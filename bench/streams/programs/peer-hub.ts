@@ -14,7 +14,7 @@ const ends = await peerNamed(peer).load();
 const [agents, operators] = [await listen(), await listen()];
 tell({ agentPort: portOf(agents), operatorPort: portOf(operators) });
 const agent = await connectionTo(agents);
-// None of the peers goes on over another connection.
+// None of the peers goes on over another connection as it is used here: dev-tunnels-ssh does, where it encrypts.
 agent.on('close', () => process.connected && tell({ fails: 'the connection was lost, and its streams with it' }));
 const open = await ends.opener(agent);
 tell({ connected: 'agent' });
