@@ -33,12 +33,12 @@ export class ContenderLine {
 
   /** What the operator tells next. @throws Error when it says that it failed, or when the time is over */
   async hear<Told>(what: string): Promise<Told> {
-    return this.#hear<Told>(this.#parts.operator, what);
+    return this.#hear<Told>('operator', what);
   }
 
   async askSink<Told>(question: object, what: string): Promise<Told> {
     this.#parts.sink.send(question);
-    return this.#hear<Told>(this.#parts.sink, what);
+    return this.#hear<Told>('sink', what);
   }
 
   /** Seconds of processor time that operator, hub and agent have used. */
@@ -68,15 +68,15 @@ export class ContenderLine {
     return [operator, hub, agent];
   }
 
-  async #hear<Told>(program: Program, what: string): Promise<Told> {
+  async #hear<Told>(part: 'operator' | 'sink', what: string): Promise<Told> {
     const over = new AbortController();
     const late = sleep(DEADLINE_MS, undefined, { signal: over.signal }).then(
       (): Message => ({ fails: `no ${what} in ${DEADLINE_MS} ms` }),
     );
     late.catch(() => {});
     try {
-      const told = await Promise.race([program.next(), late, this.#failure]);
-      if (typeof told['fails'] === 'string') throw new Error(told['fails']);
+      const told = await Promise.race([this.#parts[part].next(), late, this.#failure]);
+      if (typeof told['fails'] === 'string') throw new Error(`its ${part}: ${told['fails']}`);
       // SAFETY: what the programs beside this file answer to what they were asked.
       return told as Told;
     } finally {

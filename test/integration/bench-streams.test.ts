@@ -105,7 +105,8 @@ describe('a cut in the middle of a transfer', { timeout: TIMEOUT_MS }, () => {
   it('is the failure of who does not resume', async () => {
     await withScope(async (scope, parent) => {
       const bout = cutBout(contender('http2'), scope, UNLIMITED, parent, CUT);
-      await expect(bout).rejects.toThrow(/its (hub|agent)/);
+      // Which of them notices first is chance.
+      await expect(bout).rejects.toThrow(/^its (operator|hub|agent): /);
     });
   });
 });
