@@ -6,7 +6,6 @@
 import { readFile } from 'node:fs/promises';
 import { connect, type Hub, type OpenedStream } from '../client/index.ts';
 import { FairleadError, type JsonObject } from '../shared/errors.ts';
-import { channelDuplex } from '../shared/node/channel-duplex.ts';
 import { VERSION } from '../shared/node/version.ts';
 import { changesSomething } from '../shared/protocol/changes.ts';
 import type { MethodName, ParamsInput, Result, StreamMethodName } from '../shared/protocol/methods.ts';
@@ -14,6 +13,7 @@ import type { WhenOffline } from '../shared/protocol/methods-command.ts';
 import type { OperatorParams } from '../shared/protocol/operator.ts';
 import type { VmEvent } from '../shared/protocol/vm-events.ts';
 import type { HubContext } from './context.ts';
+import { openStream } from './open-stream.ts';
 
 interface StreamOptions {
   readonly host?: string | undefined;
@@ -68,12 +68,8 @@ export async function connectHub(context: HubContext, options: ConnectOptions): 
     commandId: changesSomething(method, params) ? nextCommandId() : undefined,
     ...limits,
   });
-  const open: HubConnection['open'] = async (method, params, { host, signal: given } = {}) => {
-    const limits = { signal: given, timeoutMs: 0 };
-    const { channel, opened } = await client.openChannel(method, withHost(method, params, host), limits);
-    // No command writes from memory that it uses again, so that nothing is copied.
-    return { stream: channelDuplex(channel), opened };
-  };
+  const open: HubConnection['open'] = (method, params, { host, signal: given } = {}) =>
+    openStream(client, method, withHost(method, params, host), { signal: given, timeoutMs: 0 });
   return {
     client,
     call: (method, params, host, limits) => {

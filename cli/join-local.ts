@@ -2,10 +2,10 @@
 import type { Duplex } from 'node:stream';
 import type { Hub, OpenedStream } from '../client/index.ts';
 import { toFairleadError } from '../shared/errors.ts';
-import { channelDuplex } from '../shared/node/channel-duplex.ts';
 import { joinDuplex } from '../shared/node/join-duplex.ts';
 import type { OperatorParams } from '../shared/protocol/operator.ts';
 import { IdleTimer } from './idle-timer.ts';
+import { openStream } from './open-stream.ts';
 
 /** After these nothing was sent into the guest yet, and the next line may bring the answer. */
 const WORTH_ANOTHER: readonly string[] = ['INTERRUPTED', 'HOST_UNREACHABLE', 'CONNECT_FAILED'];
@@ -20,9 +20,7 @@ export async function openPatiently(
   const endsAt = performance.now() + params.connectTimeoutMs;
   for (;;) {
     try {
-      const { channel, opened } = await hub.openChannel('stream.open', params, { signal, timeoutMs: 0 });
-      // Sockets read into memory that is new each time, so that nothing is copied.
-      return { stream: channelDuplex(channel), opened };
+      return await openStream(hub, 'stream.open', params, { signal, timeoutMs: 0 });
     } catch (error) {
       signal.throwIfAborted();
       const isOver = performance.now() + RETRY_MS >= endsAt;

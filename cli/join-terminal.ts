@@ -1,41 +1,91 @@
-/** Standard input and output joined to a stream, for one command's life. */
+/**
+ * Standard input and output joined to a stream, for one command's life. Nothing of either direction is dropped without an error:
+ *
+ *   both open ── the input ends, and is passed on ──▶ the guest's turn ── its end ──▶ over, once it has taken all input
+ *        └─────── the guest ends ──▶ the input's turn ── its end ──────────────────────▲
+ *
+ * The guest's turn is bounded where it cannot be told of the input's end (IdleTimer). The input's turn is over at once at a terminal, whose
+ * user waits for the prompt; a file goes on to its end; and what else writes here may pause for `inputIdleMs`, and its next write fails.
+ */
+import { ReadStream } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { FairleadError } from '../shared/errors.ts';
 import type { App } from './app.ts';
+import { isTerminal } from './guest-text.ts';
 import { IdleTimer } from './idle-timer.ts';
 
-/**
- * Settles when the guest has closed its side and everything it sent is written out; rejects when the stream is reset, or the command
- * interrupted. Without `idleTimeoutMs` the end of input is passed on; with it, the transport cannot do that: the guest has so long
- * after the end of input (IdleTimer). With 0 there is no waiting: whoever asked has gone.
- */
-export async function joinTerminal(app: App, stream: Duplex, idleTimeoutMs: number | undefined): Promise<void> {
-  const { stdin, stdout } = app.streams;
-  const ended = Promise.withResolvers<void>();
-  const onIdle = (error?: FairleadError): void => (error === undefined ? ended.resolve() : ended.reject(error));
-  const idle = idleTimeoutMs === undefined ? undefined : new IdleTimer(stream, idleTimeoutMs, onIdle);
-  const abort = (): void => ended.reject(new FairleadError('CANCELLED', 'the connection was interrupted'));
+export interface TerminalTurns {
+  /** Of a guest that cannot be told that the input has ended; 0: nobody waits for its answer. */
+  readonly guestIdleMs?: number | undefined;
+  readonly inputIdleMs: number;
+}
 
-  stream.on('error', ended.reject);
-  stdout.on('error', ended.reject);
-  stream.on('end', () => ended.resolve());
-  stream.on('close', () => ended.resolve());
+/** Settles when both have ended and everything the guest sent is written out; rejects when the stream is reset, or the command interrupted. */
+export async function joinTerminal(app: App, stream: Duplex, { guestIdleMs, inputIdleMs }: TerminalTurns): Promise<void> {
+  const { stdin, stdout } = app.streams;
+  const over = Promise.withResolvers<void>();
+  const onIdle = (error?: FairleadError): void => (error === undefined ? over.resolve() : over.reject(error));
+  const guestTurn = guestIdleMs === undefined ? undefined : new IdleTimer(stream, guestIdleMs, onIdle);
+  const inputTurn = new InputTurn(stdin, stream, inputIdleMs);
+  const abort = (): void => over.reject(new FairleadError('CANCELLED', 'the connection was interrupted'));
+
+  stream.on('error', over.reject);
+  stdout.on('error', over.reject);
+  stream.on('close', () => over.resolve());
+  stream.once('end', () => inputTurn.start());
   stream.pipe(stdout, { end: false });
   stdin.pipe(stream, { end: false });
-  stdin.on('end', () => {
-    if (idle === undefined) stream.end();
-    else if (idleTimeoutMs === 0) ended.resolve();
-    else idle.start();
+  stdin.once('end', () => {
+    if (guestTurn === undefined || stream.readableEnded) stream.end();
+    else guestTurn.start();
   });
   app.signal.addEventListener('abort', abort, { once: true });
   try {
-    await ended.promise;
+    await over.promise;
   } finally {
-    idle?.stop();
+    guestTurn?.stop();
+    inputTurn.stop();
     app.signal.removeEventListener('abort', abort);
     stdin.unpipe(stream);
     stream.unpipe(stdout);
     stdin.pause();
     stream.destroy();
+  }
+}
+
+/** How long input is taken after the guest has ended. */
+class InputTurn {
+  readonly #stdin: NodeJS.ReadableStream;
+  readonly #stream: Duplex;
+  readonly #idleMs: number;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(stdin: NodeJS.ReadableStream, stream: Duplex, idleMs: number) {
+    this.#stdin = stdin;
+    this.#stream = stream;
+    this.#idleMs = idleMs;
+  }
+
+  start(): void {
+    if (this.#stream.writableEnded || this.#stdin instanceof ReadStream) return;
+    if (isTerminal(this.#stdin)) return this.#end();
+    this.#timer = setTimeout(() => this.#look(), this.#idleMs);
+    this.#stdin.on('data', () => this.#timer?.refresh());
+  }
+
+  stop(): void {
+    clearTimeout(this.#timer);
+  }
+
+  /** Where some of it waits, it is the guest that is waited for. */
+  #look(): void {
+    if (this.#stream.writableEnded) return;
+    if (this.#stream.writableLength > 0) this.#timer?.refresh();
+    else this.#end();
+  }
+
+  #end(): void {
+    this.#stdin.unpipe(this.#stream);
+    this.#stream.end();
   }
 }

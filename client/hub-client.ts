@@ -123,7 +123,7 @@ export class HubClient implements AsyncDisposable {
     return { channel, opened: parseResult(method, channel.meta) };
   }
 
-  /** Streams that are open end with an error; whoever wants them whole waits for them first. */
+  /** Streams that are open end with an error; whoever wants them whole waits for them first (`close()` of their writer). */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#line[Symbol.asyncDispose]();
   }

@@ -20,6 +20,7 @@ import { type GuestFile, readFrom, writeTo } from './guest-files.ts';
 import { HubClient, type OpenLimits, type StreamTarget, streamParams } from './hub-client.ts';
 import { HubLine, type HubLineState } from './hub-line.ts';
 import { operatorUrl } from './hub-url.ts';
+import { OpenStreams } from './open-streams.ts';
 
 export { FairleadError, isFairleadError } from '../shared/errors.ts';
 export type { ErrorCode } from '../shared/protocol/error-table.ts';
@@ -32,6 +33,8 @@ export type { GuestConnection, GuestFile, HubLineState, ListenTarget, OpenLimits
 export { HubClient };
 
 const DEFAULT_TIMEOUT_MS = 60_000;
+/** Somebody may wait at a terminal, and a guest may read nothing. */
+const LINGER_MS = 5_000;
 
 export interface ConnectOptions {
   /** Deadline of each call that has none of its own, and of the connection's making; 60 s, 0 for none. */
@@ -74,7 +77,12 @@ export async function connect(url: string, token: string, options: ConnectOption
 }
 
 export class Hub extends HubClient {
-  /** A stream to a vsock port of a guest: half-open, with back pressure; a reset is its 'error', with a FairleadError. */
+  readonly #streams = new OpenStreams();
+
+  /**
+   * A stream to a vsock port of a guest: half-open, with back pressure; a reset is its 'error', with a FairleadError. 'finish' says that the
+   * guest's side has taken all that was written.
+   */
   async openStream(vm: string, port: number, options: StreamTarget & OpenLimits = {}): Promise<Duplex> {
     return (await this.open('stream.open', streamParams(vm, port, options), options)).stream;
   }
@@ -86,7 +94,7 @@ export class Hub extends HubClient {
     limits: OpenLimits = {},
   ): Promise<OpenedStream<M>> {
     const { channel, opened } = await this.openChannel(method, params, limits);
-    return { stream: channelDuplex(channel, { copies: true }), opened };
+    return { stream: this.#duplex(channel), opened };
   }
 
   /** A file of a guest that has a guest agent. */
@@ -114,6 +122,16 @@ export class Hub extends HubClient {
    * line that was lost for good and a restart of the agent.
    */
   listen(vm: string, port: number, options: ListenTarget = {}): AsyncIterable<GuestConnection<Duplex>> {
-    return guestConnections(this, { ...options, vm, port }, (channel: MuxChannel) => channelDuplex(channel, { copies: true }));
+    return guestConnections(this, { ...options, vm, port }, (channel: MuxChannel) => this.#duplex(channel));
+  }
+
+  /** What streams were written to their end arrives first, within 5 s; those that are still open then end with an error. */
+  override async [Symbol.asyncDispose](): Promise<void> {
+    await this.#streams.delivered(LINGER_MS);
+    await super[Symbol.asyncDispose]();
+  }
+
+  #duplex(channel: MuxChannel): Duplex {
+    return this.#streams.add(channelDuplex(channel, { copies: true }));
   }
 }

@@ -2,7 +2,8 @@
  * A MuxChannel as the two streams of the web (Streams Standard), with back pressure both ways.
  *
  *   readable: a chunk is taken from the channel, which gives its credit back, when the reader asks for one
- *   writable: a write resolves when the next may follow; close() ends our direction alone; abort() resets the stream
+ *   writable: a write resolves when the next may follow; close() ends our direction alone, and resolves when the other end has consumed all;
+ *     abort() resets the stream
  *
  * A reset errors both with the same FairleadError, but for a readable whose end has come: that is read to its end. Cancelling the readable resets the stream, since nobody would ever take the rest.
  */
@@ -36,12 +37,16 @@ export function webStream(channel: MuxChannel): WebStream {
       }
       return channel.write(bytes) ? undefined : pending.drained();
     },
-    close: () => channel.end(),
+    close: () => {
+      channel.end();
+      return pending.delivered();
+    },
     abort: (reason) => channel.reset(RESET_CODES.CANCELLED, reason instanceof Error ? reason.message : 'the writer gave up'),
   });
   channel.attach({
     onReadable: () => pending.onReadable(),
     onDrain: () => pending.onDrain(),
+    onDelivered: () => pending.onDelivered(),
     onClose: (error) => pending.onClose(error),
   });
   return { readable, writable };
@@ -60,6 +65,7 @@ class Pending {
   #writer: WritableStreamDefaultController | undefined;
   #pulled: PromiseWithResolvers<void> | undefined;
   #drain: PromiseWithResolvers<void> | undefined;
+  #delivery: PromiseWithResolvers<void> | undefined;
 
   constructor(channel: MuxChannel) {
     this.#channel = channel;
@@ -85,6 +91,12 @@ class Pending {
     return this.#drain.promise;
   }
 
+  /** Rejects with what the channel ends with instead. */
+  delivered(): Promise<void> {
+    this.#delivery = Promise.withResolvers<void>();
+    return this.#delivery.promise;
+  }
+
   onReadable(): void {
     if (this.#pulled !== undefined && this.#give()) this.#settle();
     // The end is no chunk, and comes without being asked for.
@@ -96,8 +108,13 @@ class Pending {
     this.#drain = undefined;
   }
 
+  onDelivered(): void {
+    this.#delivery?.resolve();
+  }
+
   onClose(error: FairleadError | undefined): void {
     if (error !== undefined) {
+      this.#delivery?.reject(error);
       this.#writer?.error(error);
       if (!this.#channel.endReceived) this.#failReader(error);
     }

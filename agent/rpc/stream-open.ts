@@ -8,6 +8,7 @@
 import type { Duplex } from 'node:stream';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
 import { MuxChannel } from '../../shared/mux/channel.ts';
+import { GRACE_MS } from '../../shared/mux/limits.ts';
 import { RESET_CODES, resetError } from '../../shared/mux/reset-codes.ts';
 import type { MuxSession } from '../../shared/mux/session.ts';
 import type { RawStream } from '../../shared/mux/stream-handler.ts';
@@ -71,7 +72,8 @@ export class StreamOpener {
     observer.opened(guest);
     try {
       const channel = MuxChannel.accept(session, stream, result);
-      await joinDuplex(channelDuplex(channel, { deliversEnd: true }), guest, { halfClose });
+      const end = channelDuplex(channel, { deliversEnd: true, readsOnMs: GRACE_MS });
+      await joinDuplex(end, guest, { halfClose, lingerMs: GRACE_MS });
     } catch (error) {
       logger.debug({ ch: stream.id, err: toFairleadError(error).message }, 'stream ended by an error');
       guest.destroy();

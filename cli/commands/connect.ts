@@ -1,9 +1,9 @@
 /**
  * `fairlead connect VM PORT`: joins standard input and output to a port of a guest.
  *
- * Where the transport can close one direction alone, the end of standard input is passed on and the command ends when the guest has
- * closed too. Where it cannot, the end of input is kept here: the command waits for the guest to close, or for `--idle-timeout`
- * without a byte from it.
+ * Where the transport can close one direction alone, the end of standard input is passed on, and the command ends when the guest has
+ * ended too and has taken all input. Where it cannot, the host keeps the end of input back: the command waits for the guest to close, or for
+ * `--idle-timeout` without a byte from it. So long, too, input that is a pipe may be silent after the guest has ended.
  */
 import type { Command } from 'commander';
 import { type App, outputOf, withHub } from '../app.ts';
@@ -28,7 +28,7 @@ export function registerConnect(program: Command, app: App): void {
     .addOption(
       durationOption(
         '--idle-timeout <duration>',
-        'after the end of input, how long to wait for a silent guest where the transport cannot half-close',
+        'once one side has ended, how long to wait for a silent other one: a guest where the transport cannot half-close, or a pipe',
         '10s',
       ),
     )
@@ -39,10 +39,13 @@ export function registerConnect(program: Command, app: App): void {
         if (!opened.halfClose) {
           const seconds = options.idleTimeout / 1000;
           outputOf(app, command).say(
-            `the ${opened.transport} transport cannot close one direction alone: after the end of input this waits for the guest to close, or for ${seconds} s without a byte from it`,
+            `the ${opened.transport} transport cannot close one direction alone: the end of input is kept back until the guest closes, or for ${seconds} s without a byte from it`,
           );
         }
-        await joinTerminal(app, stream, opened.halfClose ? undefined : options.idleTimeout);
+        const { idleTimeout } = options;
+        // A guest that cannot close one direction alone has closed both.
+        const turns = opened.halfClose ? { inputIdleMs: idleTimeout } : { guestIdleMs: idleTimeout, inputIdleMs: 0 };
+        await joinTerminal(app, stream, turns);
       }),
     );
 }

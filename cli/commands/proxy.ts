@@ -25,7 +25,7 @@ export function registerProxy(program: Command, app: App): void {
       withHub(app, command, async ({ hub }) => {
         const params = { vm, port, connectTimeoutMs: connectTimeout };
         const { stream, opened } = await hub.openStream(params, { host, signal: app.signal });
-        await joinTerminal(app, stream, opened.halfClose ? undefined : 0);
+        await joinTerminal(app, stream, { guestIdleMs: opened.halfClose ? undefined : 0, inputIdleMs: 0 });
       }),
     );
 }

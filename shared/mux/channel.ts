@@ -6,7 +6,7 @@
  * user should wait for `onDrain`. Each direction ends by itself: `end()` here, `ended` there. The receive window's memory is reserved
  * as long as the channel lives, so that a peer that sends all it may finds room.
  *
- * `onClose` is called exactly once: when both directions have ended in order, and the other end has said that it has all of ours; or with
+ * `onClose` is called exactly once: when both directions have ended in order, and each end has consumed all of the other's; or with
  * the error that ended both. What was received before the other side's end can still be read after it, whatever ends the stream then; what
  * was received before a reset without that cannot.
  * A line that breaks meanwhile is not noticed, as long as the session's streams are held for the next one.
@@ -17,7 +17,7 @@
 import { FairleadError, type JsonObject } from '../errors.ts';
 import { ByteQueue } from './byte-queue.ts';
 import type { StreamKey } from './numbers.ts';
-import { ReceiveWindow } from './receive-window.ts';
+import { type Grant, ReceiveWindow } from './receive-window.ts';
 import { RESET_CODES, resetError } from './reset-codes.ts';
 import type { MuxSession } from './session.ts';
 import type { RawStream, StreamHandler } from './stream-handler.ts';
@@ -31,6 +31,8 @@ export interface ChannelEvents {
   onReadable(): void;
   /** `write` may go on after it returned false. */
   onDrain(): void;
+  /** After `end`: the other end has consumed all that was written, and knows that it was all. */
+  onDelivered?(): void;
   /** Over: `error` is undefined when both directions ended in order. */
   onClose(error: FairleadError | undefined): void;
 }
@@ -53,7 +55,7 @@ export class MuxChannel implements StreamHandler {
   #mustDrain = false;
   #remoteEnded = false;
   #localEnded = false;
-  /** The other end has all that was written, and the end. */
+  /** The other end has consumed all that was written. */
   #isDelivered = false;
   /** To be reset with, once it is delivered. */
   #lastWord: { readonly code: number; readonly reason: string } | undefined;
@@ -139,6 +141,7 @@ export class MuxChannel implements StreamHandler {
   attach(events: ChannelEvents): void {
     this.#events = events;
     if (this.#received !== undefined || this.#remoteEnded) events.onReadable();
+    if (this.#isDelivered) events.onDelivered?.();
     if (this.#outcome !== undefined) events.onClose(this.#outcome.error);
   }
 
@@ -150,6 +153,11 @@ export class MuxChannel implements StreamHandler {
   /** Bytes that wait to go out. */
   get writableBytes(): number {
     return this.#stream.queuedBytes;
+  }
+
+  /** Bytes that were written and are not consumed by the other end, as far as it has said so: it does after some at a time, and after `end`. */
+  get unackedBytes(): number {
+    return this.#stream.unackedBytes;
   }
 
   /** The other side's end was reached and all was read. */
@@ -185,8 +193,8 @@ export class MuxChannel implements StreamHandler {
   /** So many of the bytes that were taken are in nobody's memory here any more. */
   consumed(bytes: number): void {
     if (this.#outcome !== undefined) return;
-    const grant = this.#window.consumed(bytes);
-    if (grant !== undefined) this.#stream.grant(grant.limit, grant.acked);
+    this.#grant(this.#window.consumed(bytes));
+    this.#closeWhenDone();
   }
 
   /** False: wait for `onDrain`. The bytes must not be touched afterwards. Does nothing on a channel that is over. */
@@ -212,7 +220,7 @@ export class MuxChannel implements StreamHandler {
     this.#close(resetError(code, reason));
   }
 
-  /** After `end`: as `reset`, once the other side has all that was written, and the end. Nothing is read any more. */
+  /** After `end`: as `reset`, once the other end has consumed all that was written. Nothing is read any more. */
   resetDelivered(code: number, reason: string): void {
     if (this.#isDelivered || this.#outcome !== undefined) this.reset(code, reason);
     else this.#lastWord = { code, reason };
@@ -228,13 +236,15 @@ export class MuxChannel implements StreamHandler {
 
   onFin(): void {
     this.#remoteEnded = true;
+    this.#grant(this.#window.ended());
     this.#events?.onReadable();
     this.#closeWhenDone();
   }
 
   onEnded(): void {
     this.#isDelivered = true;
-    if (this.#lastWord !== undefined) this.reset(this.#lastWord.code, this.#lastWord.reason);
+    if (this.#lastWord !== undefined) return this.reset(this.#lastWord.code, this.#lastWord.reason);
+    this.#events?.onDelivered?.();
     this.#closeWhenDone();
   }
 
@@ -259,14 +269,18 @@ export class MuxChannel implements StreamHandler {
     if (this.#outcome !== undefined) this.#window.release();
   }
 
+  #grant(grant: Grant | undefined): void {
+    if (grant !== undefined) this.#stream.grant(grant.limit, grant.acked);
+  }
+
   #closeWhenDone(): void {
-    if (this.#remoteEnded && this.#isDelivered) this.#close(undefined);
+    if (this.#remoteEnded && this.#isDelivered && this.#window.isEmpty) this.#close(undefined);
   }
 
   #close(error: FairleadError | undefined): void {
     if (this.#outcome !== undefined) return;
     this.#outcome = { error };
-    const isRead = this.#lastWord === undefined && (error === undefined || this.#remoteEnded);
+    const isRead = this.#lastWord === undefined && this.#remoteEnded;
     if (this.#received === undefined || !isRead) this.#drop();
     this.#events?.onClose(error);
   }

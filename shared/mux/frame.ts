@@ -34,7 +34,7 @@ export type FrameType = (typeof FRAME)[FrameName];
 export const FLAG = {
   /** DATA: with this frame the sender had used all credit it knew of. A receiver whose reader keeps up may widen the window. */
   EXHAUSTED: 0x01,
-  /** WINDOW: your FIN has come, and with it all of your bytes. */
+  /** WINDOW: your FIN has come, and all of your bytes are consumed. */
   END: 0x01,
   /** WINDOW: I have your END, so I need nothing more of this stream. Who has said and heard it forgets the stream. */
   DONE: 0x02,

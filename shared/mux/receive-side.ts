@@ -32,6 +32,11 @@ export class ReceiveSide {
     return this.#finReceived;
   }
 
+  /** The FIN has come, and all before it is consumed. */
+  get ended(): boolean {
+    return this.#finReceived && this.#consumedBytes === this.#receivedBytes;
+  }
+
   begin(limit: number): void {
     this.#limit = limit;
   }

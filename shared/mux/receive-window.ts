@@ -38,6 +38,12 @@ const HOLD_MS = 4;
  */
 const SHORT_MS = 0.5;
 
+/** What the other side is to be told: offsets, as in WINDOW. */
+export interface Grant {
+  readonly limit: number;
+  readonly acked: number;
+}
+
 export interface ReceiveWindowOptions {
   readonly pool: MemoryPool;
   /** Reserved already; the window owns the reservation from here on. */
@@ -61,6 +67,7 @@ export class ReceiveWindow {
   #receivedBytes = 0;
   #consumedBytes = 0;
   #limit: number;
+  #hasEnded = false;
   #senderExhausted = false;
   /** When credit was given of which no byte has come yet, and where it begins. */
   #askedAt: number | undefined;
@@ -88,6 +95,11 @@ export class ReceiveWindow {
     return this.#windowBytes;
   }
 
+  /** All that was received is consumed. */
+  get isEmpty(): boolean {
+    return this.#consumedBytes === this.#receivedBytes;
+  }
+
   received(bytes: number, exhausted: boolean): void {
     this.#receivedBytes += bytes;
     this.#senderExhausted = exhausted;
@@ -96,10 +108,17 @@ export class ReceiveWindow {
     this.#askedAt = undefined;
   }
 
-  /** The reader took `bytes`. What to grant, if it is worth a frame by now. */
-  consumed(bytes: number): { limit: number; acked: number } | undefined {
+  /** Nothing more comes. What to say of it, if that was not said. */
+  ended(): Grant | undefined {
+    this.#hasEnded = true;
+    return this.isEmpty ? { limit: this.#limit, acked: this.#consumedBytes } : undefined;
+  }
+
+  /** The reader took `bytes`. What to grant, if it is worth a frame by now; once no more comes, what is consumed is all that is to be said, and always worth it. */
+  consumed(bytes: number): Grant | undefined {
     this.#consumedBytes += bytes;
-    const isDry = this.#senderExhausted && this.#consumedBytes === this.#receivedBytes;
+    if (this.#hasEnded) return { limit: this.#limit, acked: this.#consumedBytes };
+    const isDry = this.#senderExhausted && this.isEmpty;
     if (isDry) this.#onDry();
     this.#shrink();
     const limit = this.#consumedBytes + this.#targetBytes;

@@ -54,7 +54,12 @@ export class SendSide {
     return this.#queue?.length ?? 0;
   }
 
-  /** The other end has said that the FIN has come. */
+  /** Bytes of which the other end has not said that they are consumed, on their way or not. */
+  get unackedBytes(): number {
+    return this.#ended ? 0 : this.#sentBytes - this.#ackedBytes + this.queuedBytes;
+  }
+
+  /** The other end has said that it has consumed all. */
   get ended(): boolean {
     return this.#ended;
   }

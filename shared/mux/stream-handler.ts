@@ -19,7 +19,7 @@ export interface StreamHandler {
   onData(payload: Uint8Array, exhausted: boolean): void;
   /** No more data comes; all of it has been handed over. */
   onFin(): void;
-  /** The other end has all that was sent, and its end. */
+  /** The other end has consumed all that was sent, and knows that it was all. */
   onEnded?(): void;
   /** The stream is over, in both directions; what was queued is gone. Also called with SESSION_LOST when the session closes. */
   onReset(code: number, reason: string): void;
@@ -50,6 +50,8 @@ export interface RawStream {
   readonly sentBytes: number;
   /** Bytes that wait for credit or for the line. */
   readonly queuedBytes: number;
+  /** Bytes that were sent or wait, and of which the other end has not said that they are consumed; it does so after some at a time. */
+  readonly unackedBytes: number;
   /** Set who is told; a stream from `onOpen` must have one before its first event, that is at once. */
   attach(handler: StreamHandler): void;
   /** Take an offered stream, granting `creditBytes` at first. */

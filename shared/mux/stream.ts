@@ -3,7 +3,7 @@
  *
  *   opener    opening ──OPEN_OK──▶ open ──┐            within `open` each direction ends by itself:
  *                │ OPEN_ERR               │              ours:   fin() ─▶ FIN goes out ─▶ END comes
- *                ▼                        │ DONE         theirs: FIN comes ─▶ END goes out
+ *                ▼                        │ DONE         theirs: FIN comes ─▶ all is consumed ─▶ END goes out
  *             closed ◀──RESET either way──┤ both ways  DONE says: I have your END. Nothing is missing any more to who said and heard it.
  *                ▲ refuse()               │
  *                │                        ▼            RESET in any state leads to `closed` at once; what was queued is dropped.
@@ -102,6 +102,10 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
     return this.#sending.queuedBytes;
   }
 
+  get unackedBytes(): number {
+    return this.#sending.unackedBytes;
+  }
+
   get sendable(): boolean {
     return this.#state === 'open' && this.#flows && this.#sending.hasWork;
   }
@@ -135,7 +139,7 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
   }
 
   grant(limit: number, acked: number): void {
-    if (this.#state !== 'open' || this.#receiving.finReceived) return;
+    if (this.#state !== 'open') return;
     if (this.#receiving.grant(limit, acked)) this.#host.queueWindow(this);
   }
 
@@ -206,7 +210,7 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
   onFin(frame: Frame): void {
     if (this.#isVoid(frame)) return;
     this.#receiving.onFin(frame);
-    if (!this.#relays) this.#host.queueWindow(this);
+    if (!this.#relays && this.#receiving.ended) this.#host.queueWindow(this);
     this.#handler?.onFin();
   }
 
@@ -296,9 +300,9 @@ export class MuxStream implements RawStream, Schedulable<MuxStream> {
   }
 
   #credit(): Credit {
-    const { limit, consumedBytes: acked, finReceived } = this.#receiving;
+    const { limit, consumedBytes: acked, ended } = this.#receiving;
     if (this.#relays) return { limit, acked, end: this.#endPassed, done: this.#donePassed };
-    return { limit, acked, end: finReceived, done: this.#sending.ended };
+    return { limit, acked, end: ended, done: this.#sending.ended };
   }
 
   #entry(round: number): ResumeEntry {

@@ -3,9 +3,10 @@
  *
  *   readable: chunks are taken from the channel only while the stream wants them, one ahead. That gives credit back, but where they are passed
  *     on (join-duplex.ts): there, once the next one has taken them over. So what a stalled reader leaves here is no more than its window
- *   writable: the callback of a write waits while too much is queued; end() is a half-close
+ *   writable: the callback of a write waits while too much is queued; end() is a half-close, and 'finish' says that the other end has consumed
+ *     all: a program there, or the kernel of its guest
  *   destroy(error) resets the channel with a code made of the error; a reset destroys the stream with its error, but what came before the
- *   other side's end is read first: until then writes go nowhere
+ *     other side's end is read first: until then writes go nowhere, and nothing is finished. Where nobody reads, whoever has ended is told at once
  */
 import { Duplex } from 'node:stream';
 import { type FairleadError, isFairleadError } from '../errors.ts';
@@ -23,34 +24,52 @@ export interface ChannelDuplexOptions {
   readonly deliversEnd?: boolean;
   /** Whoever writes may use the memory again once a write was taken, as with a socket of Node: what is kept is a copy. */
   readonly copies?: boolean;
+  /** After a reset: how long what came before the other side's end may still be read, in milliseconds; without it for as long as it takes. */
+  readonly readsOnMs?: number;
 }
 
 export function channelDuplex(channel: MuxChannel, options: ChannelDuplexOptions = {}): Duplex {
   return new ChannelDuplex(channel, options);
 }
 
+/** Bytes written to a stream that the other end has not consumed, as far as is known here: of any but a channel's, that the stream has not handed on. */
+export function unconsumedBytes(stream: Duplex): number {
+  return stream.writableLength + (stream instanceof ChannelDuplex ? stream.unackedBytes : 0);
+}
+
 class ChannelDuplex extends Duplex {
   readonly #channel: MuxChannel;
   readonly #deliversEnd: boolean;
   readonly #copies: boolean;
+  readonly #readsOnMs: number | undefined;
   #wanted = false;
   #passesOn = false;
   #endPushed = false;
   #endSent = false;
   #writeCallback: ((error?: Error | null) => void) | undefined;
+  #finalCallback: (() => void) | undefined;
+  /** What the channel ended with, while what came before that is read. */
+  #failure: FairleadError | undefined;
 
-  constructor(channel: MuxChannel, { deliversEnd = false, copies = false }: ChannelDuplexOptions) {
+  constructor(channel: MuxChannel, { deliversEnd = false, copies = false, readsOnMs }: ChannelDuplexOptions) {
     super({ allowHalfOpen: true, readableHighWaterMark: READ_AHEAD_BYTES, writableHighWaterMark: HIGH_WATER_BYTES });
     this.#channel = channel;
     this.#deliversEnd = deliversEnd;
     this.#copies = copies;
+    this.#readsOnMs = readsOnMs;
     channel.attach({
       onReadable: () => this.#pushMore(),
       onDrain: () => this.#continueWriting(),
+      onDelivered: () => this.#finalCallback?.(),
       onClose: (error) => {
         if (error !== undefined) this.#fail(error);
       },
     });
+  }
+
+  /** Bytes that the channel has taken and the other end has not. */
+  get unackedBytes(): number {
+    return this.#channel.unackedBytes;
   }
 
   /** From here on whoever takes chunks says when they are gone. */
@@ -81,8 +100,9 @@ class ChannelDuplex extends Duplex {
 
   override _final(callback: (error?: Error | null) => void): void {
     this.#endSent = true;
+    this.#finalCallback = callback;
     this.#channel.end();
-    callback();
+    if (this.#failure !== undefined && this.#isUnread) this.destroy(this.#failure);
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
@@ -102,9 +122,20 @@ class ChannelDuplex extends Duplex {
 
   #fail(error: FairleadError): void {
     if (!this.#channel.endReceived || this.readableEnded) return void this.destroy(error);
+    if (this.#finalCallback !== undefined && this.#isUnread) return void this.destroy(error);
+    this.#failure = error;
     this.once('end', () => this.destroy(error));
+    if (this.#readsOnMs !== undefined) {
+      const timer = setTimeout(() => this.destroy(error), this.#readsOnMs);
+      this.once('close', () => clearTimeout(timer));
+    }
     this.#continueWriting();
     this.#pushMore();
+  }
+
+  /** Nobody has begun to read. */
+  get #isUnread(): boolean {
+    return this.readableFlowing === null;
   }
 
   #pushMore(): void {

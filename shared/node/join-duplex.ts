@@ -9,6 +9,8 @@ export interface JoinOptions {
    * lose what `b` still has to send.
    */
   readonly halfClose?: boolean;
+  /** How long `b` has to take what `a` had said to its end, once `a` has failed, in milliseconds; without it no time. */
+  readonly lingerMs?: number;
   /** Aborting destroys both with its reason. */
   readonly signal?: AbortSignal;
 }
@@ -16,10 +18,11 @@ export interface JoinOptions {
 /**
  * Pipes both ways; the end of one side is the end of the other's writing. Resolves when all four ends have come. When either fails
  * or is destroyed early, both are destroyed with that error and it rejects; upon a failure a connection of TCP is reset, so that its peer
- * does not take the end for a good one. What `b`, the side that was called, has said to its end is still passed on before that.
+ * does not take the end for a good one. What `b`, the side that was called, has said to its end is still passed on before that, and what `a`
+ * has, for `lingerMs`.
  */
 export async function joinDuplex(a: Duplex, b: Duplex, options: JoinOptions = {}): Promise<void> {
-  const { halfClose = true, signal } = options;
+  const { halfClose = true, lingerMs, signal } = options;
   pump(a, b);
   pump(b, a);
   b.once('end', () => a.end());
@@ -34,10 +37,21 @@ export async function joinDuplex(a: Duplex, b: Duplex, options: JoinOptions = {}
     // Whichever side has not failed hears of it; its own 'error' event has no other listener then.
     for (const side of [a, b]) side.on('error', () => {});
     if (b.readableEnded && !a.destroyed) await finished(a, { readable: false, signal }).catch(() => {});
+    if (a.readableEnded && !b.destroyed && lingerMs !== undefined) await lastWords(b, lingerMs, signal);
     const isFault = signal?.aborted === true || a.errored !== null || b.errored !== null;
     for (const side of [a, b]) fail(side, error, isFault && !(b.readableEnded && side === a));
     throw error;
   }
+}
+
+/** Nobody hears what it answers, so that its half can be closed in any case. */
+async function lastWords(side: Duplex, atMostMs: number, signal: AbortSignal | undefined): Promise<void> {
+  const late = new AbortController();
+  const timer = setTimeout(() => late.abort(), atMostMs);
+  side.end();
+  const given = signal === undefined ? late.signal : AbortSignal.any([signal, late.signal]);
+  await finished(side, { readable: false, signal: given }).catch(() => {});
+  clearTimeout(timer);
 }
 
 function fail(side: Duplex, error: Error, byReset: boolean): void {
@@ -67,7 +81,8 @@ function pump(from: Readable, to: Writable): void {
       to.cork();
       process.nextTick(uncork);
     }
-    if (!to.write(chunk, credited && (() => credited.consumed(chunk.length)))) from.pause();
+    const gone = credited && ((error?: Error | null) => void (error == null && credited.consumed(chunk.length)));
+    if (!to.write(chunk, gone)) from.pause();
   });
   to.on('drain', () => from.resume());
 }

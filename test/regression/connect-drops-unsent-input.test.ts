@@ -13,7 +13,10 @@ const IDLE_MS = 40;
 function joined(taken: (done: () => void) => void): { ended: Promise<void>; stream: Duplex } {
   const streams = { stdin: new PassThrough(), stdout: new PassThrough(), stderr: new PassThrough() };
   const stream = new Duplex({ read: () => {}, write: (_chunk, _encoding, done) => taken(done) });
-  const ended = joinTerminal({ env: {}, streams, signal: new AbortController().signal, exitCode: 0 }, stream, IDLE_MS);
+  const ended = joinTerminal({ env: {}, streams, signal: new AbortController().signal, exitCode: 0 }, stream, {
+    guestIdleMs: IDLE_MS,
+    inputIdleMs: 0,
+  });
   streams.stdin.write('one');
   streams.stdin.end('two');
   return { ended, stream };

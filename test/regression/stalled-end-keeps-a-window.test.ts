@@ -4,23 +4,15 @@
  * back left the others no room to grow.
  */
 import { Duplex } from 'node:stream';
-import { setImmediate as turn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import { MuxChannel } from '../../shared/mux/channel.ts';
 import { channelDuplex, joinDuplex } from '../../shared/node/channel-duplex.ts';
-import { MuxPair } from '../support/mux-pair.ts';
+import { openChannels, runTurns } from '../support/mux-pair.ts';
 
 const KIB = 1024;
 const SENT_BYTES = 1024 * KIB;
 
 test('an end whose guest reads nothing takes over no more than its window, and all of it once it reads', async () => {
-  const pair = new MuxPair();
-  const opening = MuxChannel.open(pair.dialer.session, {});
-  pair.run();
-  // SAFETY: the one stream that was opened.
-  const far = MuxChannel.accept(pair.acceptor.session, pair.acceptor.offers[0]!.stream, {});
-  pair.run();
-  const near = await opening;
+  const { pair, near, far } = await openChannels();
   let [heldUp, read]: [(() => void)[] | undefined, number] = [[], 0];
   const guest = new Duplex({
     read() {},
@@ -31,12 +23,7 @@ test('an end whose guest reads nothing takes over no more than its window, and a
     },
   });
   const joined = joinDuplex(channelDuplex(far), guest);
-  const settle = async (): Promise<void> => {
-    for (let turns = 0; turns < 100; turns += 1) {
-      pair.run();
-      await turn();
-    }
-  };
+  const settle = () => runTurns(pair, 100);
   near.write(new Uint8Array(SENT_BYTES));
   await settle();
   expect(SENT_BYTES - near.writableBytes).toBe(64 * KIB);

@@ -4,29 +4,16 @@
  * Cause: memory of a window is given back when all that came has been read. Once both ends were said, to reset the channel did nothing, so
  * a Duplex that was destroyed with something unread kept its window for as long as the process lived.
  */
-import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { webStream } from '../../client/web-stream.ts';
-import { MuxChannel } from '../../shared/mux/channel.ts';
 import { RESET_CODES } from '../../shared/mux/reset-codes.ts';
 import { channelDuplex } from '../../shared/node/channel-duplex.ts';
-import { MuxPair } from '../support/mux-pair.ts';
+import { openChannels, runTurns } from '../support/mux-pair.ts';
 
 /** Both ends of a stream; what came for `far` waits to be read. */
 async function channels() {
-  const pair = new MuxPair();
-  const opening = MuxChannel.open(pair.dialer.session, {});
-  pair.run();
-  // SAFETY: the one stream that was opened.
-  const far = MuxChannel.accept(pair.acceptor.session, pair.acceptor.offers[0]!.stream, {});
-  pair.run();
-  const near = await opening;
-  const settle = async (): Promise<void> => {
-    for (let turns = 0; turns < 10; turns += 1) {
-      pair.run();
-      await turn();
-    }
-  };
+  const { pair, near, far } = await openChannels();
+  const settle = () => runTurns(pair, 10);
   const say = (): void => {
     near.write(new Uint8Array(50_000));
     near.end();
@@ -83,9 +70,10 @@ describe('an end that goes with something unread gives its window back', () => {
   test('the streams of a web page, whose reader cancels', async () => {
     const { far, settle, say, kept } = await channels();
     const { readable, writable } = webStream(far);
-    await writable.close();
+    const closed = writable.close();
     say();
     await settle();
+    await closed;
     await readable.cancel();
     expect(kept()).toBe(0);
   });

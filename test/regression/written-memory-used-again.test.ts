@@ -7,17 +7,13 @@
 import { describe, expect, test } from 'vitest';
 import { connect as connectBrowser } from '../../client/browser.ts';
 import { connect } from '../../client/index.ts';
-import { type FakeFleet, startFakeFleet } from '../support/fake-fleet.ts';
+import { startFakeFleet } from '../support/fake-fleet.ts';
 
 const PIECE_BYTES = 16 * 1024;
 const PIECES = 32;
 
 /** Each piece is of another byte. */
 const EXPECTED = Buffer.concat(Array.from({ length: PIECES }, (_, fill) => Buffer.alloc(PIECE_BYTES, fill + 1)));
-
-async function fleetWithEcho(): Promise<FakeFleet> {
-  return startFakeFleet();
-}
 
 /** From one memory, each piece once the one before it was taken. */
 async function writeAll(write: (bytes: Buffer) => Promise<void>): Promise<void> {
@@ -28,7 +24,7 @@ async function writeAll(write: (bytes: Buffer) => Promise<void>): Promise<void> 
 
 describe('memory that is used again after its write was done', () => {
   test('has been sent as it was, by a Duplex', async () => {
-    await using fleet = await fleetWithEcho();
+    await using fleet = await startFakeFleet();
     await using hub = await connect(fleet.url, fleet.token);
     const stream = await hub.openStream('web', 7);
     const answer = stream.toArray();
@@ -43,7 +39,7 @@ describe('memory that is used again after its write was done', () => {
   });
 
   test('has been sent as it was, by a stream of the web, also of Buffers', async () => {
-    await using fleet = await fleetWithEcho();
+    await using fleet = await startFakeFleet();
     await using hub = await connectBrowser(fleet.url, fleet.token);
     const { readable, writable } = await hub.openWebStream('web', 7);
     const answer = Array.fromAsync(readable);
@@ -55,7 +51,7 @@ describe('memory that is used again after its write was done', () => {
 });
 
 test('what is no bytes ends its stream, and no other', async () => {
-  await using fleet = await fleetWithEcho();
+  await using fleet = await startFakeFleet();
   await using hub = await connectBrowser(fleet.url, fleet.token);
   const [one, other] = await Promise.all([hub.openWebStream('web', 7), hub.openWebStream('web', 7)]);
   // SAFETY: not what it takes, as a page without types may write it.

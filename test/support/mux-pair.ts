@@ -1,5 +1,7 @@
 /** Two mux sessions joined in memory: nothing moves until `run`, which carries messages both ways until neither has one left. */
+import { setImmediate as turn } from 'node:timers/promises';
 import type { FairleadError, JsonObject } from '../../shared/errors.ts';
+import { MuxChannel } from '../../shared/mux/channel.ts';
 import { type Frame, frameBytes, readFrame } from '../../shared/mux/frame.ts';
 import type { MuxLimits } from '../../shared/mux/limits.ts';
 import type { Credit } from '../../shared/mux/payload.ts';
@@ -68,6 +70,28 @@ export class MuxPair {
 
   run(): void {
     while (carry(this.dialer, this.acceptor) || carry(this.acceptor, this.dialer));
+  }
+}
+
+/** A stream that is open, with both its ends. */
+export async function openChannels(
+  pair: MuxPair = new MuxPair(),
+  { meta = {}, answer = {} }: { readonly meta?: JsonObject; readonly answer?: JsonObject } = {},
+): Promise<{ pair: MuxPair; near: MuxChannel; far: MuxChannel }> {
+  const opening = MuxChannel.open(pair.dialer.session, meta);
+  pair.run();
+  const offer = pair.acceptor.offers.at(-1);
+  if (offer === undefined) throw new Error('the stream did not arrive');
+  const far = MuxChannel.accept(pair.acceptor.session, offer.stream, answer, offer.meta);
+  pair.run();
+  return { pair, near: await opening, far };
+}
+
+/** Carries messages for as many turns of the event loop, in which Node's streams go on. */
+export async function runTurns(pair: MuxPair, turns: number): Promise<void> {
+  for (let left = turns; left > 0; left -= 1) {
+    pair.run();
+    await turn();
   }
 }
 

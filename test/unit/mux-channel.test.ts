@@ -4,18 +4,12 @@ import { FairleadError } from '../../shared/errors.ts';
 import { MuxChannel } from '../../shared/mux/channel.ts';
 import { MemoryPool } from '../../shared/mux/pool.ts';
 import { RESET_CODES } from '../../shared/mux/reset-codes.ts';
-import { MuxPair } from '../support/mux-pair.ts';
+import { MuxPair, openChannels } from '../support/mux-pair.ts';
 
 const WINDOW = 65_536;
 
-async function channels(pair = new MuxPair()): Promise<{ pair: MuxPair; near: MuxChannel; far: MuxChannel }> {
-  const opening = MuxChannel.open(pair.dialer.session, { method: 'test' });
-  pair.run();
-  const offer = pair.acceptor.offers.at(-1);
-  if (offer === undefined) throw new Error('the stream did not arrive');
-  const far = MuxChannel.accept(pair.acceptor.session, offer.stream, { fine: true }, offer.meta);
-  pair.run();
-  return { pair, near: await opening, far };
+function channels(pair?: MuxPair) {
+  return openChannels(pair, { meta: { method: 'test' }, answer: { fine: true } });
 }
 
 function watch(channel: MuxChannel): string[] {
@@ -23,6 +17,7 @@ function watch(channel: MuxChannel): string[] {
   channel.attach({
     onReadable: () => events.push('readable'),
     onDrain: () => events.push('drain'),
+    onDelivered: () => events.push('delivered'),
     onClose: (error) =>
       events.push(error === undefined ? 'closed' : `closed ${error.code} ${JSON.stringify(error.details?.['reset'])}`),
   });
@@ -167,7 +162,29 @@ describe('MuxChannel', () => {
     far.end();
     pair.run();
     expect(readAll(near)).toBe(20);
+    pair.run();
     expect([nearEvents.at(-1), farEvents.at(-1)]).toEqual(['closed', 'closed']);
+    expect([pair.dialer.processPool.usedBytes, pair.acceptor.processPool.usedBytes]).toEqual([0, 0]);
+    expect([pair.dialer.session.streamCount, pair.acceptor.session.streamCount]).toEqual([0, 0]);
+  });
+
+  test('nothing is delivered before its reader has consumed the last byte', async () => {
+    const { pair, near, far } = await channels();
+    const [nearEvents, farEvents] = [watch(near), watch(far)];
+    near.write(new Uint8Array(10));
+    near.end();
+    far.end();
+    pair.run();
+    expect(nearEvents).not.toContain('delivered');
+    expect(far.take()?.length).toBe(10);
+    far.consumed(9);
+    pair.run();
+    expect(nearEvents).not.toContain('delivered');
+    expect(farEvents).not.toContain('closed');
+    far.consumed(1);
+    pair.run();
+    expect(nearEvents.slice(-2)).toEqual(['delivered', 'closed']);
+    expect(farEvents.at(-1)).toBe('closed');
     expect([pair.dialer.processPool.usedBytes, pair.acceptor.processPool.usedBytes]).toEqual([0, 0]);
     expect([pair.dialer.session.streamCount, pair.acceptor.session.streamCount]).toEqual([0, 0]);
   });
@@ -211,7 +228,9 @@ describe('MuxChannel', () => {
     near.end();
     far.end();
     pair.run();
-    expect(watch(far)).toEqual(['readable', 'closed']);
+    expect(watch(far)).toEqual(['readable', 'delivered']);
+    expect(readAll(far)).toBe(5);
+    expect(watch(far)).toEqual(['readable', 'delivered', 'closed']);
   });
 
   test('bytes sent one by one wait as few chunks and come out as they went in', async () => {

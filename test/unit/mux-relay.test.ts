@@ -116,6 +116,7 @@ describe('relayStream', () => {
     expect([...readAll(operator)]).toEqual([7]);
     expect(operator.ended).toBe(true);
     expect(hub.outcomes).toEqual([{}]);
+    hub.run();
     expect(hub.streamCount).toBe(0);
   });
 

@@ -92,6 +92,10 @@ describe('streams', () => {
     farStream.fin();
     pair.run();
     expect(near.events).toEqual(['opened {"ok":true}', 'data 1', 'fin']);
+    // Whoever has not consumed it may still ask for it on another line.
+    expect([pair.dialer.session.streamCount, pair.acceptor.session.streamCount]).toEqual([1, 1]);
+    stream.grant(1000, 1);
+    pair.run();
     expect([pair.dialer.session.streamCount, pair.acceptor.session.streamCount]).toEqual([0, 0]);
   });
 

@@ -109,6 +109,7 @@ function returning(onAttach: (handler: StreamHandler) => void) {
     sendLimit: 0,
     sentBytes: 0,
     queuedBytes: 0,
+    unackedBytes: 0,
     attach: (handler) => {
       told.push('attach');
       onAttach(handler);
