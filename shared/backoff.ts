@@ -14,6 +14,9 @@ export interface BackoffOptions {
   readonly random?: (() => number) | undefined;
 }
 
+/** The longest wait for a connection that is missed: hardly felt by whoever uses it, and not the same for any two of a fleet. */
+const MISSED_MS = 50;
+
 export class Backoff {
   readonly #baseMs: number;
   readonly #maxMs: number;
@@ -43,6 +46,15 @@ export class Backoff {
     const ceiling = Math.min(this.#maxMs, this.#baseMs * 2 ** this.#failures, Math.max(this.#baseMs, 2 * awayMs));
     this.#failures += 1;
     return this.#random() * ceiling;
+  }
+
+  /**
+   * How long to wait after a connection that held for `upMs`. One that is missed, since somebody was using it, is made again soon, once in
+   * `healthyMs` at most. All waits after that are as they would have been, so that a fleet whose hub is gone is spread as before.
+   */
+  lost(upMs: number, isMissed: boolean): number {
+    const ownMs = this.failed(upMs, 0);
+    return isMissed && this.#failures === 1 ? this.told(0, Math.min(MISSED_MS, this.#maxMs)) : ownMs;
   }
 
   /**

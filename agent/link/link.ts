@@ -9,9 +9,10 @@
  *                   └── backoff ◄───┴──────────────────────────┘
  *     any ── stop ─► stopped
  *
- * Waits are random and grow up to `maxBackoff` (shared/backoff.ts). A hub that says when to come (Retry-After, the spread of a GOAWAY)
- * is taken at its word; one that refuses this host again and again is asked only about once a minute. The loop never ends by itself:
- * nothing that a hub does or sends stops the agent. Streams outlive a line that breaks (shared/line/held-streams.ts).
+ * Waits are random and grow up to `maxBackoff` (shared/backoff.ts); the first is short where streams wait for a line that dropped. A hub
+ * that says when to come (Retry-After, the spread of a GOAWAY) is taken at its word; one that refuses this host again and again is asked
+ * only about once a minute. The loop never ends by itself: nothing that a hub does or sends stops the agent. Streams outlive a line that
+ * breaks (shared/line/held-streams.ts).
  */
 import { readFile } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -97,6 +98,8 @@ export interface LinkOptions {
   readonly random?: (() => number) | undefined;
 }
 
+/** How a line ends that dropped without a word (shared/line/close-codes.ts). */
+const DROPPED = 1006;
 /** From so many refusals in a row on, the hub is left alone for half a minute and more. The first may be a challenge that got old. */
 const REFUSALS_TO_SLOW_DOWN = 2;
 const SLOW_RETRY_MS = 30_000;
@@ -313,7 +316,9 @@ export class Link {
     this.#lastError = `the line was lost: ${why}`;
     const goAway = this.#goAway;
     this.#awaySince = performance.now();
-    const waitMs = goAway === undefined ? this.#backoff.failed(upMs, 0) : this.#backoff.told(0, goAway.spreadMs);
+    // Nobody hurries back to a hub that closed the line itself, which may be leaving, and no host does that carries no stream.
+    const isMissed = closed.code === DROPPED && this.#held.isWaiting;
+    const waitMs = goAway === undefined ? this.#backoff.lost(upMs, isMissed) : this.#backoff.told(0, goAway.spreadMs);
     if (!this.#stopping.signal.aborted) {
       logger.warn({ upMs: Math.round(upMs), retryInMs: Math.round(waitMs), code: closed.error?.code, why }, 'line was lost');
     }

@@ -30,6 +30,20 @@ describe('Backoff', () => {
     expect(backoff.failures).toBe(1);
   });
 
+  it('waits next to nothing for a connection that is missed, once while it is healthy', () => {
+    const backoff = new Backoff({ random: almostOne });
+    const missed = (upMs: number) => Math.round(backoff.lost(upMs, true));
+    expect([missed(30_000), missed(100), missed(29_999), missed(30_000)]).toEqual([50, 500, 500, 50]);
+    expect(Math.round(backoff.lost(30_000, false))).toBe(500);
+    expect(Math.round(new Backoff({ maxMs: 20, random: almostOne }).lost(1, true))).toBe(20);
+  });
+
+  it('goes on after such a wait as if it had not been', () => {
+    const backoff = new Backoff({ random: almostOne });
+    backoff.lost(30_000, true);
+    expect([50, 550, 1_650].map((awayMs) => Math.round(backoff.failed(0, awayMs)))).toEqual([500, 1100, 3300]);
+  });
+
   it('takes a time that it is told as the least, and spreads beyond it', () => {
     const backoff = new Backoff({ random: () => 0.5 });
     expect(backoff.told(3000, 1000)).toBe(3500);
