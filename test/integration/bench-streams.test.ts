@@ -8,6 +8,7 @@ import { bulkBout } from '../../bench/streams/bulk.ts';
 import { CONTENDERS, type Contender } from '../../bench/streams/contenders.ts';
 import { type CutSizes, cutBout } from '../../bench/streams/cut.ts';
 import type { Opened } from '../../bench/streams/order.ts';
+import { arePeersInstalled } from '../../bench/streams/peers/installed.ts';
 import { modelledLine, UNLIMITED } from '../../bench/streams/place.ts';
 
 const SHORT = { settleMs: 50, windowMs: 200 };
@@ -45,6 +46,12 @@ const hasNamespaces = canRun(
 );
 if (!hasNamespaces) console.log('skipped: a line of 100 Mbit/s needs user namespaces and tbf');
 
+/** Of a package; `http2` is Node's own. */
+const RECONNECTING = 'dev-tunnels-ssh-reconnect';
+const hasPeers = await arePeersInstalled();
+if (!hasPeers) console.log(`skipped: ${RECONNECTING} needs the packages that 'npm run bench -- streams' installs`);
+const CARRIERS = ['ours', 'baseline', 'http2', ...(hasPeers ? [RECONNECTING] : [])];
+
 function canRun(command: string, ...args: string[]): boolean {
   try {
     execFileSync(command, args, { stdio: 'ignore' });
@@ -55,7 +62,7 @@ function canRun(command: string, ...args: string[]): boolean {
 }
 
 describe('a line of a contender', { timeout: TIMEOUT_MS }, () => {
-  it.each(['ours', 'baseline', 'http2'])('of %s carries bulk, calls and keystrokes to the last byte', async (name) => {
+  it.each(CARRIERS)('of %s carries bulk, calls and keystrokes to the last byte', async (name) => {
     await withScope(async (scope, parent) => {
       const line = await contender(name).start(scope, UNLIMITED, parent);
       const figures = await bulkBout(line, { streams: 3, ...SHORT, pings: true });
@@ -98,6 +105,13 @@ describe('a cut in the middle of a transfer', { timeout: TIMEOUT_MS }, () => {
   it('is survived by ours with every byte', async () => {
     await withScope(async (scope, parent) => {
       const { ms } = await cutBout(contender('ours'), scope, UNLIMITED, parent, CUT);
+      expect(ms).toBeGreaterThan(0);
+    });
+  });
+
+  it.skipIf(!hasPeers)('is survived by a peer that goes on over another connection (needs its package)', async () => {
+    await withScope(async (scope, parent) => {
+      const { ms } = await cutBout(contender(RECONNECTING), scope, UNLIMITED, parent, CUT);
       expect(ms).toBeGreaterThan(0);
     });
   });

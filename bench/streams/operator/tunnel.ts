@@ -1,11 +1,11 @@
 /** A line as its operator sees it, whoever made it. */
 import { once } from 'node:events';
-import { connect } from 'node:net';
 import { Duplex } from 'node:stream';
 import { WebSocket } from 'ws';
 import { connectHub } from '../../../cli/connection.ts';
 import { HOST } from '../../line/fixture.ts';
 import { peerNamed } from '../peers/all.ts';
+import { dialled } from '../peers/connections.ts';
 import { exchange } from './exchange.ts';
 
 export type TunnelAddress =
@@ -54,9 +54,8 @@ async function ours({ hub, token }: TunnelAddress & { kind: 'ours' }): Promise<T
 /** Calls go over a stream of their own: that is all that there is. */
 async function peer({ peer: name, address, port }: TunnelAddress & { kind: 'peer' }): Promise<Tunnel> {
   const ends = await peerNamed(name).load();
-  const socket = connect({ host: address, port, noDelay: true });
-  await once(socket, 'connect');
-  const openStream = await ends.opener(socket);
+  const connections = dialled(address, port);
+  const openStream = await ends.opener(await connections.next(), connections);
   const open = async (role: string): Promise<Duplex> => {
     const stream = await openStream();
     stream.write(role);

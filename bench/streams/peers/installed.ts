@@ -3,7 +3,7 @@
  * them comes near the product's own libraries.
  */
 import { execFile } from 'node:child_process';
-import { copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { promisify } from 'node:util';
@@ -16,13 +16,18 @@ const LISTS = ['package.json', 'package-lock.json'] as const;
 
 /** Once a machine, and again when the lock file changes. @throws Error when they cannot be had */
 export async function installPeers(): Promise<void> {
-  const lock = await readFile(listed('package-lock.json'), 'utf8');
-  if ((await readFile(STAMP, 'utf8').catch(() => '')) === lock) return;
+  if (await arePeersInstalled()) return;
   process.stderr.write('installing the peers into .cache/bench-peers\n');
   await mkdir(FOLDER, { recursive: true });
   for (const list of LISTS) await copyFile(listed(list), join(FOLDER, list));
   await promisify(execFile)('npm', ['ci', '--ignore-scripts', '--no-audit', '--no-fund'], { cwd: FOLDER });
-  await writeFile(STAMP, lock);
+  await copyFile(listed('package-lock.json'), STAMP);
+}
+
+/** Whether they can be loaded, by the lock file as it is. */
+export async function arePeersInstalled(): Promise<boolean> {
+  const lock = await readFile(listed('package-lock.json'), 'utf8');
+  return (await readFile(STAMP, 'utf8').catch(() => '')) === lock;
 }
 
 /** Loads a module of an installed package by the path of its file, whose shape the caller knows. */
