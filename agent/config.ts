@@ -153,7 +153,7 @@ const AGENT_SETTINGS = {
   maxCpus: value(v.optional(whole(1, 1_000_000)), 'CPUs of all VMs that run'),
   maxMemory: value(v.optional(Bytes), 'memory of all VMs that run, as far as they can grow'),
   maxImageBytes: value(v.optional(Bytes, 64 * 1024 ** 3), 'size of one image that is fetched from the hub'),
-  maxStreamsPerVm: value(v.optional(whole(0, 65_536), 1024), 'streams into one guest'),
+  maxStreamsPerVm: value(v.optional(whole(0, 65_536), 2048), 'streams into one guest'),
 
   journalCommands: value(
     v.optional(whole(1000, 1_000_000), 20_000),

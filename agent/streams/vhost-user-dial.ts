@@ -9,20 +9,24 @@
  *
  * It panics, and the VM's vsock is dead for good, when it has to write its OK to a connection that we closed. So a connection that
  * was given up is parked, never closed, until the answer comes; the next attempt at the same port takes it up, which finds a guest
- * that goes on sooner than a new request would.
+ * that goes on sooner than a new request would. Of requests without an answer there are so many and no more; who comes then waits for
+ * his turn, so that thousands may come at once.
  */
 import { connect, type Socket } from 'node:net';
 import { FairleadError } from '../../shared/errors.ts';
+import type { DaemonQuiet } from './daemon-quiet.ts';
 
 /** The answer is `OK ` and a port number. */
 const MAX_ANSWER_BYTES = 64;
 const NEWLINE = 0x0a;
-/** Parked connections of one VM: more means that somebody tries port after port of a guest that does not answer. */
-const MAX_PARKED = 256;
+/** Of one VM, those that were given up among them: its daemon has room for as many. */
+const MAX_UNANSWERED = 256;
 
 export interface DialTarget {
   readonly vm: string;
   readonly udsPath: string;
+  /** While it lasts, nothing is asked of the daemon. */
+  readonly quiet: Pick<DaemonQuiet, 'reason' | 'over' | 'touch'>;
 }
 
 export interface DialOptions {
@@ -35,34 +39,58 @@ interface Pending {
   readonly port: number;
   readonly socket: Socket;
   readonly answered: Promise<void>;
-  claimed: boolean;
+}
+
+interface Turn extends PromiseWithResolvers<Pending> {
+  readonly port: number;
 }
 
 export class VhostUserDialler {
   readonly #target: DialTarget;
   readonly #pending = new Set<Pending>();
+  /** Those of `#pending` that were given up. */
+  readonly #parked = new Set<Pending>();
+  /** First come, first served. */
+  readonly #waiting = new Set<Turn>();
+  #servesWhenLoud = false;
 
   constructor(target: DialTarget) {
     this.#target = target;
   }
 
-  async dial(options: DialOptions): Promise<Socket> {
+  async dial({ port, timeoutMs, signal }: DialOptions): Promise<Socket> {
     const { vm } = this.#target;
-    const { port, timeoutMs, signal } = options;
     signal?.throwIfAborted();
-    const pending = this.#take(port);
+    const turn: Turn = { port, ...Promise.withResolvers<Pending>() };
+    const { promise: gaveUp, reject } = Promise.withResolvers<never>();
+    const giveUp = (error: Error) => {
+      // At once: nothing may be handed to a turn that nobody waits for.
+      this.#waiting.delete(turn);
+      reject(error);
+    };
+    const timer = setTimeout(giveUp, timeoutMs, new NoAnswer());
+    const onAbort = () => giveUp(new FairleadError('CANCELLED', `the attempt to reach guest ${vm} was cancelled`));
+    signal?.addEventListener('abort', onAbort, { once: true });
+    this.#waiting.add(turn);
+    this.#serve();
+    let pending: Pending | undefined;
     try {
-      await answerWithin(pending.answered, options, vm);
+      pending = await Promise.race([turn.promise, gaveUp]);
+      await Promise.race([pending.answered, gaveUp]);
       this.#pending.delete(pending);
       return pending.socket;
     } catch (error) {
-      pending.claimed = false;
-      // Nobody is to wait for it at the end of this process.
-      pending.socket.unref();
+      if (pending !== undefined) this.#park(pending);
       signal?.throwIfAborted();
-      throw error instanceof NoAnswer
-        ? new FairleadError('GUEST_UNREACHABLE', `guest ${vm} did not answer on vsock port ${port} within ${timeoutMs} ms`)
-        : error;
+      if (!(error instanceof NoAnswer)) throw error;
+      const owes = pending === undefined ? `: it owes the answer to ${MAX_UNANSWERED} others` : '';
+      throw new FairleadError(
+        'GUEST_UNREACHABLE',
+        `guest ${vm} did not answer on vsock port ${port} within ${timeoutMs} ms${owes}`,
+      );
+    } finally {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', onAbort);
     }
   }
 
@@ -70,37 +98,64 @@ export class VhostUserDialler {
   closeParked(): void {
     for (const pending of this.#pending) pending.socket.destroy();
     this.#pending.clear();
+    this.#parked.clear();
   }
 
-  #take(port: number): Pending {
-    for (const pending of this.#pending) {
-      if (pending.claimed || pending.port !== port) continue;
-      pending.claimed = true;
+  #park(pending: Pending): void {
+    // Nobody is to wait for it at the end of this process.
+    pending.socket.unref();
+    // The answer came in the very moment.
+    if (!this.#pending.has(pending)) return void pending.socket.destroy();
+    this.#parked.add(pending);
+    this.#serve();
+  }
+
+  /** Called whenever there may be room for one more, or one more to take up. */
+  #serve(): void {
+    if (this.#waiting.size === 0) return;
+    if (this.#target.quiet.reason !== undefined) return void this.#serveWhenLoud();
+    for (const turn of this.#waiting) {
+      const pending = this.#take(turn.port);
+      if (pending !== undefined) {
+        this.#waiting.delete(turn);
+        turn.resolve(pending);
+      } else if (this.#parked.size === 0) return;
+    }
+  }
+
+  async #serveWhenLoud(): Promise<void> {
+    if (this.#servesWhenLoud) return;
+    this.#servesWhenLoud = true;
+    await this.#target.quiet.over();
+    this.#servesWhenLoud = false;
+    this.#serve();
+  }
+
+  #take(port: number): Pending | undefined {
+    for (const pending of this.#parked) {
+      if (pending.port !== port) continue;
+      this.#parked.delete(pending);
       pending.socket.ref();
       return pending;
     }
-    if (this.#pending.size >= MAX_PARKED) {
-      throw new FairleadError(
-        'LIMIT_EXCEEDED',
-        `guest ${this.#target.vm} owes the answer to ${MAX_PARKED} connections: it is paused or stuck`,
-      );
-    }
-    return this.#request(port);
+    return this.#pending.size < MAX_UNANSWERED ? this.#request(port) : undefined;
   }
 
   #request(port: number): Pending {
+    this.#target.quiet.touch();
     const socket = connect({ path: this.#target.udsPath, allowHalfOpen: true });
     socket.write(`CONNECT ${port}\n`);
     const answered = readAnswer(socket).catch((error: unknown) => {
       socket.destroy();
       throw this.#explain(error, port);
     });
-    const pending: Pending = { port, socket, answered, claimed: true };
+    const pending: Pending = { port, socket, answered };
     this.#pending.add(pending);
     const settled = () => {
       // The answer came when nobody waited any more.
-      if (!pending.claimed) socket.destroy();
+      if (this.#parked.delete(pending)) socket.destroy();
       this.#pending.delete(pending);
+      this.#serve();
     };
     answered.then(settled, settled);
     return pending;
@@ -122,19 +177,6 @@ export class VhostUserDialler {
 
 class NoAnswer extends Error {}
 class EndBeforeAnswer extends Error {}
-
-async function answerWithin(answered: Promise<void>, { timeoutMs, signal }: DialOptions, vm: string): Promise<void> {
-  const { promise: gaveUp, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new NoAnswer()), timeoutMs);
-  const onAbort = () => reject(new FairleadError('CANCELLED', `the attempt to reach guest ${vm} was cancelled`));
-  signal?.addEventListener('abort', onAbort, { once: true });
-  try {
-    await Promise.race([answered, gaveUp]);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', onAbort);
-  }
-}
 
 /** Reads the answer's line and not a byte more: what follows it stays in the socket for whoever gets it. */
 async function readAnswer(socket: Socket): Promise<void> {

@@ -110,7 +110,7 @@ class VhostUserDevice implements VsockDevice {
     this.state = { kind: 'vhost-user', cid: GUEST_CID, daemon: daemon.identity };
     this.#quiet = new DaemonQuiet({ atRest: () => workerAtRest(daemon.identity) });
     this.#reviver = new Reviver({ daemon: daemon.identity, lift: parts.lift, onTry: () => this.#quiet.touch() });
-    this.#dialler = new VhostUserDialler({ vm, udsPath: paths.uds });
+    this.#dialler = new VhostUserDialler({ vm, udsPath: paths.uds, quiet: this.#quiet });
     void daemon.exited.then((how) => {
       this.#lost = how;
       this.#quiet.endAll();

@@ -1,6 +1,8 @@
 /**
  * A stream into the guest, however long the guest takes to be ready for it: tried again until the caller's time is over, and given up at
- * once when the VM ends. A guest that has said it is ready and still refuses means it: nothing listens there.
+ * once when the VM ends. A guest that has said it is ready and still refuses means it: nothing listens there. Unless streams to that very
+ * port are open: its program is then behind with accepting, and the guest's kernel, which lets so many wait and no more (listen(2)),
+ * refuses the rest in the same words.
  */
 import type { Duplex } from 'node:stream';
 import { FairleadError, type JsonObject, toFairleadError } from '../../shared/errors.ts';
@@ -13,6 +15,8 @@ import type { Session } from './session.ts';
 /** A guest that is not up yet never answers, so a try is short and soon made again; what is queued in the device may still be answered. */
 const ATTEMPT_MS = 500;
 const PAUSE_MS = { first: 20, most: 250 } as const;
+/** A program that is behind gets on the better the less often it is asked. */
+const BEHIND_PAUSE_MS = 1000;
 const CONSOLE_TAIL_BYTES = 1024;
 
 export interface OpenedStream {
@@ -69,13 +73,17 @@ async function reach(request: Reaching): Promise<Duplex> {
   const ended = Promise.withResolvers<void>();
   signal.addEventListener('abort', () => ended.resolve(), { once: true });
 
-  for (let pauseMs: number = PAUSE_MS.first; ; pauseMs = Math.min(2 * pauseMs, PAUSE_MS.most)) {
+  for (let pauseMs: number = PAUSE_MS.first, mostMs: number = PAUSE_MS.most; ; pauseMs = Math.min(2 * pauseMs, mostMs)) {
     signal.throwIfAborted();
     const leftMs = endsAt - performance.now();
     const outcome = await attempt(request, Math.max(1, Math.ceil(Math.min(leftMs, ATTEMPT_MS))), signal);
     if (!(outcome instanceof FairleadError)) return outcome;
     signal.throwIfAborted();
-    const isFinal = outcome.code === 'GUEST_REFUSED' ? request.vm().ready : outcome.code !== 'GUEST_UNREACHABLE';
+    const isFinal =
+      outcome.code === 'GUEST_REFUSED'
+        ? request.vm().ready && session.streams.toPort(request.port) === 0
+        : outcome.code !== 'GUEST_UNREACHABLE';
+    mostMs = outcome.code === 'GUEST_REFUSED' && request.vm().ready ? BEHIND_PAUSE_MS : PAUSE_MS.most;
     if (isFinal || endsAt - performance.now() <= pauseMs) throw explain(outcome, request);
     await settledWithin(ended.promise, pauseMs);
   }
@@ -102,7 +110,7 @@ export async function dialGuest(
   const { resets } = streams;
   const stream = await device.connect(options);
   if (streams.resets === resets && !options.signal.aborted) {
-    streams.add(stream);
+    streams.add(stream, options.port);
     return stream;
   }
   // It leads into a guest that is no more.
@@ -110,14 +118,17 @@ export async function dialGuest(
   throw new FairleadError('GUEST_UNREACHABLE', `VM ${vm} was reset during the connect`);
 }
 
-function explain(failure: FairleadError, { vm, port, connectTimeoutMs, consoleTail }: OpenStreamRequest): FairleadError {
+function explain(failure: FairleadError, { session, vm, port, connectTimeoutMs, consoleTail }: OpenStreamRequest): FairleadError {
   if (failure.code !== 'GUEST_REFUSED' && failure.code !== 'GUEST_UNREACHABLE') return failure;
   const { name, state, ready, readyPort } = vm();
   const tail = consoleTail(CONSOLE_TAIL_BYTES);
   const readiness = readyPort === undefined ? '' : ready ? ' and ready' : ' and has not said that it is ready';
+  const open = session.streams.toPort(port);
   const what =
     failure.code === 'GUEST_REFUSED'
-      ? `nothing listens on vsock port ${port} of VM ${name}`
+      ? open === 0
+        ? `nothing listens on vsock port ${port} of VM ${name}`
+        : `vsock port ${port} of VM ${name} took no connection beyond the ${open} that are open within ${connectTimeoutMs} ms`
       : `VM ${name} could not be reached on vsock port ${port} within ${connectTimeoutMs} ms`;
   const words = tail === '' ? 'its console is empty' : `its console ends with ${JSON.stringify(lastLine(tail))}`;
   const details: JsonObject = { vm: name, port, state, ready, consoleTail: tail };

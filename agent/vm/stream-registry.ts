@@ -9,6 +9,8 @@ import { endsUnless } from '../streams/true-end.ts';
 export class StreamRegistry {
   readonly #whyOver: () => FairleadError | undefined;
   readonly #streams = new Set<Duplex>();
+  /** How many of them lead to which port of the guest. */
+  readonly #toPort = new Map<number, number>();
   #resets = 0;
   #opening = 0;
 
@@ -33,12 +35,24 @@ export class StreamRegistry {
     return { [Symbol.dispose]: () => void this.#opening-- };
   }
 
-  /** Kept until the stream is closed. Its end counts for the guest's only while there is a guest. */
-  add(stream: Duplex): void {
+  /** Open streams that lead to this port of the guest. */
+  toPort(port: number): number {
+    return this.#toPort.get(port) ?? 0;
+  }
+
+  /**
+   * Kept until the stream is closed. Its end counts for the guest's only while there is a guest. `port`: of the guest, where the guest was
+   * dialled.
+   */
+  add(stream: Duplex, port?: number): void {
     if (stream.destroyed) return;
     this.#streams.add(stream);
+    if (port !== undefined) this.#count(port, 1);
     endsUnless(stream, this.#whyOver);
-    stream.once('close', () => this.#streams.delete(stream));
+    stream.once('close', () => {
+      this.#streams.delete(stream);
+      if (port !== undefined) this.#count(port, -1);
+    });
   }
 
   reset(reason: FairleadError): void {
@@ -49,5 +63,11 @@ export class StreamRegistry {
       stream.destroy(reason);
     }
     this.#streams.clear();
+  }
+
+  #count(port: number, change: 1 | -1): void {
+    const count = this.toPort(port) + change;
+    if (count === 0) this.#toPort.delete(port);
+    else this.#toPort.set(port, count);
   }
 }

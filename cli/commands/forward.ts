@@ -18,8 +18,8 @@ import { Turns } from '../turns.ts';
 const REACHABLE: readonly VmState[] = ['running', 'starting', 'suspending', 'suspended', 'resuming'];
 
 /**
- * Connections into the guest that are being made at a time. A guest that gets a thousand at once is slow to answer, and its host then takes it
- * for stuck; `vhost-device-vsock` has 256 that wait.
+ * Connections into the guest that are being made at a time. A guest that gets a thousand at once is slow to answer each of them, and a host of an
+ * earlier version then takes it for stuck.
  */
 const OPENING_AT_A_TIME = 64;
 

@@ -8,7 +8,8 @@ import { dirname, join } from 'node:path';
 import { PROJECT_ROOT } from '../../../cli/image/cache.ts';
 import { makeExt4 } from '../../../scripts/rig/root-image.ts';
 
-const SOURCES = ['package.json', 'agent', 'hub', 'cli', 'shared', 'bin', 'native', 'guest', 'test/support', 'test/rig'];
+const FOLDERS = ['agent', 'hub', 'client', 'cli', 'shared', 'bin', 'native', 'guest', 'scripts/demo', 'test/support', 'test/rig'];
+const SOURCES = ['package.json', ...FOLDERS];
 
 export interface ProjectDiskOptions {
   readonly file: string;
