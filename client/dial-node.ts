@@ -1,10 +1,11 @@
 /** Dials a hub from Node: the token goes in the `authorization` header, and a refusal is told in the hub's own words. */
 import type { ClientRequest, IncomingMessage } from 'node:http';
+import type { Socket } from 'node:net';
 import * as v from 'valibot';
 import { WebSocket } from 'ws';
 import { FairleadError } from '../shared/errors.ts';
 import type { MessageSocket } from '../shared/line/message-socket.ts';
-import { belowClient, maskOptions, WS_OPTIONS, wsSocket } from '../shared/node/ws-socket.ts';
+import { belowClient, type KernelQueue, maskOptions, WS_OPTIONS, wsSocket } from '../shared/node/ws-socket.ts';
 import { type ErrorCode, isErrorCode } from '../shared/protocol/error-table.ts';
 import { Refusal } from '../shared/protocol/handshake.ts';
 import { SUBPROTOCOL } from '../shared/protocol/version.ts';
@@ -37,7 +38,8 @@ export async function dialNode({ url, token, ca, timeoutMs, signal }: DialOption
   // Wrapped in the very turn of the event: what the hub says first may come in the next.
   socket.once('upgrade', ({ socket: tcp }) => {
     const below = belowClient(url, tcp);
-    socket.once('open', () => resolve(wsSocket(socket, below)));
+    const kernel = unsentOf(tcp);
+    socket.once('open', () => resolve(wsSocket(socket, below, kernel)));
   });
   socket.once('unexpected-response', (request: ClientRequest, response: IncomingMessage) => {
     void refusal(url, response).then((error) => {
@@ -51,6 +53,13 @@ export async function dialNode({ url, token, ca, timeoutMs, signal }: DialOption
   } finally {
     signal?.removeEventListener('abort', abort);
   }
+}
+
+/** Loaded behind the line's back: it is of use once there is bulk data, and the line goes on without it. */
+async function unsentOf(tcp: Socket): Promise<KernelQueue | undefined> {
+  const { watchUnsent } = await import('../native/unsent.ts');
+  const unsent = tcp.destroyed ? { reason: 'it is closed' } : watchUnsent(tcp);
+  return 'reason' in unsent ? undefined : unsent;
 }
 
 function unreachable(url: URL, cause: Error): FairleadError {

@@ -15,6 +15,7 @@
         "src/peer-input.cc",
         "src/pidfd.cc",
         "src/reactor.cc",
+        "src/sendable.cc",
         "src/sockopt.cc",
         "src/unix-diag.cc",
         "src/unix-listen.cc",

@@ -83,6 +83,14 @@ export interface Binding {
   setNotsentLowat(fd: number, bytes: number): void;
   /** How many bytes of a TCP socket the kernel holds that were never sent. */
   getNotsent(fd: number): number;
+  /**
+   * The promise gives true once the socket is writable, which with `setNotsentLowat` is when less than half of that is unsent, or broken;
+   * and false when `cancelSendable` came before. Holds a descriptor of its own meanwhile: the connection is not closed before it is
+   * cancelled. Does not keep the event loop up. EMFILE where there are no descriptors left.
+   */
+  waitSendable(fd: number): { readonly id: number; readonly promise: Promise<boolean> };
+  /** False where it has settled. */
+  cancelSendable(id: number): boolean;
 
   /** Memory that holds what was written to an AF_UNIX socket and is not yet read at its other end; 0 when all is. In bytes. */
   getUntaken(fd: number): number;

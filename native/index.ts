@@ -19,7 +19,7 @@ export type NativeResult =
   | { readonly available: false; readonly reason: string };
 
 /** Raised here and in `src/addon.cc` together when an operation's arguments or results change. */
-const INTERFACE_VERSION = 3;
+const INTERFACE_VERSION = 4;
 
 const HOW_TO_BUILD = 'run `npm run setup` with a C++ compiler, make and python3 installed';
 

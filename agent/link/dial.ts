@@ -8,9 +8,10 @@ import { randomBytes } from 'node:crypto';
 import type { Socket } from 'node:net';
 import { type TLSSocket, connect as tlsConnect } from 'node:tls';
 import { WebSocket } from 'ws';
+import type { MessageSocket } from '../../shared/line/message-socket.ts';
 import type { HostKey } from '../../shared/node/host-key.ts';
 import { HttpAgent } from '../../shared/node/lean-http.ts';
-import { type Below, belowClient, maskOptions, WS_OPTIONS } from '../../shared/node/ws-socket.ts';
+import { belowClient, type KernelQueue, maskOptions, WS_OPTIONS, wsSocket } from '../../shared/node/ws-socket.ts';
 import {
   CHANNEL_BINDING_BYTES,
   CHANNEL_BINDING_LABEL,
@@ -34,7 +35,7 @@ export interface DialOptions<T> {
   /** Bounds the whole attempt. */
   readonly signal: AbortSignal;
   /** Called in the very turn in which the socket opens: a message may follow in the next. */
-  readonly onOpen: (socket: WebSocket, below: Below | undefined) => T;
+  readonly onOpen: (messages: MessageSocket, socket: WebSocket) => T;
 }
 
 /** @throws LinkError */
@@ -109,19 +110,20 @@ async function upgrade<T>(proof: ConnectProof, { tls, agent }: Way, options: Dia
     readBody(response, url).then((text) => fail(refusalOf(response, text, url)), fail);
   });
   socket.once('upgrade', ({ socket: tcp }) => {
-    void limitUnsent(tcp);
+    const kernel = unsentOf(tcp);
     socket.once('open', () => {
       signal.removeEventListener('abort', onAbort);
-      resolve(onOpen(socket, belowClient(url, tcp)));
+      resolve(onOpen(wsSocket(socket, belowClient(url, tcp), kernel), socket));
     });
   });
   return promise;
 }
 
 /** Loaded behind the line's back: it is of use once there is bulk data, and the line goes on without it. */
-async function limitUnsent(tcp: Socket): Promise<void> {
-  const { limitUnsentBytes } = await import('../../native/unsent.ts');
-  if (!tcp.destroyed) limitUnsentBytes(tcp);
+async function unsentOf(tcp: Socket): Promise<KernelQueue | undefined> {
+  const { watchUnsent } = await import('../../native/unsent.ts');
+  const unsent = tcp.destroyed ? { reason: 'it is closed' } : watchUnsent(tcp);
+  return 'reason' in unsent ? undefined : unsent;
 }
 
 /** `ws` tells what is wrong with an upgrade in messages alone. */

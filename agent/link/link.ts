@@ -22,6 +22,7 @@ import { FairleadError, type JsonObject } from '../../shared/errors.ts';
 import type { RequestContext } from '../../shared/jsonrpc/types.ts';
 import { HeldStreams } from '../../shared/line/held-streams.ts';
 import { Line } from '../../shared/line/line.ts';
+import type { MessageSocket } from '../../shared/line/message-socket.ts';
 import type { GoAway, LineClosed, LineLimits } from '../../shared/line/types.ts';
 import { MuxChannel } from '../../shared/mux/channel.ts';
 import { RESET_CODES } from '../../shared/mux/reset-codes.ts';
@@ -29,7 +30,6 @@ import type { MuxSession } from '../../shared/mux/session.ts';
 import type { RawStream } from '../../shared/mux/stream-handler.ts';
 import { type HostKey, sha256 } from '../../shared/node/host-key.ts';
 import { VERSION } from '../../shared/node/version.ts';
-import { type Below, wsSocket } from '../../shared/node/ws-socket.ts';
 import { type HubEndpoints, hubEndpoints } from '../../shared/protocol/handshake.ts';
 import { CONTRACT_VERSION } from '../../shared/protocol/version.ts';
 import type { Logger } from '../vm/api.ts';
@@ -231,7 +231,7 @@ export class Link {
     const identity = await this.#enrolled({ key, ca, signal });
     this.#enter('dialling');
     const { behindProxy } = config;
-    const onOpen = (socket: WebSocket, below: Below | undefined) => this.#openLine(socket, below);
+    const onOpen = (messages: MessageSocket, socket: WebSocket) => this.#openLine(messages, socket);
     const line = await dial({ endpoints: this.#endpoints, identity, key, behindProxy, ca, signal, onOpen });
     this.#line = line;
     const hello = await line.ready.catch(async (error: unknown) => {
@@ -269,12 +269,12 @@ export class Link {
     return identity;
   }
 
-  #openLine(socket: WebSocket, below: Below | undefined): Line {
+  #openLine(messages: MessageSocket, socket: WebSocket): Line {
     const { service, logger, lineLimits, network } = this.#options;
     this.#goAway = undefined;
     network?.opened(socket);
     const line: Line = new Line({
-      socket: wsSocket(socket, below),
+      socket: messages,
       role: 'dialer',
       held: this.#held,
       hello: { contract: CONTRACT_VERSION, software: `fairlead/${VERSION}`, role: 'agent' },

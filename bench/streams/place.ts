@@ -23,27 +23,37 @@ const BUFFER_BYTES = 64 * 1024;
 const HUB_ADDRESS = '10.111.0.1';
 const AGENT_ADDRESS = '10.111.0.2';
 /** A burst of two packets; segments are not joined into larger ones, which would pass the bucket as one. */
-const SHAPE = `rate 100mbit burst 3200 limit ${BUFFER_BYTES}`;
+const shape = (mbit: number): string => `rate ${mbit}mbit burst 3200 limit ${BUFFER_BYTES}`;
+
+export interface Wire {
+  /** Of 10^6 bits a second, each way. */
+  readonly mbit: number;
+  /** What a socket's receiver takes at most. */
+  readonly receiveBytes: number;
+}
 
 /** Namespaces end with the scope. @throws Error when this machine has no user namespaces, veth or tbf */
-export async function modelledLine(scope: AsyncDisposableStack): Promise<Place> {
+export async function modelledLine(
+  scope: AsyncDisposableStack,
+  wire: Wire = { mbit: 100, receiveBytes: BUFFER_BYTES },
+): Promise<Place> {
   const hub = await namespace(scope, ['unshare', '--user', '--map-root-user', '--net']);
   const hubSide = through(hub);
   const agent = await namespace(scope, [...hubSide, 'unshare', '--net']);
   const agentSide = through(agent);
   await run([...hubSide, 'ip', ...words(`link add wire type veth peer name wire netns ${agent}`)]);
-  await configure(hubSide, HUB_ADDRESS);
-  await configure(agentSide, AGENT_ADDRESS);
+  await configure(hubSide, HUB_ADDRESS, wire);
+  await configure(agentSide, AGENT_ADDRESS, wire);
   return { ...UNLIMITED, address: HUB_ADDRESS, hubSide, agentSide };
 }
 
-async function configure(side: readonly string[], address: string): Promise<void> {
+async function configure(side: readonly string[], address: string, { mbit, receiveBytes }: Wire): Promise<void> {
   await run([...side, 'ip', ...words(`addr add ${address}/30 dev wire`)]);
   await run([...side, 'ip', ...words('link set lo up')]);
   await run([...side, 'ip', ...words('link set wire up gso_max_segs 1')]);
-  await run([...side, 'tc', ...words(`qdisc add dev wire root tbf ${SHAPE}`)]);
-  const sizes = `4096 16384 ${BUFFER_BYTES}`;
-  await run([...side, 'sysctl', '-qw', `net.ipv4.tcp_wmem=${sizes}`, `net.ipv4.tcp_rmem=${sizes}`]);
+  await run([...side, 'tc', ...words(`qdisc add dev wire root tbf ${shape(mbit)}`)]);
+  const sizes = (mostBytes: number): string => `4096 ${Math.min(16_384, mostBytes)} ${mostBytes}`;
+  await run([...side, 'sysctl', '-qw', `net.ipv4.tcp_wmem=${sizes(BUFFER_BYTES)}`, `net.ipv4.tcp_rmem=${sizes(receiveBytes)}`]);
 }
 
 /** A process that does nothing in a namespace of its own, and ends with the benchmark; its pid. */

@@ -1,7 +1,7 @@
 /** All sessions of the hub: made when an upgrade was accepted, counted, ended together when the hub drains. */
 import type { Socket } from 'node:net';
 import type { WebSocket } from 'ws';
-import { limitUnsentBytes } from '../../native/unsent.ts';
+import { type Unsent, watchUnsent } from '../../native/unsent.ts';
 import type { JsonObject } from '../../shared/errors.ts';
 import { MAX_TIMEOUT_MS } from '../../shared/jsonrpc/meta.ts';
 import type { PeerHello } from '../../shared/mux/hello.ts';
@@ -59,11 +59,10 @@ export class Sessions {
 
   addAgent(host: HostState, socket: WebSocket, tcp: Socket, remoteAddress: string): void {
     const { config, fleet, relay, state, logger } = this.#options;
-    this.#tune(tcp);
     const session = new AgentSession({
       host: host.host,
       epoch: host.epoch,
-      socket: wsSocket(socket, belowServer(tcp)),
+      socket: wsSocket(socket, belowServer(tcp), this.#watch(tcp)),
       remoteAddress,
       helloTimeoutMs: config.handshakeTimeoutMs,
       maxStreams: config.maxStreamsPerHost,
@@ -78,10 +77,9 @@ export class Sessions {
 
   addOperator(principal: Principal, socket: WebSocket, tcp: Socket, address: string): void {
     const { config, dispatcher, relay, logger } = this.#options;
-    this.#tune(tcp);
     const session = new OperatorSession({
       caller: { principal, address },
-      socket: wsSocket(socket, belowServer(tcp)),
+      socket: wsSocket(socket, belowServer(tcp), this.#watch(tcp)),
       helloTimeoutMs: config.handshakeTimeoutMs,
       maxStreams: config.maxStreamsPerOperator,
       pool: this.#tokenShares.begin(principal.tokenId),
@@ -181,10 +179,12 @@ export class Sessions {
     }
   }
 
-  #tune(tcp: Socket): void {
-    const reason = limitUnsentBytes(tcp);
-    if (reason !== undefined)
-      this.#options.logger.debug({ reason }, 'TCP_NOTSENT_LOWAT is not set: control calls may wait behind bulk data');
+  #watch(tcp: Socket): Unsent | undefined {
+    const unsent = watchUnsent(tcp);
+    if (!('reason' in unsent)) return unsent;
+    const { reason } = unsent;
+    this.#options.logger.debug({ reason }, 'TCP_NOTSENT_LOWAT is not set: control calls may wait behind bulk data');
+    return undefined;
   }
 }
 

@@ -7,7 +7,7 @@
 namespace fairlead {
 
 // What ../index.ts expects; raise it there and here when an operation's arguments or results change.
-constexpr int kInterfaceVersion = 3;
+constexpr int kInterfaceVersion = 4;
 
 Reactor& ReactorOf(Napi::Env env) { return *env.GetInstanceData<Reactor>(); }
 
@@ -41,6 +41,8 @@ Napi::Object Init(Napi::Env env, Napi::Object exports) {
   Export(env, exports, "pidfdClose", PidfdClose);
   Export(env, exports, "setNotsentLowat", SetNotsentLowat);
   Export(env, exports, "getNotsent", GetNotsent);
+  Export(env, exports, "waitSendable", WaitSendable);
+  Export(env, exports, "cancelSendable", CancelSendable);
   Export(env, exports, "liftPeerInput", LiftPeerInput);
   Export(env, exports, "getUntaken", GetUntaken);
   Export(env, exports, "sdNotify", SdNotify);

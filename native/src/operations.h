@@ -32,6 +32,9 @@ void PidfdClose(const Napi::CallbackInfo& info);
 // sockopt.cc
 void SetNotsentLowat(const Napi::CallbackInfo& info);
 Napi::Value GetNotsent(const Napi::CallbackInfo& info);
+// sendable.cc
+Napi::Value WaitSendable(const Napi::CallbackInfo& info);
+Napi::Value CancelSendable(const Napi::CallbackInfo& info);
 // peer-input.cc
 Napi::Value LiftPeerInput(const Napi::CallbackInfo& info);
 Napi::Value GetUntaken(const Napi::CallbackInfo& info);

@@ -24,8 +24,10 @@ export interface MessageSocket {
    * program takes several of their turns, and would wait behind each message of bulk data that is sent between two of them.
    */
   soon(task: () => void): void;
-  /** Bytes sent that the kernel has not taken yet. */
+  /** Bytes sent that the kernel has not taken yet; those too that it has not sent yet, where the platform can tell. */
   readonly bufferedBytes: number;
+  /** Call `onDrain` once less than `bytes` are buffered, for the part of it that lies in the kernel too. */
+  drainBelow?(bytes: number): void;
   /** Closing handshake; the socket is destroyed if the peer does not answer in time. */
   close(code: number, reason: string): void;
   /** Destroy at once. */

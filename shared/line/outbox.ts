@@ -6,13 +6,21 @@
  * leaves at once; and more goes when the socket has drained. Text that never ends lets data through now and then.
  */
 import { FairleadError } from '../errors.ts';
-import { MESSAGE_BYTES } from '../mux/limits.ts';
+import { MESSAGE_BYTES, SCRAP_BYTES } from '../mux/limits.ts';
 import type { MuxSession } from '../mux/session.ts';
 import { Flight } from './flight.ts';
 import type { MessageSocket } from './message-socket.ts';
 import { Pacer } from './pacer.ts';
 
 const MIN_MESSAGE_BYTES = 16 * 1024 + 8;
+/** What a message has beyond what it is to have: a scrap that is not left behind, a PING, and the header of its WebSocket frame. */
+const EXTRA_BYTES = SCRAP_BYTES + 16 + 14;
+/** Room for the shortest message of bulk data: what waits is at no time more than the budget. */
+const BULK_ROOM_BYTES = MIN_MESSAGE_BYTES + EXTRA_BYTES;
+/** The same of streams that have little to send. */
+const SPARSE_ROOM_BYTES = 2 * 1024 + EXTRA_BYTES;
+/** Room for the longest, and for the headers of those that have been sent since anybody looked. */
+const AMPLE_ROOM_BYTES = 2 * MESSAGE_BYTES;
 /** Bytes of text in a row after which one message of data may pass. */
 const TEXT_RUN_BYTES = 256 * 1024;
 /** UTF-16 units of text that may wait: a peer that asks for more and reads none of it is cut off. */
@@ -30,6 +38,9 @@ export class Outbox {
   #textLength = 0;
   #textRun = 0;
   #sentBytes = 0;
+  /** What waited when the socket was asked last, and what had been sent by then. */
+  #lastWaiting = 0;
+  #lastSentBytes = 0;
   #scheduled = false;
   #stopped = false;
 
@@ -95,17 +106,15 @@ export class Outbox {
   /** Send as much as the socket should have. */
   flush(): void {
     for (let hasSentData = false; !this.#stopped; ) {
-      const waiting = this.#socket.bufferedBytes;
-      this.#pacer.observe(this.#now(), this.#sentBytes - waiting, waiting > 0);
-      const room = this.#pacer.budgetBytes - waiting;
-      if (room <= 0) return;
+      const room = this.#roomBytes();
+      if (room <= 0) return this.#awaitRoom();
       if (this.#flight.isDue()) this.#mux.ping();
       // So it is after each call, and to look for a message costs more.
       if (this.#texts.length === 0 && this.#mux.isIdle) return;
       // More may follow before the next turn, and take it along.
       if (hasSentData && this.#texts.length === 0 && this.#mux.hasLeftover) return this.schedule();
       const { dataBytes } = this.#mux;
-      if (!this.#sendNext(room)) return;
+      if (!this.#sendNext(room)) return room < BULK_ROOM_BYTES ? this.#awaitRoom() : undefined;
       hasSentData ||= this.#mux.dataBytes > dataBytes;
     }
   }
@@ -116,13 +125,34 @@ export class Outbox {
     this.#texts = [];
   }
 
+  /** Asks the socket only where what has been sent since the last time may have used up the room: the kernel's answer has its price. */
+  #roomBytes(): number {
+    const mostWaiting = this.#lastWaiting + this.#sentBytes - this.#lastSentBytes;
+    const leastRoom = this.#pacer.budgetBytes - mostWaiting;
+    if (leastRoom >= AMPLE_ROOM_BYTES) return leastRoom;
+    const waiting = this.#socket.bufferedBytes;
+    this.#lastWaiting = waiting;
+    this.#lastSentBytes = this.#sentBytes;
+    this.#pacer.observe(this.#now(), this.#sentBytes - waiting, waiting > 0);
+    return this.#pacer.budgetBytes - waiting;
+  }
+
+  /** Something is left to send, and too much waits already. */
+  #awaitRoom(): void {
+    const { budgetBytes } = this.#pacer;
+    this.#socket.drainBelow?.(Math.min(budgetBytes / 2, budgetBytes - BULK_ROOM_BYTES));
+  }
+
   #sendNext(room: number): boolean {
+    const hasPlace = room >= BULK_ROOM_BYTES;
     const dataRoom = Math.min(room, this.#flight.roomBytes);
+    // Text that never ends would leave room for itself alone.
+    if (!hasPlace && dataRoom > 0 && this.#textRun >= TEXT_RUN_BYTES && !this.#mux.isIdle) return false;
     const limit = this.#messageBytes(dataRoom);
-    const mayGo = this.#mayGo(dataRoom);
+    const mayGo = hasPlace && dataRoom > 0 ? 'all' : this.#maySparseGo(room);
     const textFirst = this.#texts.length > 0 && (this.#textRun < TEXT_RUN_BYTES || mayGo === 'none');
     const { dataBytes } = this.#mux;
-    const parts = this.#mux.pull(limit, textFirst ? 'none' : mayGo);
+    const parts = this.#mux.pull(limit, textFirst ? 'none' : mayGo, Math.min(MESSAGE_BYTES, room - EXTRA_BYTES));
     if (!textFirst) this.#textRun = 0;
     if (parts === undefined) return this.#sendText();
     this.#flight.sent(this.#mux.dataBytes - dataBytes);
@@ -132,9 +162,8 @@ export class Outbox {
     return true;
   }
 
-  #mayGo(dataRoom: number): 'none' | 'sparse' | 'all' {
-    if (dataRoom > 0) return 'all';
-    return this.#flight.sparseRoomBytes > 0 ? 'sparse' : 'none';
+  #maySparseGo(room: number): 'none' | 'sparse' {
+    return room >= SPARSE_ROOM_BYTES && this.#flight.sparseRoomBytes > 0 ? 'sparse' : 'none';
   }
 
   #messageBytes(room: number): number {
@@ -148,6 +177,8 @@ export class Outbox {
     this.#textLength -= text.length;
     this.#textRun += text.length;
     this.#sentBytes += text.length;
+    // Its bytes may be more: to be asked anew.
+    this.#lastWaiting = Number.POSITIVE_INFINITY;
     this.#flight.sent(text.length);
     this.#socket.sendText(text);
     return true;

@@ -4,7 +4,7 @@
  * An end cuts its last frame to fit. A relay passes frames on as they came: one that is cut leaves an odd piece in each message after it.
  * Scraps are frames that cost a message more than they bring: none is put behind others, none is left behind for a message of its own.
  */
-import { MESSAGE_BYTES, type MuxLimits, SCHEDULER_QUANTUM_BYTES, SCRAP_BYTES, WIRE } from './limits.ts';
+import { type MuxLimits, SCHEDULER_QUANTUM_BYTES, SCRAP_BYTES, WIRE } from './limits.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { MuxStream } from './stream.ts';
 
@@ -14,6 +14,8 @@ export interface Message {
   readonly bytes: number;
   /** As soon as it is so long, no other frame is added. */
   readonly maxBytes: number;
+  /** It gets no longer than that, but for a scrap. */
+  readonly mostBytes: number;
   /** What the other side takes. */
   readonly limits: Pick<MuxLimits, 'maxFrameBytes' | 'maxMessageBytes'>;
 }
@@ -32,7 +34,7 @@ export function packData(
   scheduler.quantumBytes = Math.max(SCHEDULER_QUANTUM_BYTES, maxBytes);
   // A PING may come behind it.
   const takesBytes = limits.maxMessageBytes - PING_BYTES;
-  const mostBytes = Math.min(MESSAGE_BYTES, takesBytes);
+  const mostBytes = Math.min(message.mostBytes, takesBytes);
   // What has more has to be cut wherever it goes.
   const longest = Math.min(limits.maxFrameBytes, mostBytes - WIRE.headerBytes);
   let { bytes } = message;

@@ -24,6 +24,7 @@ import {
   DEFAULT_MUX_LIMITS,
   FLOOD,
   MAX_UNKNOWN_STREAMS,
+  MESSAGE_BYTES,
   type MuxLimits,
   PROTOCOL_VERSION,
   SESSION_POOL_BYTES,
@@ -246,7 +247,7 @@ export class MuxSession {
    *
    * Handlers hear of what has gone meanwhile, and may bring about a second `pull`: it gives nothing, or would overtake the first one.
    */
-  pull(maxBytes: number, data: 'none' | 'sparse' | 'all' = 'all'): Uint8Array[] | undefined {
+  pull(maxBytes: number, data: 'none' | 'sparse' | 'all' = 'all', mostBytes = MESSAGE_BYTES): Uint8Array[] | undefined {
     if (this.#closedWith !== undefined || this.#isPulling) return undefined;
     const parts: Uint8Array[] = [];
     this.#isPulling = true;
@@ -254,7 +255,7 @@ export class MuxSession {
       const bytes = this.#control.pull(parts, maxBytes);
       // Never ahead of what waits: an OPEN_OK or an entry of RESUME may be among it, before which the other side takes none.
       if (data !== 'none' && this.#peer !== undefined && this.#control.isEmpty)
-        this.#pullData({ parts, bytes, maxBytes, limits: this.#peer.limits }, data);
+        this.#pullData({ parts, bytes, maxBytes, mostBytes, limits: this.#peer.limits }, data);
     } catch (thrown) {
       this.close(toFairleadError(thrown));
       return undefined;

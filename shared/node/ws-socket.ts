@@ -54,8 +54,20 @@ export function belowClient(url: URL, socket: Writable): Below | undefined {
   return needsNoMask(url) ? { socket, masked: true } : undefined;
 }
 
-export function wsSocket(socket: WebSocket, below?: Below): MessageSocket {
-  return new WsSocket(socket, below);
+/** What lies in the kernel unsent of what was written to the connection below. */
+export interface KernelQueue {
+  readonly bytes: number;
+  /** Calls once less than `bytes` do; a second call before that is none. */
+  whenBelow(bytes: number, callback: () => void): void;
+}
+
+/** `kernel` may come later, or give undefined where nobody can tell. */
+export function wsSocket(
+  socket: WebSocket,
+  below?: Below,
+  kernel?: KernelQueue | Promise<KernelQueue | undefined>,
+): MessageSocket {
+  return new WsSocket(socket, below, kernel);
 }
 
 /**
@@ -90,10 +102,13 @@ class WsSocket implements MessageSocket {
   #early: ((handlers: MessageSocketHandlers) => void)[] = [];
   #cause = '';
   #closeTimer: NodeJS.Timeout | undefined;
+  #kernel: KernelQueue | undefined;
 
-  constructor(socket: WebSocket, below: Below | undefined) {
+  constructor(socket: WebSocket, below: Below | undefined, kernel: KernelQueue | Promise<KernelQueue | undefined> | undefined) {
     this.#socket = socket;
     this.#below = below;
+    if (kernel instanceof Promise) void kernel.then((found) => (this.#kernel = found));
+    else this.#kernel = kernel;
     socket.on('message', (data: RawData, isBinary: boolean) => {
       // SAFETY: `binaryType` is left at its default, with which every message is one Buffer.
       const bytes = data as Buffer;
@@ -127,7 +142,12 @@ class WsSocket implements MessageSocket {
   }
 
   get bufferedBytes(): number {
-    return this.#socket.bufferedAmount;
+    return this.#socket.bufferedAmount + (this.#kernel?.bytes ?? 0);
+  }
+
+  drainBelow(bytes: number): void {
+    // As long as Node holds something, it asks the kernel itself, and says when that was taken.
+    if (this.#socket.bufferedAmount === 0) this.#kernel?.whenBelow(bytes, () => this.#onSent());
   }
 
   sendText(text: string): void {

@@ -21,7 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   native: [],
   agent: ['shared', 'native'],
   hub: ['shared', 'native'],
-  client: ['shared'],
+  client: ['shared', 'native'],
   cli: ['shared', 'client'],
   bin: ['shared', 'agent', 'hub', 'cli', 'client', 'native'],
   scripts: ['shared', 'agent', 'hub', 'cli', 'client', 'native', 'bin'],
@@ -43,6 +43,14 @@ describe('the direction of dependencies', () => {
     const allowed = [folder, ...(MAY_IMPORT[folder] ?? [])];
     const found = offenders(
       ({ path }, entry) => topOf(path) === folder && entry.path !== undefined && !allowed.includes(topOf(entry.path)),
+    );
+    expect(listed(found)).toBe('');
+  });
+
+  it('of the client, only what dials from Node loads the add-on', () => {
+    const found = offenders(
+      ({ path }, entry) =>
+        isBelow(path, 'client') && path !== 'client/dial-node.ts' && entry.path !== undefined && topOf(entry.path) === 'native',
     );
     expect(listed(found)).toBe('');
   });

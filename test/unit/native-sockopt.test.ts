@@ -48,6 +48,33 @@ describeNative('TCP_NOTSENT_LOWAT', (api) => {
     expect(api.getNotsent(socketFd(pair.near))).toBe(0);
   });
 
+  test('says when a socket has little left to send, and at once where it has nothing', async () => {
+    await using pair = await tcpPair();
+    const fd = socketFd(pair.near);
+    api.setNotsentLowat(fd, 32_768);
+    expect(await api.waitSendable(fd).promise).toBe(true);
+    pair.near.write(randomBytes(32 * 1024 * 1024));
+    const { promise } = api.waitSendable(fd);
+    pair.far.resume();
+    expect(await promise).toBe(true);
+    expect(api.getNotsent(fd)).toBeLessThan(32 * 1024 * 1024);
+  });
+
+  test('gives up waiting when it is told to, and lets the connection go', async () => {
+    await using pair = await tcpPair();
+    pair.near.write(randomBytes(64 * 1024 * 1024));
+    api.setNotsentLowat(socketFd(pair.near), 1);
+    const { id, promise } = api.waitSendable(socketFd(pair.near));
+    const closed = once(pair.far, 'close');
+    pair.far.on('error', () => {});
+    pair.near.destroy();
+    expect(api.cancelSendable(id)).toBe(true);
+    expect(await promise).toBe(false);
+    expect(api.cancelSendable(id)).toBe(false);
+    pair.far.resume();
+    await closed;
+  });
+
   test('is refused for what is no TCP socket', () => {
     const [near, far] = api.socketpair();
     expect(thrown(() => api.setNotsentLowat(near, 1))).toMatchObject({ code: 'EOPNOTSUPP', syscall: 'setsockopt' });

@@ -87,10 +87,11 @@ async function asClient(ssh: Module, socket: Socket, later: Connections, key: ob
   const session = new ssh.SshClientSession(configurationOf(ssh));
   trustAnybody(session);
   if (onChannel) session.onChannelOpening(onChannel);
-  session.onDisconnected(async () => {
+  const reconnect = async (): Promise<void> => {
     await sleep(RECONNECT_PAUSE_MS);
     await session.reconnect(new ssh.NodeStream(await later.next()));
-  });
+  };
+  session.onDisconnected(() => void reconnect());
   await session.connect(new ssh.NodeStream(socket));
   if (!(await session.authenticate({ username: 'bench', publicKeys: [key] }))) throw new Error('its key was refused');
   return session;
