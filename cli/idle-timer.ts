@@ -4,41 +4,48 @@
  *
  *   start(): the input has ended
  *     └─▶ taking ── 'finish': all of it is taken ──▶ quiet ── nothing came for `idleMs` ──▶ onIdle()
- *            └──── nothing was taken for `idleMs` ──▶ onIdle(TIMEOUT)
+ *            └──── nothing was taken for `takeMs` ──▶ onIdle(TIMEOUT)
+ *
+ * What is taken is told in lumps of up to a window, 64 KiB for a slow guest: hence the longer time.
  */
 import type { Duplex } from 'node:stream';
 import { FairleadError } from '../shared/errors.ts';
 import { unconsumedBytes } from '../shared/node/channel-duplex.ts';
 
-/** For the guest to take its input, where nobody waits for its answer. */
-const TAKE_MS = 10_000;
+const TAKE_MS = 60_000;
+
+export interface IdleTimes {
+  /** How long a guest may be silent that has taken all; 0: nobody waits for its answer. */
+  readonly idleMs: number;
+  /** How long it may take nothing; a minute by default. */
+  readonly takeMs?: number | undefined;
+}
 
 export class IdleTimer {
   readonly #stream: Duplex;
   readonly #idleMs: number;
+  readonly #takeMs: number;
   readonly #onIdle: (error?: FairleadError) => void;
   #timer: NodeJS.Timeout | undefined;
-  #untakenBytes = Number.POSITIVE_INFINITY;
+  #untakenBytes = 0;
 
-  /** `onIdle`: called once, with the reason when there is input that the guest has not taken. With an `idleMs` of 0 nobody waits for an answer. */
-  constructor(stream: Duplex, idleMs: number, onIdle: (error?: FairleadError) => void) {
+  /** `onIdle`: called once, with the reason when there is input that the guest has not taken. */
+  constructor(stream: Duplex, { idleMs, takeMs = TAKE_MS }: IdleTimes, onIdle: (error?: FairleadError) => void) {
     this.#stream = stream;
     this.#idleMs = idleMs;
+    this.#takeMs = takeMs;
     this.#onIdle = onIdle;
   }
 
   /** All input has been handed over: its end follows it. */
   start(): void {
+    this.#untakenBytes = unconsumedBytes(this.#stream);
     this.#stream.once('finish', () => this.#beQuiet()).end();
     this.#timer = setTimeout(() => this.#look(), this.#takeMs);
   }
 
   stop(): void {
     clearTimeout(this.#timer);
-  }
-
-  get #takeMs(): number {
-    return this.#idleMs === 0 ? TAKE_MS : this.#idleMs;
   }
 
   #beQuiet(): void {
@@ -53,6 +60,6 @@ export class IdleTimer {
     this.#untakenBytes = untakenBytes;
     if (!isStuck) return void this.#timer?.refresh();
     const what = `the guest took no more for ${this.#takeMs} ms, and has not taken ${untakenBytes} bytes of the input`;
-    this.#onIdle(new FairleadError('TIMEOUT', `${what}: see whether it reads, or give it longer with --idle-timeout`));
+    this.#onIdle(new FairleadError('TIMEOUT', `${what}: see whether it reads`));
   }
 }

@@ -37,13 +37,13 @@ export async function openPatiently(
 export async function joinLocal(
   local: Duplex,
   stream: Duplex,
-  { idleMs, signal }: { readonly idleMs: number | undefined; readonly signal: AbortSignal },
+  { idleMs, takeMs, signal }: { readonly idleMs: number | undefined; readonly takeMs?: number; readonly signal: AbortSignal },
 ): Promise<void> {
   let isIdle = false;
   const idle =
     idleMs === undefined
       ? undefined
-      : new IdleTimer(stream, idleMs, (error) => {
+      : new IdleTimer(stream, { idleMs, takeMs }, (error) => {
           isIdle = error === undefined;
           stream.destroy(error);
         });

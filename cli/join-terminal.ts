@@ -6,6 +6,7 @@
  *
  * The guest's turn is bounded where it cannot be told of the input's end (IdleTimer). The input's turn is over at once at a terminal, whose
  * user waits for the prompt; a file goes on to its end; and what else writes here may pause for `inputIdleMs`, and its next write fails.
+ * What had been read by then is still given to the guest, for as long as it takes any of it.
  */
 import { ReadStream } from 'node:fs';
 import type { Duplex } from 'node:stream';
@@ -18,15 +19,19 @@ export interface TerminalTurns {
   /** Of a guest that cannot be told that the input has ended; 0: nobody waits for its answer. */
   readonly guestIdleMs?: number | undefined;
   readonly inputIdleMs: number;
+  /** As in IdleTimes. */
+  readonly takeMs?: number | undefined;
 }
 
 /** Settles when both have ended and everything the guest sent is written out; rejects when the stream is reset, or the command interrupted. */
-export async function joinTerminal(app: App, stream: Duplex, { guestIdleMs, inputIdleMs }: TerminalTurns): Promise<void> {
+export async function joinTerminal(app: App, stream: Duplex, turns: TerminalTurns): Promise<void> {
+  const { guestIdleMs, inputIdleMs, takeMs } = turns;
   const { stdin, stdout } = app.streams;
   const over = Promise.withResolvers<void>();
   const onIdle = (error?: FairleadError): void => (error === undefined ? over.resolve() : over.reject(error));
-  const guestTurn = guestIdleMs === undefined ? undefined : new IdleTimer(stream, guestIdleMs, onIdle);
-  const inputTurn = new InputTurn(stdin, stream, inputIdleMs);
+  const guestTurn = guestIdleMs === undefined ? undefined : new IdleTimer(stream, { idleMs: guestIdleMs, takeMs }, onIdle);
+  const lastTurn = new IdleTimer(stream, { idleMs: 0, takeMs }, onIdle);
+  const inputTurn = new InputTurn(stdin, stream, { idleMs: inputIdleMs, onOver: () => lastTurn.start() });
   const abort = (): void => over.reject(new FairleadError('CANCELLED', 'the connection was interrupted'));
 
   stream.on('error', over.reject);
@@ -45,6 +50,7 @@ export async function joinTerminal(app: App, stream: Duplex, { guestIdleMs, inpu
   } finally {
     guestTurn?.stop();
     inputTurn.stop();
+    lastTurn.stop();
     app.signal.removeEventListener('abort', abort);
     stdin.unpipe(stream);
     stream.unpipe(stdout);
@@ -58,17 +64,19 @@ class InputTurn {
   readonly #stdin: NodeJS.ReadableStream;
   readonly #stream: Duplex;
   readonly #idleMs: number;
+  readonly #onOver: () => void;
   #timer: NodeJS.Timeout | undefined;
 
-  constructor(stdin: NodeJS.ReadableStream, stream: Duplex, idleMs: number) {
+  constructor(stdin: NodeJS.ReadableStream, stream: Duplex, { idleMs, onOver }: { idleMs: number; onOver: () => void }) {
     this.#stdin = stdin;
     this.#stream = stream;
     this.#idleMs = idleMs;
+    this.#onOver = onOver;
   }
 
   start(): void {
     if (this.#stream.writableEnded || this.#stdin instanceof ReadStream) return;
-    if (isTerminal(this.#stdin)) return this.#end();
+    if (isTerminal(this.#stdin) || this.#idleMs === 0) return this.#end();
     this.#timer = setTimeout(() => this.#look(), this.#idleMs);
     this.#stdin.on('data', () => this.#timer?.refresh());
   }
@@ -86,6 +94,6 @@ class InputTurn {
 
   #end(): void {
     this.#stdin.unpipe(this.#stream);
-    this.#stream.end();
+    this.#onOver();
   }
 }

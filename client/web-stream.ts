@@ -27,8 +27,15 @@ export function webStream(channel: MuxChannel): WebStream {
     },
     { highWaterMark: 0 },
   );
+  const giveUp = (reason: unknown): void =>
+    channel.reset(RESET_CODES.CANCELLED, reason instanceof Error ? reason.message : 'the writer gave up');
   const writable = new WritableStream<Uint8Array>({
-    start: (controller) => pending.writtenBy(controller),
+    start: (controller) => {
+      pending.writtenBy(controller);
+      // `abort` below is not called as long as `close` waits, which a guest may keep it doing for ever.
+      const signal = signalOf(controller);
+      signal?.addEventListener('abort', () => giveUp(signal.reason));
+    },
     write: (chunk) => {
       const bytes = copyOf(chunk);
       if (bytes === undefined) {
@@ -41,7 +48,7 @@ export function webStream(channel: MuxChannel): WebStream {
       channel.end();
       return pending.delivered();
     },
-    abort: (reason) => channel.reset(RESET_CODES.CANCELLED, reason instanceof Error ? reason.message : 'the writer gave up'),
+    abort: giveUp,
   });
   channel.attach({
     onReadable: () => pending.onReadable(),
@@ -50,6 +57,11 @@ export function webStream(channel: MuxChannel): WebStream {
     onClose: (error) => pending.onClose(error),
   });
   return { readable, writable };
+}
+
+/** Missing in Node's types. */
+function signalOf(controller: WritableStreamDefaultController): AbortSignal | undefined {
+  return 'signal' in controller && controller.signal instanceof AbortSignal ? controller.signal : undefined;
 }
 
 /** A writer may use its bytes again once the write has resolved (`slice` of a Node Buffer does not copy). Undefined of what is no bytes. */

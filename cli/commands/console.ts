@@ -86,7 +86,7 @@ async function withoutTerminal(app: App, stream: Duplex, idleMs: number | undefi
   const { stdin, stdout } = app.streams;
   const silent = Promise.withResolvers<void>();
   const onIdle = (error?: FairleadError): void => (error === undefined ? silent.resolve() : silent.reject(error));
-  const idle = idleMs === undefined ? undefined : new IdleTimer(stream, idleMs, onIdle);
+  const idle = idleMs === undefined ? undefined : new IdleTimer(stream, { idleMs }, onIdle);
   if (idle !== undefined) {
     stdin.pipe(stream, { end: false });
     stdin.once('end', () => idle.start());

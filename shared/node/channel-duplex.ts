@@ -48,6 +48,9 @@ class ChannelDuplex extends Duplex {
   #endSent = false;
   #writeCallback: ((error?: Error | null) => void) | undefined;
   #finalCallback: (() => void) | undefined;
+  /** Both ends were said, and what was taken is still being passed on: that may fail, or the other side may go. */
+  #closeCallback: ((error: Error | null) => void) | undefined;
+  #isOver = false;
   /** What the channel ended with, while what came before that is read. */
   #failure: FairleadError | undefined;
 
@@ -62,7 +65,9 @@ class ChannelDuplex extends Duplex {
       onDrain: () => this.#continueWriting(),
       onDelivered: () => this.#finalCallback?.(),
       onClose: (error) => {
-        if (error !== undefined) this.#fail(error);
+        this.#isOver = true;
+        if (this.#closeCallback !== undefined) this.#closeCallback(error ?? null);
+        else if (error !== undefined) this.#fail(error);
       },
     });
   }
@@ -79,6 +84,12 @@ class ChannelDuplex extends Duplex {
 
   consumed(bytes: number): void {
     this.#channel.consumed(bytes);
+  }
+
+  lost(error: Error): void {
+    const code = RESET_CODES[resetNameOf(error)];
+    if (this.#endSent && this.#deliversEnd) this.#channel.resetDelivered(code, error.message);
+    else this.#channel.reset(code, error.message);
   }
 
   override _read(): void {
@@ -111,6 +122,9 @@ class ChannelDuplex extends Duplex {
       const code = RESET_CODES[resetNameOf(error)];
       if (error !== null && this.#endSent && this.#deliversEnd) this.#channel.resetDelivered(code, error.message);
       else this.#channel.reset(code, error?.message ?? 'closed before its end');
+    } else if (this.#passesOn && !this.#isOver) {
+      this.#closeCallback = callback;
+      return;
     }
     this.#writeCallback = undefined;
     callback(error);

@@ -39,7 +39,10 @@ export async function joinDuplex(a: Duplex, b: Duplex, options: JoinOptions = {}
     if (b.readableEnded && !a.destroyed) await finished(a, { readable: false, signal }).catch(() => {});
     if (a.readableEnded && !b.destroyed && lingerMs !== undefined) await lastWords(b, lingerMs, signal);
     const isFault = signal?.aborted === true || a.errored !== null || b.errored !== null;
-    for (const side of [a, b]) fail(side, error, isFault && !(b.readableEnded && side === a));
+    for (const side of [a, b]) {
+      fail(side, error, isFault && !(b.readableEnded && side === a));
+      if (passesOn(side)) side.lost(error);
+    }
     throw error;
   }
 }
@@ -64,6 +67,8 @@ function fail(side: Duplex, error: Error, byReset: boolean): void {
 interface PassesOn {
   passOn(): void;
   consumed(bytes: number): void;
+  /** What was taken will not all be passed on: its sender is told so, also where both ends were said and the stream is closed already. */
+  lost(error: Error): void;
 }
 
 /** `pipe`, but for two things: the chunks that arrive in one turn go out in one call to the kernel, and a sender has credit for what is gone. */

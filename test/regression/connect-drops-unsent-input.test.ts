@@ -16,6 +16,7 @@ function joined(taken: (done: () => void) => void): { ended: Promise<void>; stre
   const ended = joinTerminal({ env: {}, streams, signal: new AbortController().signal, exitCode: 0 }, stream, {
     guestIdleMs: IDLE_MS,
     inputIdleMs: 0,
+    takeMs: 2 * IDLE_MS,
   });
   streams.stdin.write('one');
   streams.stdin.end('two');
@@ -51,5 +52,5 @@ test('a guest that takes no more of what a local program sent is told as such', 
     write: (_chunk, _encoding, done) => done(),
   });
   const { signal } = new AbortController();
-  await expect(joinLocal(local, stream, { idleMs: IDLE_MS, signal })).rejects.toMatchObject({ code: 'TIMEOUT' });
+  await expect(joinLocal(local, stream, { idleMs: IDLE_MS, takeMs: IDLE_MS, signal })).rejects.toMatchObject({ code: 'TIMEOUT' });
 });

@@ -128,6 +128,16 @@ describe('a guest that ends its own half first', () => {
     expect(guest.taken).toBe('logout\n'.length);
   });
 
+  // A program that uses the proxy, or a person.
+  test.each([false, true])('and takes no more is not waited for by who does not wait (at a terminal: %s)', async (isTTY) => {
+    await using fleet = await startFakeFleet();
+    guestOf(fleet, { halfClose: true, says: 'bye', take: () => {} });
+    const { hub, stream } = await connected(fleet);
+    await using _ = hub;
+    const stdin = Object.assign(pipeOf(INPUT_BYTES), { isTTY });
+    await expect(joined(stream, stdin, { inputIdleMs: 0, takeMs: IDLE_MS })).rejects.toMatchObject({ code: 'TIMEOUT' });
+  });
+
   test('and takes no more of the file is told as such', async () => {
     await using fleet = await startFakeFleet();
     const gone = Object.assign(new Error('write EPIPE'), { code: 'EPIPE' });
@@ -145,7 +155,7 @@ describe('a guest that takes nothing of its input, and cannot be told of its end
     guestOf(fleet, { halfClose: false, take: () => {} });
     const { hub, stream } = await connected(fleet);
     await using _ = hub;
-    const over = joined(stream, await fileOf(bytes), { guestIdleMs: IDLE_MS, inputIdleMs: 0 });
+    const over = joined(stream, await fileOf(bytes), { guestIdleMs: IDLE_MS, takeMs: IDLE_MS, inputIdleMs: 0 });
     await expect(over).rejects.toMatchObject({ code: 'TIMEOUT', message: expect.stringContaining(`${bytes} bytes`) });
   });
 
@@ -162,7 +172,9 @@ describe('a guest that takes nothing of its input, and cannot be told of its end
       write: (_chunk, _encoding, done) => done(),
     });
     const { signal } = new AbortController();
-    await expect(joinLocal(local, stream, { idleMs: IDLE_MS, signal })).rejects.toMatchObject({ code: 'TIMEOUT' });
+    await expect(joinLocal(local, stream, { idleMs: IDLE_MS, takeMs: IDLE_MS, signal })).rejects.toMatchObject({
+      code: 'TIMEOUT',
+    });
   });
 
   test('and one that takes all of it and is silent is no error', async () => {
