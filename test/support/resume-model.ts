@@ -21,6 +21,8 @@ interface End {
   other: End | undefined;
   written: number;
   read: number;
+  /** What was read and is still being passed on: not consumed yet. */
+  taken: number;
   hasEnded: boolean;
   outcome: { readonly error: Error | undefined } | undefined;
 }
@@ -41,6 +43,7 @@ class Model {
   readonly #unpaired = new Map<string, End>();
   #notices: (() => void)[] = [];
   #wasReset = false;
+  #fault: string | undefined;
 
   constructor(options: Omit<SimOptions, 'onChannel'>) {
     this.sim = new FleetSim({ ...options, onChannel: (channel) => this.#add(channel, 1) });
@@ -80,10 +83,15 @@ class Model {
     for (const tell of this.#notices.splice(0)) tell();
   }
 
-  read(end: End, chunks: number): void {
+  /** With `passesOn`, what is read is consumed with the next read. */
+  read(end: End, chunks: number, passesOn = false): void {
+    end.channel.consumed(end.taken);
+    end.taken = 0;
     for (let count = 0; count < chunks; count += 1) {
-      const chunk = end.channel.read();
+      const chunk = end.channel.take();
       if (chunk === undefined) break;
+      if (passesOn) end.taken += chunk.length;
+      else end.channel.consumed(chunk.length);
       for (const byte of chunk) {
         if (byte !== byteAt(end.otherSeed, end.read))
           throw new Error(`stream ${end.channel.id}: a wrong byte at offset ${end.read}`);
@@ -104,6 +112,11 @@ class Model {
     }
   }
 
+  /** A channel's events must not throw. */
+  checkEvents(): void {
+    if (this.#fault !== undefined) throw new Error(this.#fault);
+  }
+
   checkEnds(): void {
     for (const end of this.ends) {
       // Accepted, but its opener never heard of it; or reset, but only the hub that is gone heard of it. It ends with the grace.
@@ -119,7 +132,7 @@ class Model {
   #use(action: Extract<ResumeAction, { which: number }>): void {
     const end = this.ends[action.which % Math.max(1, this.ends.length)];
     if (end === undefined) return;
-    if (action.kind === 'read') return this.read(end, action.chunks);
+    if (action.kind === 'read') return this.read(end, action.chunks, action.chunks % 2 === 1);
     if (end.outcome !== undefined) return;
     if (action.kind === 'reset') {
       this.#wasReset = true;
@@ -145,6 +158,7 @@ class Model {
       other: this.#unpaired.get(name),
       written: 0,
       read: 0,
+      taken: 0,
       hasEnded: false,
       outcome: undefined,
     };
@@ -154,6 +168,11 @@ class Model {
     channel.attach({
       onReadable: () => {},
       onDrain: () => {},
+      onDelivered: () => {
+        const { other, written } = end;
+        if (other === undefined || (other.read === written && other.taken === 0)) return;
+        this.#fault = `stream ${channel.id}: ${written} bytes count as consumed, of which ${other.read - other.taken} are`;
+      },
       onClose: (error) => {
         end.outcome = { error };
       },
@@ -170,6 +189,7 @@ export async function runResumption(
   for (const action of actions) {
     model.do(action);
     await Promise.resolve();
+    model.checkEvents();
     for (const end of model.ends) {
       if (end.outcome === undefined && end.channel.readableBytes > end.channel.windowBytes)
         throw new Error('more waits than the window');
@@ -183,6 +203,7 @@ export async function runResumption(
     await Promise.resolve();
     model.endAll();
   }
+  model.checkEvents();
   model.checkEnds();
   sim.clock.advance(GRACE_MS);
   sim.settle();
