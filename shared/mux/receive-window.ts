@@ -22,9 +22,13 @@ import type { MemoryPool } from './pool.ts';
 const FULL_PIECE_BYTES = 64 * 1024;
 /** Windows' worth of bytes without need of it, after which a window is twice too great. */
 const WINDOWS_TO_SHRINK = 16;
-/** What a stream has to have been read of to count as one that lasts, in windows' worth and in bytes: the sockets behind an end take some at once. */
-const WINDOWS_TO_LAST = 16;
-const BYTES_TO_LAST = 1024 * 1024;
+/**
+ * What a stream has to have been read of to count as one that lasts, in windows' worth and in bytes: of one that nobody reads the sockets behind
+ * its end take some at once, the most a guest's, 256 KiB in its kernel and 208 KiB in a unix socket on the way. More would hold those back that
+ * are read, which begin with little beside many that are not.
+ */
+const WINDOWS_TO_LAST = 8;
+const BYTES_TO_LAST = 512 * 1024;
 /** A window that lasts so many round trips never makes its sender wait. */
 const WINDOW_ROUND_TRIPS = 2;
 /**
