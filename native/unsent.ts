@@ -36,10 +36,11 @@ export class Unsent {
 
   /**
    * Calls once less than `bytes` lie unsent; until then, a second call is none. The kernel takes no more than twice as much from now on, and
-   * what makes one segment. Never calls once the socket is destroyed.
+   * what makes one segment. Never calls once the socket is destroyed or ended: nothing more can be sent, and an ended one is always sendable to the
+   * kernel, however much lies unsent.
    */
   whenBelow(bytes: number, onBelow: () => void): void {
-    if (this.#waitId !== undefined || this.#isBlind || this.#socket.destroyed) return;
+    if (this.#waitId !== undefined || this.#isBlind || this.#isOver) return;
     try {
       this.#limit(2 * Math.floor(bytes));
       const { id, promise } = this.#api.waitSendable(this.#fd);
@@ -54,6 +55,10 @@ export class Unsent {
     }
   }
 
+  get #isOver(): boolean {
+    return this.#socket.destroyed || this.#socket.writableEnded;
+  }
+
   /** The kernel takes no more than that from now on, and what makes one segment. */
   #limit(bytes: number): void {
     if (bytes >= this.#limitBytes && bytes < this.#limitBytes * (1 + TOLERANCE)) return;
@@ -63,7 +68,7 @@ export class Unsent {
 
   #settled(isSendable: boolean, onBelow: () => void): void {
     this.#waitId = undefined;
-    if (isSendable) onBelow();
+    if (isSendable && !this.#isOver) onBelow();
   }
 
   #giveUp(onBelow: () => void): void {

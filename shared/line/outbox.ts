@@ -15,7 +15,7 @@ import { Pacer } from './pacer.ts';
 const MIN_MESSAGE_BYTES = 16 * 1024 + 8;
 /** What a message has beyond what it is to have: a scrap that is not left behind, a PING, and the header of its WebSocket frame. */
 const EXTRA_BYTES = SCRAP_BYTES + 16 + 14;
-/** Room for the shortest message of bulk data: what waits is at no time more than the budget. */
+/** Room for the shortest message of bulk data: what waits of it is at no time more than the budget. Text and control frames may exceed it by one message. */
 const BULK_ROOM_BYTES = MIN_MESSAGE_BYTES + EXTRA_BYTES;
 /** The same of streams that have little to send. */
 const SPARSE_ROOM_BYTES = 2 * 1024 + EXTRA_BYTES;

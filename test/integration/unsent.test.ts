@@ -69,7 +69,9 @@ describe.skipIf(missing !== undefined)('what waits unsent', { timeout: TIMEOUT_M
     const url = `ws://${address}:${String(proxy.ready['port'])}`;
     scope.use(await startProgram('../test/support/programs/unsent-reader.ts', { url }, hubSide));
     // SAFETY: what the writer tells next.
-    const { most, may } = judged((await writer.next()) as unknown as Told);
+    const told = (await writer.next()) as unknown as Told;
+    expect(told.looks.length).toBeGreaterThan(40);
+    const { most, may } = judged(told);
     expect(most).toBeLessThanOrEqual(may);
   });
 });
