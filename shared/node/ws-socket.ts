@@ -61,7 +61,7 @@ export interface KernelQueue {
   whenBelow(bytes: number, callback: () => void): void;
 }
 
-/** `kernel` may come later, or give undefined where nobody can tell. */
+/** `kernel` may come later, give undefined or fail where nobody can tell: the budget of the line then counts what `ws` holds, and no more. */
 export function wsSocket(
   socket: WebSocket,
   below?: Below,
@@ -107,7 +107,7 @@ class WsSocket implements MessageSocket {
   constructor(socket: WebSocket, below: Below | undefined, kernel: KernelQueue | Promise<KernelQueue | undefined> | undefined) {
     this.#socket = socket;
     this.#below = below;
-    if (kernel instanceof Promise) void kernel.then((found) => (this.#kernel = found));
+    if (kernel instanceof Promise) this.#adopt(kernel);
     else this.#kernel = kernel;
     socket.on('message', (data: RawData, isBinary: boolean) => {
       // SAFETY: `binaryType` is left at its default, with which every message is one Buffer.
@@ -206,6 +206,14 @@ class WsSocket implements MessageSocket {
 
   terminate(): void {
     this.#socket.terminate();
+  }
+
+  #adopt(kernel: Promise<KernelQueue | undefined>): void {
+    const adopt = (found?: KernelQueue): void => {
+      this.#kernel = found;
+    };
+    // Nothing is lost that the line needs, and there is nobody here to tell.
+    kernel.then(adopt, () => adopt());
   }
 
   #tell(event: (handlers: MessageSocketHandlers) => void): void {

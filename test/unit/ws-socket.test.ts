@@ -3,7 +3,8 @@ import { EventEmitter } from 'node:events';
 import type { Writable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import type { WebSocket } from 'ws';
-import { belowServer, wsSocket } from '../../shared/node/ws-socket.ts';
+import type { MessageSocket } from '../../shared/line/message-socket.ts';
+import { belowServer, type KernelQueue, wsSocket } from '../../shared/node/ws-socket.ts';
 
 /** A WebSocket that keeps what it is sent until it is told that the kernel took it. */
 class KeepingWebSocket extends EventEmitter {
@@ -97,5 +98,34 @@ describe('a message of several parts', () => {
     for (let message = 0; message < 20; message++) waiting.send();
     expect(new Set(Array.from({ length: 20 }, (_, message) => waiting.placeOf(message))).size).toBe(20);
     for (let message = 0; message < 20; message++) expect(waiting.isWhole(message)).toBe(true);
+  });
+});
+
+describe('what the kernel holds', () => {
+  const open = (kernel: Promise<KernelQueue | undefined>): MessageSocket => {
+    const socket = new KeepingWebSocket({ takesAtOnce: true });
+    socket.bufferedAmount = 7;
+    // SAFETY: it has what wsSocket uses while nothing is received or closed.
+    return wsSocket(socket as unknown as WebSocket, undefined, kernel);
+  };
+
+  test('counts once somebody can tell', async () => {
+    const kernel = Promise.resolve({ bytes: 5, whenBelow: () => {} });
+    const socket = open(kernel);
+    expect(socket.bufferedBytes).toBe(7);
+    await kernel;
+    expect(socket.bufferedBytes).toBe(12);
+  });
+
+  test('does not end the process where who should tell cannot be loaded', async () => {
+    const rejections: unknown[] = [];
+    const onRejection = (reason: unknown): unknown => rejections.push(reason);
+    process.on('unhandledRejection', onRejection);
+    const socket = open(Promise.reject(new Error('no such module')));
+    // Node tells of a rejection after the microtasks of the turn in which it happened.
+    await new Promise(setImmediate);
+    process.off('unhandledRejection', onRejection);
+    expect(rejections).toEqual([]);
+    expect(socket.bufferedBytes).toBe(7);
   });
 });
