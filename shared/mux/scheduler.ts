@@ -75,9 +75,9 @@ export class Scheduler<T extends Schedulable<T>> {
   activate(stream: T): void {
     const { schedule } = stream;
     if (schedule.listed) return;
+    if (this.isEmpty) this.#beginRound();
     schedule.listed = true;
-    if (this.#old.size === 0) this.#beginRound();
-    if (schedule.round !== this.#round) this.#giveQuantum(stream);
+    this.#giveQuanta(stream);
     if (schedule.deficitBytes <= 0) this.#queue(stream);
     else if (isSparse(stream)) this.#sparse.push(stream);
     else this.#fresh.push(stream);
@@ -135,9 +135,11 @@ export class Scheduler<T extends Schedulable<T>> {
     this.#old.push(stream);
   }
 
-  #giveQuantum({ schedule }: T): void {
+  /** One for each round since its last, which pay for what it sent beyond that one's; no more than one is ever saved up. */
+  #giveQuanta({ schedule }: T): void {
+    const rounds = this.#round - schedule.round;
     schedule.round = this.#round;
-    schedule.deficitBytes = this.quantumBytes;
+    schedule.deficitBytes = Math.min(this.quantumBytes, schedule.deficitBytes + rounds * this.quantumBytes);
   }
 
   #beginRound(): void {
